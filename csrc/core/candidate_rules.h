@@ -1,0 +1,37 @@
+// The option semantics of one (row, candidate) pair: is it dropped, and its logit.
+//
+// The forward pass asks for one row and many candidates, the gradient pass for one
+// document and many rows; both ask here.
+#pragma once
+
+#include <cstdint>
+
+#include "core/params.h"
+
+namespace negative_cosine {
+
+// SPEC section 2, mask_self, doc_ids and query_ids. Rows >= B of doc are nobody's
+// positive, so query_ids say nothing about them.
+NEGATIVE_COSINE_INLINE bool is_dropped(const LossParams& params, int64_t row,
+                                       int64_t candidate) {
+  if (params.mask_self && candidate == row) return true;
+  if (params.doc_ids != nullptr &&
+      load_index(params.doc_ids, params.doc_ids_type, candidate) ==
+          load_index(params.doc_ids, params.doc_ids_type, row)) {
+    return true;
+  }
+  return params.query_ids != nullptr && candidate < params.batch_size &&
+         load_index(params.query_ids, params.query_ids_type, candidate) ==
+             load_index(params.query_ids, params.query_ids_type, row);
+}
+
+// z_ik - z_i0 of SPEC section 4, with the differences taken before the products: two
+// equal cosines give exactly zero, and close ones lose no digits.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real relative_logit(Real scale, Real margin, Real cosine,
+                                           Real positive_cosine, Real log_q,
+                                           Real positive_log_q) {
+  return scale * ((cosine - positive_cosine) + margin) - (log_q - positive_log_q);
+}
+
+}  // namespace negative_cosine

@@ -1,0 +1,39 @@
+// The core's interface: one forward pass, one gradient pass, and the sampler's table.
+//
+// Nothing here allocates device or host memory that outlives a call: the caller provides
+// outputs and scratch (params.scratch), whose sizes the two functions give. The CUDA
+// kernels take the same structs and a stream in place of `ParallelFor`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "core/params.h"
+#include "core/status.h"
+
+namespace negative_cosine {
+
+// Runs `work(begin, end)` over a partition of [0, count) on the caller's threads.
+// `cost` estimates one item in processor cycles, so that small work stays on one thread.
+// The results never depend on the partition.
+using ParallelFor =
+    std::function<void(int64_t count, int64_t cost,
+                       const std::function<void(int64_t begin, int64_t end)>& work)>;
+
+int64_t forward_scratch_bytes(const LossParams& params);
+int64_t gradient_scratch_bytes(const LossParams& params);
+
+namespace cpu {
+
+Status forward(const LossParams& params, const ForwardOutputs& outputs,
+               const ParallelFor& parallel_for);
+
+Status gradient(const LossParams& params, const GradientArguments& arguments,
+                const ParallelFor& parallel_for);
+
+// The [B, K] table that `shuffle` draws, for inspection and tests.
+void sample_negatives(const LossParams& params, int32_t* table,
+                      const ParallelFor& parallel_for);
+
+}  // namespace cpu
+}  // namespace negative_cosine

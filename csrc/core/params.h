@@ -1,0 +1,82 @@
+// Everything the kernels know: raw pointers, sizes and options, in one plain struct.
+//
+// B = batch_size, C = num_candidates, D = dim, K = num_negatives. Pointers marked
+// "or null" are absent options. `Real` stands for the compute type: float64 for float64
+// embeddings, float32 otherwise. CPU and CUDA take the same struct; there the pointers
+// are the device's.
+#pragma once
+
+#include <cstdint>
+
+#include "core/data_type.h"
+
+namespace negative_cosine {
+
+enum class NormalizeOver { kCandidates, kBatch };
+enum class Reduction { kMean, kSum, kNone };
+
+struct LossParams {
+  int64_t batch_size = 0;
+  int64_t num_candidates = 0;
+  int64_t dim = 0;
+  int64_t num_negatives = 0;
+
+  DataType data_type = DataType::kFloat32;
+  const void* query = nullptr;        // [B, D]
+  const void* doc = nullptr;          // [C, D]
+  const void* logit_scale = nullptr;  // Real [1]: scale / temperature
+
+  // Candidates: the `shuffle` sampler's seed, or the caller's own table.
+  const void* seed = nullptr;  // [2] or null
+  IndexType seed_type = IndexType::kInt32;
+  const void* negative_indices = nullptr;  // [B, K] or null
+  IndexType negative_indices_type = IndexType::kInt32;
+
+  // Which candidates are dropped (SPEC section 2).
+  bool mask_self = true;
+  const void* doc_ids = nullptr;  // [C] or null
+  IndexType doc_ids_type = IndexType::kInt32;
+  const void* query_ids = nullptr;  // [B] or null
+  IndexType query_ids_type = IndexType::kInt32;
+
+  // What enters the logits and the sum.
+  double margin = 0.0;
+  const void* doc_log_q = nullptr;      // Real [C] or null
+  const void* sample_weight = nullptr;  // Real [B] or null
+  NormalizeOver normalize_over = NormalizeOver::kCandidates;
+  Reduction reduction = Reduction::kMean;
+
+  void* scratch = nullptr;  // forward_scratch_bytes() or gradient_scratch_bytes()
+};
+
+// What the forward pass writes. All but `loss` are saved for the gradient pass, or are
+// statistics; nothing here has the size B*K.
+struct ForwardOutputs {
+  void* loss = nullptr;                  // Real [1], or [B] without reduction
+  void* row_loss = nullptr;              // Real [B]: before weights and reduction
+  void* positive_cosine = nullptr;       // Real [B]
+  void* query_inverse_norm = nullptr;    // Real [B]: 0 for a zero row
+  void* doc_inverse_norm = nullptr;      // Real [C]
+  void* row_scale_gradient = nullptr;    // Real [B]: d row_loss / d logit_scale
+  void* query_direction = nullptr;       // Real [B, D] or null, see cpu/forward_rows.h
+  int32_t* num_kept = nullptr;           // [B] or null: candidates not dropped
+  int32_t* positive_rank = nullptr;      // [B] or null: kept with a larger logit
+};
+
+// What the gradient pass reads besides the parameters, and what it writes.
+struct GradientArguments {
+  const void* loss_gradient = nullptr;  // Real [1], or [B] without reduction
+  const void* row_loss = nullptr;
+  const void* positive_cosine = nullptr;
+  const void* query_inverse_norm = nullptr;
+  const void* doc_inverse_norm = nullptr;
+  const void* row_scale_gradient = nullptr;
+  const void* query_direction = nullptr;
+
+  void* query_gradient = nullptr;          // [B, D] or null
+  void* doc_gradient = nullptr;            // [C, D] or null
+  void* logit_scale_gradient = nullptr;    // Real [1] or null
+  void* sample_weight_gradient = nullptr;  // Real [B] or null
+};
+
+}  // namespace negative_cosine

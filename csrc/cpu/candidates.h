@@ -1,0 +1,113 @@
+// Lists of the pairs that enter the loss: a row's candidates, and a document's rows.
+//
+// Both leave out dropped pairs, so that a dropped row of embeddings is never read.
+#pragma once
+
+#include <cstdint>
+
+#include "core/candidate_rules.h"
+#include "core/sampler.h"
+#include "cpu/kernel_table.h"
+#include "cpu/vector.h"
+
+namespace negative_cosine {
+namespace NEGATIVE_COSINE_ISA {
+
+NEGATIVE_COSINE_INLINE bool any_lane(Int32Vector mask) {
+  uint64_t words[kVectorBytes / 8];
+  __builtin_memcpy(words, &mask, sizeof mask);
+  uint64_t any = 0;
+  for (const uint64_t word : words) any |= word;
+  return any != 0;
+}
+
+// Applies `network` once, and again to the lanes that are not yet inside 0..C-1.
+template <typename Network>
+NEGATIVE_COSINE_INLINE Uint32Vector cycle_walk(const FeistelShape& shape, Uint32Vector x,
+                                               const Network& network) {
+  x = network(x);
+  while (any_lane(x >= shape.num_candidates)) {
+    x = x >= shape.num_candidates ? network(x) : x;
+  }
+  return x;
+}
+
+// values[k] = pi_k(start) for every permutation k of the key table, one a lane.
+NEGATIVE_COSINE_INLINE void permute_by_each_key(const KeyTable& table, int64_t start,
+                                                int32_t* values) {
+  const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
+  for (int64_t k = 0; k < table.stride; k += kLanes<float>) {
+    const auto keys = [&](int round) {
+      return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
+    };
+    store(values + k, cycle_walk(table.shape, at, [&](Uint32Vector x) {
+            return feistel_forward(table.shape, keys, x);
+          }));
+  }
+}
+
+NEGATIVE_COSINE_INLINE void invert_by_each_key(const KeyTable& table, int64_t start,
+                                               int32_t* values) {
+  const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
+  for (int64_t k = 0; k < table.stride; k += kLanes<float>) {
+    const auto keys = [&](int round) {
+      return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
+    };
+    store(values + k, cycle_walk(table.shape, at, [&](Uint32Vector x) {
+            return feistel_inverse(table.shape, keys, x);
+          }));
+  }
+}
+
+NEGATIVE_COSINE_INLINE void read_table_row(const LossParams& params, int64_t row,
+                                           int32_t* values) {
+  const int64_t start = row * params.num_negatives;
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    values[k] = static_cast<int32_t>(load_index(
+        params.negative_indices, params.negative_indices_type, start + k));
+  }
+}
+
+// Rows of a matrix to meet, in a fixed order.
+struct IndexList {
+  const int32_t* indices;
+  int64_t count;
+};
+
+// The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has room
+// for K rounded up to a multiple of 16.
+static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
+                                 int64_t row, int32_t* buffer) {
+  if (params.negative_indices != nullptr) {
+    read_table_row(params, row, buffer);
+  } else {
+    permute_by_each_key(keys, row, buffer);
+  }
+  int64_t kept = 0;
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    const int32_t candidate = buffer[k];
+    buffer[kept] = candidate;
+    kept += !is_dropped(params, row, candidate);
+  }
+  return IndexList{buffer, kept};
+}
+
+// The rows that drew `doc` and did not drop it. `buffer` as above.
+static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source, int64_t doc,
+                           int32_t* buffer) {
+  if (params.negative_indices != nullptr) {
+    const int64_t start = source.table_starts[doc];
+    return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};
+  }
+  invert_by_each_key(source.keys, doc, buffer);
+  int64_t kept = 0;
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    const int32_t row = buffer[k];
+    buffer[kept] = row;
+    kept += row < params.batch_size && !is_dropped(params, row, doc);
+  }
+  return IndexList{buffer, kept};
+}
+
+}  // namespace NEGATIVE_COSINE_ISA
+}  // namespace negative_cosine

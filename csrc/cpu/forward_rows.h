@@ -1,0 +1,200 @@
+// The forward pass of one query row: loss, statistics and query direction.
+//
+// With c_k the cosines, t_k = z_k - z_0 the logits relative to the positive's, and sums
+// over the kept candidates (SPEC section 4):
+//
+//   loss       = softplus(logsumexp t_k) = log(1 + sum e^t_k)
+//   p_k        = e^t_k / (1 + sum e^t_k),    p_0 - 1 = -sum e^t_k / (1 + sum e^t_k)
+//   d loss / d logit_scale = sum p_k c_k + (p_0 - 1)(c_0 - margin)
+//   d loss / d query       = logit_scale * direction
+//   direction  = (G - (G . q) q) / |query|,  G = sum p_k d_k + (p_0 - 1) d_0,
+//
+// where q and d are unit rows, so G . q = sum p_k c_k + (p_0 - 1) c_0. All sums are online,
+// relative to a running maximum (Milakov and Gimelshein, 2018), and G is summed beside
+// them as FlashAttention sums its output: the candidates' rows are read once.
+//
+// Under NormalizeOver::kBatch the candidates do not enter the loss: there
+// d z_i0 / d query = logit_scale * direction with G = d_0.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/candidates.h"
+#include "cpu/workspace.h"
+
+namespace negative_cosine {
+namespace NEGATIVE_COSINE_ISA {
+
+NEGATIVE_COSINE_INLINE float log_of(float x) { return __builtin_logf(x); }
+NEGATIVE_COSINE_INLINE double log_of(double x) { return __builtin_log(x); }
+NEGATIVE_COSINE_INLINE float log1p_of(float x) { return __builtin_log1pf(x); }
+NEGATIVE_COSINE_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
+NEGATIVE_COSINE_INLINE float exp_of(float x) { return __builtin_expf(x); }
+NEGATIVE_COSINE_INLINE double exp_of(double x) { return __builtin_exp(x); }
+
+// Sums over the candidates met so far, relative to e^shift. The shift starts at the
+// positive's own t_0 = 0 and only rises.
+template <typename Real>
+struct OnlineSoftmax {
+  Real shift = 0;
+  Vector<Real> weight_sum = {};  // sum e^(t_k - shift), lane by lane
+  Vector<Real> cosine_sum = {};  // sum e^(t_k - shift) c_k, lane by lane
+};
+
+// How much each part counts in a row's result: the summed candidates and the positive.
+template <typename Real>
+struct RowWeights {
+  Real candidates;
+  Real positive;
+};
+
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void relative_logits(const LossParams& params, int64_t row,
+                                            ComputeType<Storage> positive_cosine,
+                                            Block<Storage>* block) {
+  using Real = ComputeType<Storage>;
+  const Real scale = logit_scale_of<Real>(params);
+  const Real margin = static_cast<Real>(params.margin);
+  const Real positive_log_q = log_q_at<Real>(params, row);
+  Real log_q[kBlock] = {};
+  if (params.doc_log_q != nullptr) {
+    gather(static_cast<const Real*>(params.doc_log_q), *block, log_q);
+  }
+  for (int c = 0; c < kBlock; ++c) {
+    const Real logit = relative_logit(scale, margin, block->cosines[c], positive_cosine,
+                                      log_q[c], positive_log_q);
+    block->logits[c] = c < block->count ? logit : -infinity<Real>();
+  }
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kBlock]) {
+  int32_t count = 0;
+  for (int c = 0; c < kBlock; ++c) count += logits[c] > 0;
+  return count;
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
+  Vector<Real> largest = load(logits);
+  for (int c = kLanes<Real>; c < kBlock; c += kLanes<Real>) {
+    const Vector<Real> next = load(logits + c);
+    largest = largest < next ? next : largest;
+  }
+  return max_of_lanes<Real>(largest);
+}
+
+// Raises the shift to the block's largest logit, if that is larger.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void raise_shift(Real largest, const RowShape<Real>& shape,
+                                        OnlineSoftmax<Real>* softmax, Real* sums) {
+  if (!(largest > softmax->shift)) return;
+  const Real factor = exp_of(softmax->shift - largest);
+  softmax->shift = largest;
+  softmax->weight_sum *= factor;
+  softmax->cosine_sum *= factor;
+  for (int64_t i = 0; i < shape.padded(); i += kLanes<Real>) {
+    store(sums + i, load(sums + i) * factor);
+  }
+}
+
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void exponentiate(Block<Storage>* block,
+                                         OnlineSoftmax<ComputeType<Storage>>* softmax) {
+  using Real = ComputeType<Storage>;
+  for (int c = 0; c < kBlock; c += kLanes<Real>) {
+    const Vector<Real> weights = exponential(load(block->logits + c) - softmax->shift);
+    softmax->weight_sum += weights;
+    softmax->cosine_sum =
+        multiply_add(weights, load(block->cosines + c), softmax->cosine_sum);
+    store(block->weights + c, weights * load(block->inverse_norms + c));
+  }
+}
+
+// query_direction[row] = inverse norm * (G - (G . q) q).
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void store_direction(const RowShape<ComputeType<Storage>>& shape,
+                                            const Workspace<ComputeType<Storage>>& work,
+                                            const Storage* doc,
+                                            RowWeights<ComputeType<Storage>> weights,
+                                            ComputeType<Storage> doc_inverse_norm,
+                                            ComputeType<Storage> query_inverse_norm,
+                                            ComputeType<Storage> projection,
+                                            ComputeType<Storage>* direction) {
+  using Real = ComputeType<Storage>;
+  const Real doc_weight = weights.positive * doc_inverse_norm;
+  const auto combine = [&](int64_t offset, Vector<Real> positive) {
+    const Vector<Real> gathered = multiply_add(broadcast(doc_weight), positive,
+                                               load(work.sums + offset) * weights.candidates);
+    return (gathered - load(work.unit + offset) * projection) * query_inverse_norm;
+  };
+  store_row(shape, doc, combine, direction);
+}
+
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
+                                        const ForwardOutputs& outputs,
+                                        const RowShape<ComputeType<Storage>>& shape,
+                                        const Workspace<ComputeType<Storage>>& work,
+                                        int64_t row, const IndexList& candidates,
+                                        const IndexList& next_candidates) {
+  using Real = ComputeType<Storage>;
+  const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
+  const auto* docs = static_cast<const Storage*>(params.doc);
+  const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
+  const Storage* positive = docs + row * shape.dim;
+  const Real query_inverse_norm = static_cast<Real*>(outputs.query_inverse_norm)[row];
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
+
+  prefetch_row(shape, query + shape.dim);
+  prefetch_row(shape, positive + shape.dim);
+  load_unit_row(shape, query, query_inverse_norm, work.unit);
+  Real positive_cosine;
+  dot_products<1>(shape, work.unit, &positive, &positive_cosine);
+  positive_cosine *= doc_inverse_norms[row];
+  __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
+
+  OnlineSoftmax<Real> softmax;
+  int32_t rank = 0;
+  for (int64_t start = 0; start < candidates.count; start += kBlock) {
+    Block<Storage> block;
+    load_block(shape, work.unit, docs, doc_inverse_norms,
+               block_of(candidates, next_candidates, start),
+               block_of(candidates, next_candidates, start + kBlock), &block);
+    relative_logits(params, row, positive_cosine, &block);
+    rank += count_above_positive(block.logits);
+    raise_shift(largest_of(block.logits), shape, &softmax, work.sums);
+    exponentiate(&block, &softmax);
+    if (sums_rows) {
+      add_weighted_rows(shape, block.rows, block.weights, block.count, work.sums);
+    }
+  }
+
+  const Real weight_sum = sum_of_lanes(softmax.weight_sum);
+  const Real cosine_sum = sum_of_lanes(softmax.cosine_sum);
+  const Real total = exp_of(-softmax.shift) + weight_sum;
+  const RowWeights<Real> weights =
+      over_batch ? RowWeights<Real>{0, 1} : RowWeights<Real>{1 / total, -weight_sum / total};
+  const Real margin = static_cast<Real>(params.margin);
+
+  static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
+  static_cast<Real*>(outputs.row_scale_gradient)[row] =
+      weights.candidates * cosine_sum + weights.positive * (positive_cosine - margin);
+  if (!over_batch) {
+    static_cast<Real*>(outputs.row_loss)[row] =
+        softmax.shift > 0 ? softmax.shift + log_of(total) : log1p_of(weight_sum);
+  }
+  if (outputs.query_direction != nullptr) {
+    const Real projection =
+        weights.candidates * cosine_sum + weights.positive * positive_cosine;
+    store_direction(shape, work, positive, weights, doc_inverse_norms[row],
+                    query_inverse_norm, projection,
+                    static_cast<Real*>(outputs.query_direction) + row * shape.dim);
+  }
+  if (outputs.num_kept != nullptr) outputs.num_kept[row] = static_cast<int32_t>(candidates.count);
+  if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = rank;
+}
+
+}  // namespace NEGATIVE_COSINE_ISA
+}  // namespace negative_cosine

@@ -1,0 +1,302 @@
+// The forward and gradient passes on the CPU: their steps, each a parallel loop over rows
+// or a sum in the order of the rows.
+#include "core/negative_cosine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "core/sampler.h"
+#include "core/shapes.h"
+#include "cpu/inverted_table.h"
+#include "cpu/kernel_table.h"
+
+namespace negative_cosine {
+namespace {
+
+bool draws_by_seed(const LossParams& params) {
+  return params.negative_indices == nullptr;
+}
+
+int64_t key_stride(const LossParams& params) {
+  return round_up(params.num_negatives, 16);
+}
+
+int64_t key_table_bytes(const LossParams& params) {
+  if (!draws_by_seed(params)) return 0;
+  const int64_t rounds = feistel_shape(params.num_candidates).rounds;
+  return rounds * key_stride(params) * int64_t{sizeof(uint32_t)};
+}
+
+KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
+  if (!draws_by_seed(params)) return KeyTable{};
+  const SeedState state = seed_state(load_index(params.seed, params.seed_type, 0),
+                                     load_index(params.seed, params.seed_type, 1));
+  const KeyTable table{feistel_shape(params.num_candidates), keys, key_stride(params)};
+  for (int round = 0; round < table.shape.rounds; ++round) {
+    for (int64_t k = 0; k < table.stride; ++k) {
+      keys[round * table.stride + k] =
+          round_key(state, static_cast<uint32_t>(k + 1), round);
+    }
+  }
+  return table;
+}
+
+// One thread's work memory, aligned for the widest vectors.
+class AlignedScratch {
+ public:
+  explicit AlignedScratch(int64_t bytes)
+      : memory_(::operator new(static_cast<size_t>(bytes),
+                               std::align_val_t{kScratchAlignment})) {}
+  ~AlignedScratch() { ::operator delete(memory_, std::align_val_t{kScratchAlignment}); }
+  AlignedScratch(const AlignedScratch&) = delete;
+  AlignedScratch& operator=(const AlignedScratch&) = delete;
+
+  void* get() const { return memory_; }
+
+ private:
+  void* memory_;
+};
+
+// Processor cycles of one row that meets K others: K dot products and K weighted sums of
+// D elements, the hash, and the row's own fixed work.
+int64_t row_cost(const LossParams& params) {
+  return 200 + params.num_negatives * (20 + params.dim / 4);
+}
+
+template <typename Real>
+const Real* typed(const void* values) {
+  return static_cast<const Real*>(values);
+}
+
+template <typename Real>
+Real weight_of_row(const LossParams& params, int64_t row) {
+  const Real weight =
+      params.sample_weight == nullptr ? 1 : typed<Real>(params.sample_weight)[row];
+  return params.reduction == Reduction::kMean
+             ? weight / static_cast<Real>(params.batch_size)
+             : weight;
+}
+
+// row_loss of NormalizeOver::kBatch: logsumexp_j z_j0 - z_i0. Split as (z_max - z_i0) +
+// log1p(the other terms), two non-negative parts, so that small losses keep their digits.
+template <typename Real>
+void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs) {
+  const int64_t rows = params.batch_size;
+  auto* row_loss = static_cast<Real*>(outputs.row_loss);
+  const Real scale = *typed<Real>(params.logit_scale);
+  int64_t largest = 0;
+  bool has_nan = false;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Real cosine = typed<Real>(outputs.positive_cosine)[row];
+    const Real log_q = params.doc_log_q ? typed<Real>(params.doc_log_q)[row] : 0;
+    row_loss[row] = scale * (cosine - static_cast<Real>(params.margin)) - log_q;
+    has_nan = has_nan || std::isnan(row_loss[row]);
+    if (row_loss[row] > row_loss[largest]) largest = row;
+  }
+  const Real largest_logit =
+      has_nan ? std::numeric_limits<Real>::quiet_NaN() : row_loss[largest];
+  double others = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (row != largest) others += std::exp(row_loss[row] - largest_logit);
+  }
+  const Real log_total = static_cast<Real>(std::log1p(others));
+  for (int64_t row = 0; row < rows; ++row) {
+    row_loss[row] = (largest_logit - row_loss[row]) + log_total;
+  }
+}
+
+template <typename Real>
+void reduce_loss(const LossParams& params, const ForwardOutputs& outputs) {
+  auto* loss = static_cast<Real*>(outputs.loss);
+  double sum = 0;
+  for (int64_t row = 0; row < params.batch_size; ++row) {
+    const Real weighted =
+        weight_of_row<Real>(params, row) * typed<Real>(outputs.row_loss)[row];
+    if (params.reduction == Reduction::kNone) {
+      loss[row] = weighted;
+    } else {
+      sum += weighted;
+    }
+  }
+  if (params.reduction != Reduction::kNone) loss[0] = static_cast<Real>(sum);
+}
+
+template <typename Real>
+void finish_forward(const LossParams& params, const ForwardOutputs& outputs) {
+  if (params.normalize_over == NormalizeOver::kBatch) {
+    softmax_over_batch<Real>(params, outputs);
+  }
+  reduce_loss<Real>(params, outputs);
+}
+
+// row_coefficient[i] = d loss / d row_loss_i, or under NormalizeOver::kBatch
+// d loss / d z_i0 = p_i sum_j g_j - g_i, with g_i the upstream gradient of row i.
+template <typename Real>
+void fill_row_coefficients(const LossParams& params, const GradientArguments& arguments,
+                           Real* row_coefficient) {
+  const int64_t rows = params.batch_size;
+  const auto* upstream = typed<Real>(arguments.loss_gradient);
+  double sum = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Real gradient = upstream[params.reduction == Reduction::kNone ? row : 0];
+    row_coefficient[row] = gradient * weight_of_row<Real>(params, row);
+    sum += row_coefficient[row];
+  }
+  if (params.normalize_over == NormalizeOver::kCandidates) return;
+  for (int64_t row = 0; row < rows; ++row) {
+    const double probability = std::exp(-typed<Real>(arguments.row_loss)[row]);
+    row_coefficient[row] = static_cast<Real>(probability * sum - row_coefficient[row]);
+  }
+}
+
+template <typename Real>
+void scalar_gradients(const LossParams& params, const GradientArguments& arguments,
+                      const Real* row_coefficient) {
+  if (arguments.logit_scale_gradient != nullptr) {
+    double sum = 0;
+    for (int64_t row = 0; row < params.batch_size; ++row) {
+      sum += row_coefficient[row] * typed<Real>(arguments.row_scale_gradient)[row];
+    }
+    *static_cast<Real*>(arguments.logit_scale_gradient) = static_cast<Real>(sum);
+  }
+  if (arguments.sample_weight_gradient != nullptr) {
+    LossParams unweighted = params;
+    unweighted.sample_weight = nullptr;
+    const auto* upstream = typed<Real>(arguments.loss_gradient);
+    for (int64_t row = 0; row < params.batch_size; ++row) {
+      static_cast<Real*>(arguments.sample_weight_gradient)[row] =
+          upstream[params.reduction == Reduction::kNone ? row : 0] *
+          weight_of_row<Real>(unweighted, row) * typed<Real>(arguments.row_loss)[row];
+    }
+  }
+}
+
+template <typename Call>
+void with_compute_type(DataType type, const Call& call) {
+  if (type == DataType::kFloat64) return call(double{});
+  call(float{});
+}
+
+// The gradient pass's parts of params.scratch, one behind the other.
+struct GradientScratch {
+  explicit GradientScratch(const LossParams& params) {
+    const int64_t coefficients =
+        round_up(params.batch_size * compute_size_of(params.data_type), 64);
+    const int64_t keys = key_table_bytes(params);
+    table_starts_offset = coefficients + round_up(keys, 64);
+    keys_offset = coefficients;
+    total = table_starts_offset;
+    if (draws_by_seed(params)) return;
+    table_rows_offset =
+        table_starts_offset + (params.num_candidates + 1) * int64_t{sizeof(int64_t)};
+    total = table_rows_offset +
+            params.batch_size * params.num_negatives * int64_t{sizeof(int32_t)};
+  }
+
+  int64_t keys_offset = 0;
+  int64_t table_starts_offset = 0;
+  int64_t table_rows_offset = 0;
+  int64_t total = 0;
+};
+
+RowsOfDocs prepare_rows_of_docs(const LossParams& params) {
+  const GradientScratch layout(params);
+  char* scratch = static_cast<char*>(params.scratch);
+  RowsOfDocs source;
+  if (params.normalize_over == NormalizeOver::kBatch) return source;
+  if (draws_by_seed(params)) {
+    source.keys = fill_key_table(
+        params, reinterpret_cast<uint32_t*>(scratch + layout.keys_offset));
+    return source;
+  }
+  auto* starts = reinterpret_cast<int64_t*>(scratch + layout.table_starts_offset);
+  auto* rows = reinterpret_cast<int32_t*>(scratch + layout.table_rows_offset);
+  invert_table(params, starts, rows);
+  source.table_starts = starts;
+  source.table_rows = rows;
+  return source;
+}
+
+}  // namespace
+
+int64_t forward_scratch_bytes(const LossParams& params) { return key_table_bytes(params); }
+
+int64_t gradient_scratch_bytes(const LossParams& params) {
+  return GradientScratch(params).total;
+}
+
+namespace cpu {
+
+Status forward(const LossParams& params, const ForwardOutputs& outputs,
+               const ParallelFor& parallel_for) {
+  if (!draws_by_seed(params)) {
+    if (Status status = check_indices(params); !status.ok()) return status;
+  }
+  const CpuKernels& kernels = cpu_kernels();
+  const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
+
+  const int64_t norm_cost = 20 + params.dim / 4;
+  parallel_for(params.batch_size, norm_cost, [&](int64_t begin, int64_t end) {
+    kernels.inverse_norms(params.data_type, params.query, params.dim, begin, end,
+                          outputs.query_inverse_norm);
+  });
+  parallel_for(params.num_candidates, norm_cost, [&](int64_t begin, int64_t end) {
+    kernels.inverse_norms(params.data_type, params.doc, params.dim, begin, end,
+                          outputs.doc_inverse_norm);
+  });
+  parallel_for(params.batch_size, row_cost(params), [&](int64_t begin, int64_t end) {
+    const AlignedScratch scratch(row_scratch_bytes(params));
+    kernels.forward_rows(params, outputs, keys, scratch.get(), begin, end);
+  });
+  with_compute_type(params.data_type, [&](auto real) {
+    finish_forward<decltype(real)>(params, outputs);
+  });
+  return Status::Ok();
+}
+
+Status gradient(const LossParams& params, const GradientArguments& arguments,
+                const ParallelFor& parallel_for) {
+  if (!draws_by_seed(params)) {
+    if (Status status = check_indices(params); !status.ok()) return status;
+  }
+  const CpuKernels& kernels = cpu_kernels();
+  void* row_coefficient = params.scratch;
+  with_compute_type(params.data_type, [&](auto real) {
+    using Real = decltype(real);
+    auto* coefficients = static_cast<Real*>(row_coefficient);
+    fill_row_coefficients<Real>(params, arguments, coefficients);
+    scalar_gradients<Real>(params, arguments, coefficients);
+  });
+  if (arguments.query_gradient != nullptr) {
+    parallel_for(params.batch_size, 20 + params.dim / 4, [&](int64_t begin, int64_t end) {
+      kernels.query_gradient_rows(params, arguments, row_coefficient, begin, end);
+    });
+  }
+  if (arguments.doc_gradient != nullptr) {
+    const RowsOfDocs rows_of_docs = prepare_rows_of_docs(params);
+    parallel_for(params.num_candidates, row_cost(params), [&](int64_t begin, int64_t end) {
+      const AlignedScratch scratch(row_scratch_bytes(params));
+      kernels.doc_gradient_rows(params, arguments, row_coefficient, rows_of_docs,
+                                scratch.get(), begin, end);
+    });
+  }
+  return Status::Ok();
+}
+
+void sample_negatives(const LossParams& params, int32_t* table,
+                      const ParallelFor& parallel_for) {
+  const CpuKernels& kernels = cpu_kernels();
+  const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
+  const int64_t cost = params.num_negatives * 20;
+  parallel_for(params.batch_size, cost, [&](int64_t begin, int64_t end) {
+    const AlignedScratch scratch(keys.stride * int64_t{sizeof(int32_t)});
+    kernels.sample_rows(keys, params.num_negatives, scratch.get(), begin, end, table);
+  });
+}
+
+}  // namespace cpu
+}  // namespace negative_cosine

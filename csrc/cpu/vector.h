@@ -1,0 +1,222 @@
+// The processor's vectors behind one small interface.
+//
+// This file and the kernels are compiled once for each instruction set into a namespace
+// of its own (NEGATIVE_COSINE_ISA, set by the build); the flags decide the width. The
+// vectors are the compilers' portable vector extension, so arithmetic is written with
+// operators; only what operators cannot say (fused multiply-add, half conversion, sums
+// across lanes) has instructions named here, each beside a portable form.
+#pragma once
+
+#include <cstdint>
+
+#include "core/data_type.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace negative_cosine {
+namespace NEGATIVE_COSINE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+typedef float FloatVector __attribute__((vector_size(kVectorBytes)));
+typedef double DoubleVector __attribute__((vector_size(kVectorBytes)));
+typedef int32_t Int32Vector __attribute__((vector_size(kVectorBytes)));
+typedef int64_t Int64Vector __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t Uint32Vector __attribute__((vector_size(kVectorBytes)));
+typedef uint16_t Uint16HalfVector __attribute__((vector_size(kVectorBytes / 2)));
+
+template <typename Real>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using type = FloatVector;
+};
+template <>
+struct VectorOf<double> {
+  using type = DoubleVector;
+};
+template <typename Real>
+using Vector = typename VectorOf<Real>::type;
+
+template <typename Real>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(Real));
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE Vector<Real> broadcast(Real value) {
+  return Vector<Real>{} + value;
+}
+
+// --- Memory: any alignment, converted to the compute type on load. -------------------
+
+template <typename VectorType, typename Element>
+NEGATIVE_COSINE_INLINE VectorType load_bits(const Element* from) {
+  VectorType vector;
+  __builtin_memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+NEGATIVE_COSINE_INLINE FloatVector load(const float* from) {
+  return load_bits<FloatVector>(from);
+}
+
+NEGATIVE_COSINE_INLINE DoubleVector load(const double* from) {
+  return load_bits<DoubleVector>(from);
+}
+
+NEGATIVE_COSINE_INLINE FloatVector load(const BFloat16* from) {
+  const auto halves = load_bits<Uint16HalfVector>(from);
+  return reinterpret_cast<FloatVector>(__builtin_convertvector(halves, Uint32Vector)
+                                       << 16);
+}
+
+NEGATIVE_COSINE_INLINE FloatVector load(const Float16* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__) && defined(__AVX2__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  FloatVector vector;
+  for (int lane = 0; lane < kLanes<float>; ++lane) vector[lane] = to_compute(from[lane]);
+  return vector;
+#endif
+}
+
+NEGATIVE_COSINE_INLINE void store(float* to, FloatVector vector) {
+  __builtin_memcpy(to, &vector, sizeof vector);
+}
+
+NEGATIVE_COSINE_INLINE void store(double* to, DoubleVector vector) {
+  __builtin_memcpy(to, &vector, sizeof vector);
+}
+
+NEGATIVE_COSINE_INLINE void store(int32_t* to, Uint32Vector vector) {
+  __builtin_memcpy(to, &vector, sizeof vector);
+}
+
+template <typename Half>
+NEGATIVE_COSINE_INLINE void store(Half* to, FloatVector vector) {
+  float lanes[kLanes<float>];
+  store(lanes, vector);
+  for (int lane = 0; lane < kLanes<float>; ++lane) round_to(lanes[lane], to + lane);
+}
+
+NEGATIVE_COSINE_INLINE void prefetch(const void* address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
+// --- Arithmetic. The build forbids the compiler to fuse by itself, so that equal -----
+// --- expressions give equal bits wherever they stand.                            -----
+
+NEGATIVE_COSINE_INLINE FloatVector multiply_add(FloatVector a, FloatVector b,
+                                                FloatVector c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+NEGATIVE_COSINE_INLINE DoubleVector multiply_add(DoubleVector a, DoubleVector b,
+                                                 DoubleVector c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(vector);
+#else
+  float lanes[kLanes<float>];
+  store(lanes, vector);
+  for (int width = kLanes<float> / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+#endif
+}
+
+NEGATIVE_COSINE_INLINE double sum_of_lanes(DoubleVector vector) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_pd(vector);
+#else
+  double lanes[kLanes<double>];
+  store(lanes, vector);
+  for (int width = kLanes<double> / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+#endif
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real max_of_lanes(Vector<Real> vector) {
+  Real lanes[kLanes<Real>];
+  store(lanes, vector);
+  for (int width = kLanes<Real> / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) {
+      lanes[lane] = lanes[lane] < lanes[lane + width] ? lanes[lane + width] : lanes[lane];
+    }
+  }
+  return lanes[0];
+}
+
+// exp(x): 2^n * exp(r), |r| <= ln(2) / 2, with the coefficients of the Cephes library
+// (Moshier). Below the smallest normal number's logarithm the result is 0, as it is for
+// -infinity; NaN stays NaN. n is read off the low bits of x / ln 2 + 1.5 * 2^(mantissa).
+NEGATIVE_COSINE_INLINE FloatVector exponential(FloatVector x) {
+  constexpr float kRounding = 12582912.0f;
+  const FloatVector above = broadcast(88.3762626647949f);
+  x = x > above ? above : x;
+  const FloatVector shifted = x * 1.44269504088896341f + kRounding;
+  const FloatVector n = shifted - kRounding;
+  const FloatVector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  FloatVector polynomial = broadcast(1.9875691500e-4f);
+  polynomial = multiply_add(polynomial, r, broadcast(1.3981999507e-3f));
+  polynomial = multiply_add(polynomial, r, broadcast(8.3334519073e-3f));
+  polynomial = multiply_add(polynomial, r, broadcast(4.1665795894e-2f));
+  polynomial = multiply_add(polynomial, r, broadcast(1.6666665459e-1f));
+  polynomial = multiply_add(polynomial, r, broadcast(5.0000001201e-1f));
+  const FloatVector fraction = multiply_add(polynomial, r * r, r) + 1.0f;
+  const Uint32Vector power = (reinterpret_cast<Uint32Vector>(shifted) + 127u) << 23;
+  const FloatVector result = fraction * reinterpret_cast<FloatVector>(power);
+  return x < -87.3365447505531f ? FloatVector{} : result;
+}
+
+NEGATIVE_COSINE_INLINE DoubleVector exponential(DoubleVector x) {
+  constexpr double kRounding = 6755399441055744.0;
+  const DoubleVector above = broadcast(709.437);
+  x = x > above ? above : x;
+  const DoubleVector shifted = x * 1.4426950408889634073599 + kRounding;
+  const DoubleVector n = shifted - kRounding;
+  const DoubleVector r =
+      (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
+  const DoubleVector square = r * r;
+  const DoubleVector numerator =
+      ((1.26177193074810590878e-4 * square + 3.02994407707441961300e-2) * square +
+       9.99999999999999999910e-1) * r;
+  const DoubleVector denominator =
+      ((3.00198505138664455042e-6 * square + 2.52448340349684104192e-3) * square +
+       2.27265548208155028766e-1) * square + 2.00000000000000000005e0;
+  const DoubleVector fraction = 1.0 + 2.0 * (numerator / (denominator - numerator));
+  const Int64Vector power = (reinterpret_cast<Int64Vector>(shifted) + 1023) << 52;
+  const DoubleVector result = fraction * reinterpret_cast<DoubleVector>(power);
+  return x < -708.396 ? DoubleVector{} : result;
+}
+
+}  // namespace NEGATIVE_COSINE_ISA
+}  // namespace negative_cosine

@@ -1,0 +1,88 @@
+"""Builds the native part with CMake; everything else stands in pyproject.toml.
+
+Environment variables:
+    NEGATIVE_COSINE_JOBS                parallel compilations (default: all processors)
+    NEGATIVE_COSINE_CUDA                1: require CUDA kernels, 0: none, unset: if possible
+    NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80;90" (default: chosen by the toolkit)
+    NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+def environment_flag(name: str) -> bool | None:
+    """The variable as True or False, or None where it is unset."""
+    value = os.environ.get(name, "")
+    if value in ("", "0", "1"):
+        return {"": None, "0": False, "1": True}[value]
+    raise SystemExit(f"{name} must be 0, 1 or unset, got {value!r}")
+
+
+class CMakeExtension(Extension):
+    """An extension whose sources CMakeLists.txt names."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, sources=[])
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds with CMake into the package's folder."""
+
+    def build_extension(self, ext: Extension) -> None:
+        output = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+        build = Path(self.build_temp).resolve()
+        output.mkdir(parents=True, exist_ok=True)
+        build.mkdir(parents=True, exist_ok=True)
+        configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
+        configure += [f"-D{name}={value}" for name, value in self.definitions(output).items()]
+        subprocess.run(configure, check=True)
+        jobs = os.environ.get("NEGATIVE_COSINE_JOBS", str(os.cpu_count() or 1))
+        subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+
+    def copy_extensions_to_source(self) -> None:
+        """For an editable install: the libraries go beside the Python files."""
+        package = Path("negative_cosine")
+        for built in (Path(self.build_lib) / package).iterdir():
+            if built.suffix in (".so", ".json"):
+                shutil.copy2(built, ROOT / "python" / package / built.name)
+
+    def definitions(self, output: Path) -> dict[str, str]:
+        """CMake's variables: the interpreter, TensorFlow's flags and the user's choices."""
+        import pybind11
+        import tensorflow as tf
+
+        flags = tf.sysconfig.get_compile_flags()
+        definitions = [flag[2:] for flag in flags if flag.startswith("-D")]
+        standards = [flag.split("++")[1] for flag in flags if flag.startswith("--std=c++")]
+        cuda = {True: "ON", False: "OFF", None: "AUTO"}
+        return {
+            "NEGATIVE_COSINE_OUTPUT_DIR": str(output),
+            "NEGATIVE_COSINE_VERSION": self.distribution.get_version(),
+            "NEGATIVE_COSINE_CUDA": cuda[environment_flag("NEGATIVE_COSINE_CUDA")],
+            "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
+                "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
+            ),
+            "Python_EXECUTABLE": sys.executable,
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+            "TENSORFLOW_VERSION": tf.__version__,
+            "TENSORFLOW_INCLUDE_DIR": tf.sysconfig.get_include(),
+            "TENSORFLOW_LIBRARY_DIR": tf.sysconfig.get_lib(),
+            "TENSORFLOW_DEFINITIONS": ";".join(definitions),
+            "TENSORFLOW_CXX_STANDARD": standards[0] if standards else "17",
+        }
+
+
+python_only = environment_flag("NEGATIVE_COSINE_PYTHON_ONLY")
+setup(
+    ext_modules=[] if python_only else [CMakeExtension("negative_cosine._core")],
+    cmdclass={"build_ext": CMakeBuild},
+)
