@@ -81,16 +81,20 @@ NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
     const Vector<Real> next = load(logits + c);
     largest = largest < next ? next : largest;
   }
-  return max_of_lanes<Real>(largest);
+  return max_of_lanes(largest);
 }
 
-// Raises the shift to the block's largest logit, if that is larger.
+// Raises the shift to the block's largest logit, if that is larger, and scales down what
+// was summed before.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void raise_shift(Real largest, const RowShape<Real>& shape,
+NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
+                                        const RowShape<Real>& shape,
                                         OnlineSoftmax<Real>* softmax, Real* sums) {
   if (!(largest > softmax->shift)) return;
-  const Real factor = exp_of(softmax->shift - largest);
+  const Real previous = softmax->shift;
   softmax->shift = largest;
+  if (is_first_block) return;
+  const Real factor = exp_of(previous - largest);
   softmax->weight_sum *= factor;
   softmax->cosine_sum *= factor;
   for (int64_t i = 0; i < shape.padded(); i += kLanes<Real>) {
@@ -164,7 +168,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                block_of(candidates, next_candidates, start + kBlock), &block);
     relative_logits(params, row, positive_cosine, &block);
     rank += count_above_positive(block.logits);
-    raise_shift(largest_of(block.logits), shape, &softmax, work.sums);
+    raise_shift(largest_of(block.logits), start == 0, shape, &softmax, work.sums);
     exponentiate(&block, &softmax);
     if (sums_rows) {
       add_weighted_rows(shape, block.rows, block.weights, block.count, work.sums);

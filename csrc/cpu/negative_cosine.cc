@@ -81,6 +81,21 @@ Real weight_of_row(const LossParams& params, int64_t row) {
              : weight;
 }
 
+// The inverse norms of query's and then of doc's rows, in one parallel loop.
+void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
+                   const CpuKernels& kernels, const ParallelFor& parallel_for) {
+  const int64_t rows = params.batch_size;
+  const auto work = [&](int64_t begin, int64_t end) {
+    kernels.inverse_norms(params.data_type, params.query, params.dim,
+                          std::min(begin, rows), std::min(end, rows),
+                          outputs.query_inverse_norm);
+    kernels.inverse_norms(params.data_type, params.doc, params.dim,
+                          std::max(begin - rows, int64_t{0}),
+                          std::max(end - rows, int64_t{0}), outputs.doc_inverse_norm);
+  };
+  parallel_for(rows + params.num_candidates, 20 + params.dim / 4, work);
+}
+
 // row_loss of NormalizeOver::kBatch: logsumexp_j z_j0 - z_i0. Split as (z_max - z_i0) +
 // log1p(the other terms), two non-negative parts, so that small losses keep their digits.
 template <typename Real>
@@ -239,15 +254,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
   const CpuKernels& kernels = cpu_kernels();
   const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
 
-  const int64_t norm_cost = 20 + params.dim / 4;
-  parallel_for(params.batch_size, norm_cost, [&](int64_t begin, int64_t end) {
-    kernels.inverse_norms(params.data_type, params.query, params.dim, begin, end,
-                          outputs.query_inverse_norm);
-  });
-  parallel_for(params.num_candidates, norm_cost, [&](int64_t begin, int64_t end) {
-    kernels.inverse_norms(params.data_type, params.doc, params.dim, begin, end,
-                          outputs.doc_inverse_norm);
-  });
+  inverse_norms(params, outputs, kernels, parallel_for);
   parallel_for(params.batch_size, row_cost(params), [&](int64_t begin, int64_t end) {
     const AlignedScratch scratch(row_scratch_bytes(params));
     kernels.forward_rows(params, outputs, keys, scratch.get(), begin, end);
@@ -271,19 +278,23 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
     fill_row_coefficients<Real>(params, arguments, coefficients);
     scalar_gradients<Real>(params, arguments, coefficients);
   });
-  if (arguments.query_gradient != nullptr) {
-    parallel_for(params.batch_size, 20 + params.dim / 4, [&](int64_t begin, int64_t end) {
-      kernels.query_gradient_rows(params, arguments, row_coefficient, begin, end);
-    });
-  }
-  if (arguments.doc_gradient != nullptr) {
-    const RowsOfDocs rows_of_docs = prepare_rows_of_docs(params);
-    parallel_for(params.num_candidates, row_cost(params), [&](int64_t begin, int64_t end) {
+  // Row i of query's gradient beside row i of doc's: one parallel loop for both.
+  const bool needs_doc = arguments.doc_gradient != nullptr;
+  const RowsOfDocs rows_of_docs = needs_doc ? prepare_rows_of_docs(params) : RowsOfDocs{};
+  const auto work = [&](int64_t begin, int64_t end) {
+    if (arguments.query_gradient != nullptr) {
+      kernels.query_gradient_rows(params, arguments, row_coefficient,
+                                  std::min(begin, params.batch_size),
+                                  std::min(end, params.batch_size));
+    }
+    if (needs_doc) {
       const AlignedScratch scratch(row_scratch_bytes(params));
       kernels.doc_gradient_rows(params, arguments, row_coefficient, rows_of_docs,
                                 scratch.get(), begin, end);
-    });
-  }
+    }
+  };
+  const int64_t cost = needs_doc ? row_cost(params) : 20 + params.dim / 4;
+  parallel_for(params.num_candidates, cost, work);
   return Status::Ok();
 }
 

@@ -39,16 +39,16 @@ NEGATIVE_COSINE_INLINE Vector<ComputeType<Storage>> load_tail(
   return load(padded);
 }
 
-// Writes the tail's L elements; the whole vectors, written after it, mend the overlap.
+// Writes the tail's elements that no whole vector covers.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void store_tail(const RowShape<ComputeType<Storage>>& shape,
-                                       Storage* row,
-                                       Vector<ComputeType<Storage>> tail) {
+                                       Vector<ComputeType<Storage>> tail, Storage* row) {
   using Real = ComputeType<Storage>;
-  if (shape.dim >= kLanes<Real>) return store(row + shape.tail_start(), tail);
-  Real padded[kLanes<Real>];
-  store(padded, tail);
-  for (int64_t i = 0; i < shape.dim; ++i) round_to(padded[i], row + i);
+  Real lanes[kLanes<Real>];
+  store(lanes, tail);
+  for (int64_t i = shape.whole * kLanes<Real>; i < shape.dim; ++i) {
+    round_to(lanes[i - shape.tail_start()], row + i);
+  }
 }
 
 // 1 / |row|, and 0 where |row| <= 1e-12 (SPEC section 4).
@@ -124,7 +124,7 @@ NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& s
       sums[r] = multiply_add(x, load_tail(shape, rows[r]), sums[r]);
     }
   }
-  for (int r = 0; r < kRows; ++r) products[r] = sum_of_lanes(sums[r]);
+  sums_of_lanes(sums, products);
 }
 
 // The same for the first min(count, 4) rows.
@@ -186,20 +186,21 @@ NEGATIVE_COSINE_INLINE void add_weighted_rows(const RowShape<ComputeType<Storage
   }
 }
 
-// to[e] = combine(v) element by element; `combine` maps a vector's offset in a padded row
-// and the row's vector there to the result. The tail is written first, see store_tail.
+// to[e] = combine(offset, vector) by whole vectors; `combine` maps a vector's offset in a
+// padded row and the row's vector there to the result. `to` may be `row` itself: the tail
+// is read before anything is written.
 template <typename Out, typename Storage, typename Combine>
 NEGATIVE_COSINE_INLINE void store_row(const RowShape<ComputeType<Storage>>& shape,
                                       const Storage* row, const Combine& combine,
                                       Out* to) {
   using Real = ComputeType<Storage>;
-  if (shape.has_tail) {
-    store_tail(shape, to, combine(shape.whole * kLanes<Real>, load_tail(shape, row)));
-  }
-  for (int64_t v = 0; v < shape.whole; ++v) {
-    const int64_t offset = v * kLanes<Real>;
+  const int64_t end = shape.whole * kLanes<Real>;
+  const Vector<Real> tail =
+      shape.has_tail ? combine(end, load_tail(shape, row)) : Vector<Real>{};
+  for (int64_t offset = 0; offset < end; offset += kLanes<Real>) {
     store(to + offset, combine(offset, load(row + offset)));
   }
+  if (shape.has_tail) store_tail(shape, tail, to);
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

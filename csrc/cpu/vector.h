@@ -137,34 +137,21 @@ NEGATIVE_COSINE_INLINE DoubleVector multiply_add(DoubleVector a, DoubleVector b,
 #endif
 }
 
-NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps(vector);
-#else
-  float lanes[kLanes<float>];
-  store(lanes, vector);
-  for (int width = kLanes<float> / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
-  }
-  return lanes[0];
-#endif
-}
+// --- Across lanes: lane l meets lane l + L/2, and so on by halves, at every width, so
+// --- that a row's sum has the same order whether it is summed alone or with others.
 
-NEGATIVE_COSINE_INLINE double sum_of_lanes(DoubleVector vector) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_pd(vector);
-#else
-  double lanes[kLanes<double>];
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real sum_by_halves(Vector<Real> vector) {
+  Real lanes[kLanes<Real>];
   store(lanes, vector);
-  for (int width = kLanes<double> / 2; width > 0; width /= 2) {
+  for (int width = kLanes<Real> / 2; width > 0; width /= 2) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
   return lanes[0];
-#endif
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE Real max_of_lanes(Vector<Real> vector) {
+NEGATIVE_COSINE_INLINE Real max_by_halves(Vector<Real> vector) {
   Real lanes[kLanes<Real>];
   store(lanes, vector);
   for (int width = kLanes<Real> / 2; width > 0; width /= 2) {
@@ -173,6 +160,74 @@ NEGATIVE_COSINE_INLINE Real max_of_lanes(Vector<Real> vector) {
     }
   }
   return lanes[0];
+}
+
+#if defined(__AVX2__)
+
+NEGATIVE_COSINE_INLINE __m128 sum_to_four(FloatVector vector) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(vector),
+                                    _mm512_extractf32x8_ps(vector, 1));
+#else
+  const __m256 half = vector;
+#endif
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
+  const __m128 four = sum_to_four(vector);
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+// sums[r] = sum_of_lanes(vectors[r]): four sums in one by transposing as they are halved.
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4], float* sums) {
+  const __m128 a = sum_to_four(vectors[0]);
+  const __m128 b = sum_to_four(vectors[1]);
+  const __m128 c = sum_to_four(vectors[2]);
+  const __m128 d = sum_to_four(vectors[3]);
+  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+  _mm_storeu_ps(sums, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+}
+
+NEGATIVE_COSINE_INLINE float max_of_lanes(FloatVector vector) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(vector),
+                                    _mm512_extractf32x8_ps(vector, 1));
+#else
+  const __m256 half = vector;
+#endif
+  const __m128 four =
+      _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+#else
+
+NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
+  return sum_by_halves<float>(vector);
+}
+
+NEGATIVE_COSINE_INLINE float max_of_lanes(FloatVector vector) {
+  return max_by_halves<float>(vector);
+}
+
+#endif
+
+NEGATIVE_COSINE_INLINE double sum_of_lanes(DoubleVector vector) {
+  return sum_by_halves<double>(vector);
+}
+
+NEGATIVE_COSINE_INLINE double max_of_lanes(DoubleVector vector) {
+  return max_by_halves<double>(vector);
+}
+
+template <int kCount, typename VectorType, typename Real>
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const VectorType (&vectors)[kCount],
+                                          Real* sums) {
+  for (int r = 0; r < kCount; ++r) sums[r] = sum_of_lanes(vectors[r]);
 }
 
 // exp(x): 2^n * exp(r), |r| <= ln(2) / 2, with the coefficients of the Cephes library

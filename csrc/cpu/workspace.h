@@ -45,7 +45,8 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
 
 // Candidates are handled in blocks: cosines of a block, weights of a block, weighted sum
 // of a block, so that the second use of an embedding row finds it in the cache.
-constexpr int kBlock = 16;
+constexpr int kBlock = 32;
+constexpr int kRowsAhead = 8;
 
 template <typename Storage>
 struct Block {
@@ -92,9 +93,12 @@ NEGATIVE_COSINE_INLINE void load_block(const RowShape<ComputeType<Storage>>& sha
   }
   for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
   gather(inverse_norms, *block, block->inverse_norms);
-  for (int c = 0; c < kBlock; c += 4) {
-    for (int ahead = c; ahead < c + 4 && ahead < upcoming.count; ++ahead) {
-      prefetch_row(shape, matrix + int64_t{upcoming.indices[ahead]} * shape.dim);
+  for (int c = 0; c < block->count; c += 4) {
+    for (int ahead = c + kRowsAhead; ahead < c + kRowsAhead + 4; ++ahead) {
+      const int behind = ahead - block->count;
+      if (behind >= upcoming.count) break;
+      const int32_t index = behind < 0 ? list.indices[ahead] : upcoming.indices[behind];
+      prefetch_row(shape, matrix + int64_t{index} * shape.dim);
     }
     dot_products(shape, unit, block->rows + c, block->count - c, block->cosines + c);
   }

@@ -318,12 +318,23 @@ class NegativeCosineLossGradOp : public OpKernel {
     return absl::OkStatus();
   }
 
+  // In place of the saved direction, which nobody reads afterwards, if the dtypes agree.
+  static absl::Status allocate_query_gradient(OpKernelContext* context,
+                                              const TensorShape& shape,
+                                              GradientArguments* arguments) {
+    if (!is_required(context, "query_gradient")) return absl::OkStatus();
+    Tensor* gradient = nullptr;
+    TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
+        {"query_direction"}, "query_gradient", shape, &gradient));
+    arguments->query_gradient = gradient->data();
+    return absl::OkStatus();
+  }
+
   static absl::Status allocate_outputs(OpKernelContext* context, const LossParams& params,
                                        GradientArguments* arguments) {
     const int64_t weights = params.sample_weight == nullptr ? 0 : params.batch_size;
-    TF_RETURN_IF_ERROR(allocate_if_required(context, "query_gradient",
-                                            TensorShape({params.batch_size, params.dim}),
-                                            &arguments->query_gradient));
+    TF_RETURN_IF_ERROR(allocate_query_gradient(
+        context, TensorShape({params.batch_size, params.dim}), arguments));
     TF_RETURN_IF_ERROR(
         allocate_if_required(context, "doc_gradient",
                              TensorShape({params.num_candidates, params.dim}),
@@ -350,7 +361,8 @@ REGISTER_KERNEL_BUILDER(Name("NegativeCosineLossGrad").Device(tensorflow::DEVICE
 }  // namespace negative_cosine
 
 // What TensorFlow knows of the ops, for the report of `python -m negative_cosine`.
-extern "C" const char* negative_cosine_registered_kernels(const char* op) {
+extern "C" __attribute__((visibility("default"))) const char*
+negative_cosine_registered_kernels(const char* op) {
   static thread_local std::string kernels;
   kernels = tensorflow::KernelsRegisteredForOp(op);
   return kernels.c_str();

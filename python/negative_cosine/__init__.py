@@ -1,1 +1,21 @@
+"""A fused TensorFlow op for the sampled cosine softmax loss of two-tower models."""
 
+from negative_cosine._article import NegativeCosineLayer
+from negative_cosine._gradient import register_gradients
+from negative_cosine._loss import (
+    fused_negative_cosine_loss,
+    reference_negative_cosine_loss,
+    sample_negatives,
+)
+from negative_cosine._statistics import NegativeCosineStats
+
+__all__ = [
+    "NegativeCosineLayer",
+    "NegativeCosineStats",
+    "fused_negative_cosine_loss",
+    "reference_negative_cosine_loss",
+    "sample_negatives",
+]
+__version__ = "0.1.0"
+
+register_gradients()

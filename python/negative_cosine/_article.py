@@ -1,0 +1,96 @@
+"""The class of the article that this project starts from, with its arithmetic."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from negative_cosine._inputs import NORMALIZE_OVER, check_name, check_num_negatives
+from negative_cosine._loss import fused_negative_cosine_loss
+
+
+@keras.saving.register_keras_serializable(package="negative_cosine")
+class NegativeCosineLayer(keras.layers.Layer):
+    """In-batch negative sampling as published, or as it was meant (SPEC section 7).
+
+    By default it computes what the snippet prints: a softmax over the batch, which the
+    negatives do not enter and in which ``t`` cancels; unlike the snippet it is finite in
+    float16. ``normalize_over="candidates"`` puts the softmax on the right axis and makes
+    ``t`` the temperature.
+
+    Example:
+        >>> pairs = [[1.0, 2.0], [2.0, 1.0], [3.0, 2.0], [4.0, 1.0]]
+        >>> layer = NegativeCosineLayer(3, 1.0, normalize_over="candidates")
+        >>> layer([tf.constant(pairs), tf.constant(pairs)]).shape
+        TensorShape([1])
+
+    Args:
+        NEG: negatives of each query.
+        t: the article's smoothing parameter.
+        normalize_over: ``"batch"`` (as printed) or ``"candidates"`` (as meant).
+        mask_self: drop a negative that is the query's own document. None: False for
+            ``"batch"``, as printed, and True for ``"candidates"``, as meant.
+        **kwargs: of ``keras.layers.Layer``.
+
+    Raises:
+        ValueError: an argument is wrong; the message names it, and what is allowed.
+    """
+
+    def __init__(
+        self,
+        NEG: int,
+        t: float = 1.0,
+        normalize_over: str = "batch",
+        mask_self: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Keras would cast float16 embeddings to float32 on the way in.
+        super().__init__(**{"autocast": False, **kwargs})
+        check_name("normalize_over", normalize_over, NORMALIZE_OVER)
+        check_num_negatives(NEG, "shuffle", None)
+        if not t > 0:
+            raise ValueError(f"t must be a number above 0, got {t!r}")
+        self.NEG = NEG
+        self.t = t
+        self.normalize_over = normalize_over
+        self.mask_self = mask_self
+        if normalize_over == "batch":
+            warnings.warn(
+                "NegativeCosineLayer computes the article's printed arithmetic: its "
+                "softmax runs over the batch, so the negatives do not enter the loss and "
+                "t has no effect. Use normalize_over='candidates' for what it was meant "
+                "to be.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        """The loss, shape ``[1]``, in the dtype of ``inputs = [query, doc]``."""
+        query, doc = inputs
+        as_meant = self.normalize_over == "candidates"
+        loss = fused_negative_cosine_loss(
+            query,
+            doc,
+            self.NEG,
+            temperature=self.t if as_meant else 1.0,
+            mask_self=as_meant if self.mask_self is None else self.mask_self,
+            normalize_over=self.normalize_over,
+        )
+        return tf.cast(loss[tf.newaxis], query.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int]:
+        """``(1,)`` for any input."""
+        return (1,)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "NEG": self.NEG,
+            "t": self.t,
+            "normalize_over": self.normalize_over,
+            "mask_self": self.mask_self,
+        }

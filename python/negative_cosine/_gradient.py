@@ -1,0 +1,88 @@
+"""The gradient of the native op, registered with TensorFlow when this is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from negative_cosine._loader import native_library
+
+_OPTIONAL_INPUTS = (
+    ("seed", "num_seeds"),
+    ("negative_indices", "num_tables"),
+    ("doc_ids", "num_doc_ids"),
+    ("query_ids", "num_query_ids"),
+    ("doc_log_q", "num_log_q"),
+    ("sample_weight", "num_weights"),
+)
+
+
+def register_gradients() -> None:
+    """Registers both gradients; does nothing where they are registered already."""
+    try:
+        tf.RegisterGradient("NegativeCosineLoss")(_loss_gradient)
+        tf.RegisterGradient("NegativeCosineLossGrad")(_second_gradient)
+    except KeyError:
+        pass  # this module was imported a second time, by a reload
+
+
+def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
+    """Gradients by input of ``NegativeCosineLoss``; None for what has none."""
+    ops = native_library().ops
+    assert ops is not None, "the op exists, so its library is open"
+    arguments = _op_arguments(op)
+    options = {
+        name: _text(op.get_attr(name))
+        for name in ("num_negatives", "mask_self", "normalize_over", "reduction")
+    }
+    if op.get_attr("with_query_direction"):
+        query_direction = op.outputs[6]
+    else:
+        query_direction = ops.negative_cosine_loss(
+            **arguments, **options, with_query_direction=True, with_statistics=False
+        ).query_direction
+    _, row_loss, cosine, query_norm, doc_norm, scale_gradient, *_ = op.outputs
+    gradients = ops.negative_cosine_loss_grad(
+        **arguments,
+        loss_gradient=loss_gradient,
+        row_loss=row_loss,
+        positive_cosine=cosine,
+        query_inverse_norm=query_norm,
+        doc_inverse_norm=doc_norm,
+        row_scale_gradient=scale_gradient,
+        query_direction=query_direction,
+        **options,
+    )
+    by_input: list[Any] = [None] * len(op.inputs)
+    by_input[0] = gradients.query_gradient
+    by_input[1] = gradients.doc_gradient
+    by_input[2] = gradients.logit_scale_gradient
+    if arguments["sample_weight"]:
+        by_input[-1] = gradients.sample_weight_gradient
+    return by_input
+
+
+def _second_gradient(*_: Any) -> None:
+    raise LookupError(
+        "the native negative cosine loss has first derivatives only; for second "
+        "derivatives use implementation='reference'"
+    )
+
+
+def _op_arguments(op: Any) -> dict[str, Any]:
+    query, doc, logit_scale, margin, *rest = op.inputs
+    arguments = {
+        "query": query,
+        "doc": doc,
+        "logit_scale": logit_scale,
+        "margin": margin,
+    }
+    for name, count in _OPTIONAL_INPUTS:
+        length = op.get_attr(count)
+        arguments[name], rest = list(rest[:length]), rest[length:]
+    return arguments
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

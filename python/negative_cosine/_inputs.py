@@ -1,0 +1,381 @@
+"""The arguments of the loss, checked once, at the edge (SPEC sections 2 and 8).
+
+Everything behind this module may rely on a ``LossInputs``: ranks, dtypes and option names
+are right, and so is every size that was known. Sizes that only a running graph knows are
+checked there, by the native op itself or by ``runtime_checks`` for the reference.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from negative_cosine._sampler import SAMPLERS, fresh_seed
+
+EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+INDEX_DTYPES = (tf.int32, tf.int64)
+NORMALIZE_OVER = ("candidates", "batch")
+REDUCTIONS = ("mean", "sum", "none")
+IMPLEMENTATIONS = ("auto", "native", "reference")
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """The checked arguments; ``B``, ``C``, ``D`` and ``K`` as in SPEC section 2."""
+
+    query: tf.Tensor  # [B, D]
+    doc: tf.Tensor  # [C, D]
+    logit_scale: tf.Tensor  # scalar of the compute dtype
+    margin: float
+    sampler: str | None  # None with negative_indices
+    num_negatives: int | None  # None with negative_indices, and for "all"
+    seed: tf.Tensor | None  # [2]
+    negative_indices: tf.Tensor | None  # [B, K]
+    mask_self: bool
+    doc_ids: tf.Tensor | None  # [C]
+    query_ids: tf.Tensor | None  # [B]
+    doc_log_q: tf.Tensor | None  # [C], compute dtype
+    sample_weight: tf.Tensor | None  # [B], compute dtype
+    normalize_over: str
+    reduction: str
+
+    @property
+    def compute_dtype(self) -> tf.DType:
+        """float64 for float64 embeddings, float32 for all others."""
+        return compute_dtype_of(self.query.dtype)
+
+
+def compute_dtype_of(dtype: tf.DType) -> tf.DType:
+    """The dtype that the loss of embeddings of ``dtype`` is computed in."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+def check_inputs(
+    query: Any,
+    doc: Any,
+    num_negatives: int | None,
+    *,
+    negative_indices: Any,
+    sampler: str,
+    seed: Any,
+    scale: Any,
+    temperature: Any,
+    margin: float,
+    mask_self: bool,
+    doc_ids: Any,
+    query_ids: Any,
+    doc_log_q: Any,
+    sample_weight: Any,
+    normalize_over: str,
+    reduction: str,
+) -> LossInputs:
+    """Converts and checks the public arguments; ``ValueError`` for what is wrong."""
+    check_name("sampler", sampler, SAMPLERS)
+    check_name("normalize_over", normalize_over, NORMALIZE_OVER)
+    check_name("reduction", reduction, REDUCTIONS)
+    query = tf.convert_to_tensor(query)
+    doc = tf.convert_to_tensor(doc)
+    _check_embeddings(query, doc)
+    rows, docs = query.shape[0], doc.shape[0]
+    compute_dtype = compute_dtype_of(query.dtype)
+
+    if negative_indices is not None:
+        _refuse_both(num_negatives)
+        sampler_name, table = None, _index_table(negative_indices, rows)
+    else:
+        sampler_name, table = sampler, None
+        # An empty batch has no candidates to run out of.
+        num_negatives = check_num_negatives(
+            num_negatives, sampler, None if rows == 0 else docs
+        )
+
+    return LossInputs(
+        query=query,
+        doc=doc,
+        logit_scale=_logit_scale(scale, temperature, compute_dtype),
+        margin=_finite_number("margin", margin),
+        sampler=sampler_name,
+        num_negatives=num_negatives,
+        seed=None if sampler_name in (None, "all") else check_seed(seed),
+        negative_indices=table,
+        mask_self=_boolean("mask_self", mask_self),
+        doc_ids=_id_vector("doc_ids", doc_ids, docs, "doc"),
+        query_ids=_id_vector("query_ids", query_ids, rows, "query"),
+        doc_log_q=_float_vector("doc_log_q", doc_log_q, docs, "doc", compute_dtype),
+        sample_weight=_float_vector(
+            "sample_weight", sample_weight, rows, "query", compute_dtype
+        ),
+        normalize_over=normalize_over,
+        reduction=reduction,
+    )
+
+
+def check_name(argument: str, value: Any, allowed: Sequence[str]) -> None:
+    """Refuses an unknown option, with the list of known ones."""
+    if value not in allowed:
+        names = ", ".join(repr(name) for name in allowed)
+        raise ValueError(f"{argument} must be one of {names}, got {value!r}")
+
+
+def check_num_negatives(
+    num_negatives: int | None, sampler: str, num_candidates: int | None
+) -> int | None:
+    """K as an int, or None for ``all`` where it is left to the sampler."""
+    if num_negatives is None:
+        if sampler == "all":
+            return None
+        raise ValueError(
+            "give either num_negatives or negative_indices, got neither "
+            f"(sampler={sampler!r} needs num_negatives)"
+        )
+    is_int = isinstance(num_negatives, numbers.Integral)
+    if not is_int or isinstance(num_negatives, bool) or num_negatives < 1:
+        raise ValueError(
+            f"num_negatives must be an integer of at least 1, got {num_negatives!r}"
+        )
+    count = int(num_negatives)
+    if num_candidates is not None:
+        others = num_candidates - 1
+        if sampler == "ring" and count > max(others, 0):
+            raise ValueError(
+                "num_negatives must be at most C - 1 for sampler='ring', where C = "
+                f"{num_candidates} is doc's number of rows, got {count}"
+            )
+        if sampler == "all" and count != max(others, 0):
+            raise ValueError(
+                "num_negatives must be None or C - 1 for sampler='all', where C = "
+                f"{num_candidates} is doc's number of rows, got {count}"
+            )
+    return count
+
+
+def check_seed(seed: Any) -> tf.Tensor:
+    """The seed as an int32 or int64 ``[2]`` tensor; a fresh one for None."""
+    if seed is None:
+        return fresh_seed()
+    tensor = seed if tf.is_tensor(seed) else _as_int64(seed)
+    if tensor.dtype not in INDEX_DTYPES or not tensor.shape.is_compatible_with([2]):
+        raise ValueError(
+            "seed must be two integers, int32 or int64 of shape [2], got "
+            f"{_describe(tensor)}"
+        )
+    return tensor
+
+
+def runtime_checks(inputs: LossInputs) -> list[Any]:
+    """Assertions for what ``check_inputs`` could not know yet; [] where it knew all.
+
+    XLA leaves assertions out: its shapes are known when it compiles, and there an index
+    outside ``[0, C)`` is dropped and never read, as on a GPU.
+    """
+    checks = []
+    query, doc = tf.shape(inputs.query), tf.shape(inputs.doc)
+    query_and_doc_rows = inputs.query.shape[0], inputs.doc.shape[0]
+
+    def check(known: Any, holds: tf.Tensor, message: str, *values: Any) -> None:
+        if not known:
+            checks.append(tf.debugging.Assert(holds, [message, *values]))
+
+    check(
+        _all_known(inputs.query.shape[1], inputs.doc.shape[1]),
+        query[1] == doc[1],
+        "doc must have query's embedding size, got query and doc of shapes",
+        query,
+        doc,
+    )
+    check(
+        _all_known(*query_and_doc_rows),
+        doc[0] >= query[0],
+        "doc must have at least as many rows as query (row i is query i's positive), "
+        "got query and doc of shapes",
+        query,
+        doc,
+    )
+    for name, vector, owner in (
+        ("doc_ids", inputs.doc_ids, "doc"),
+        ("query_ids", inputs.query_ids, "query"),
+        ("doc_log_q", inputs.doc_log_q, "doc"),
+        ("sample_weight", inputs.sample_weight, "query"),
+    ):
+        if vector is not None:
+            matrix = inputs.doc if owner == "doc" else inputs.query
+            check(
+                _all_known(vector.shape[0], matrix.shape[0]),
+                tf.shape(vector)[0] == tf.shape(matrix)[0],
+                f"{name} must have one element a row of {owner}, got shapes of the two",
+                tf.shape(vector),
+                tf.shape(matrix),
+            )
+    if inputs.sampler in ("ring", "all") and inputs.num_negatives is not None:
+        exact = inputs.sampler == "all"
+        count = inputs.num_negatives
+        fits = count == doc[0] - 1 if exact else count <= doc[0] - 1
+        check(
+            inputs.query.shape[0] == 0 or _all_known(*query_and_doc_rows),
+            tf.logical_or(query[0] == 0, fits),
+            f"num_negatives must be {'' if exact else 'at most '}C - 1 for "
+            f"sampler='{inputs.sampler}', where C is doc's number of rows, got and C",
+            count,
+            doc[0],
+        )
+    if inputs.negative_indices is not None:
+        checks += _index_checks(inputs.negative_indices, query[0], doc[0])
+    return checks
+
+
+def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[Any]:
+    bad = tf.logical_or(table < 0, table >= tf.cast(docs, table.dtype))
+    flat = tf.reshape(bad, [-1])
+    first = tf.argmax(tf.cast(flat, tf.int32))
+    columns = tf.cast(tf.maximum(tf.shape(table)[1], 1), first.dtype)
+    value = tf.reshape(table, [-1])[first : first + 1]
+    return [
+        tf.debugging.Assert(
+            tf.shape(table)[0] == rows,
+            ["negative_indices must have shape [B, K] with B query's rows, got and B"]
+            + [tf.shape(table), rows],
+        ),
+        tf.debugging.Assert(
+            tf.logical_not(tf.reduce_any(bad)),
+            ["negative_indices must be in [0, C), the rows of doc; C, value, position"]
+            + [docs, value, first // columns, first % columns],
+        ),
+    ]
+
+
+def _all_known(*sizes: int | None) -> bool:
+    return None not in sizes
+
+
+def _describe(tensor: tf.Tensor) -> str:
+    return f"{tensor.dtype.name} of shape {tensor.shape}"
+
+
+def _as_int64(value: Any) -> tf.Tensor:
+    try:
+        return tf.convert_to_tensor(value, dtype=tf.int64)
+    except (TypeError, ValueError):
+        return tf.convert_to_tensor(value)
+
+
+def _check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
+    for name, tensor in (("query", query), ("doc", doc)):
+        if tensor.dtype not in EMBEDDING_DTYPES:
+            allowed = ", ".join(dtype.name for dtype in EMBEDDING_DTYPES)
+            raise ValueError(f"{name} must be one of {allowed}, got {tensor.dtype.name}")
+        if tensor.shape.rank != 2:
+            raise ValueError(
+                f"{name} must have two dimensions [rows, embedding], got shape "
+                f"{tensor.shape}"
+            )
+    if query.dtype != doc.dtype:
+        raise ValueError(
+            f"doc must have query's dtype {query.dtype.name}, got {doc.dtype.name}; "
+            "cast one of them"
+        )
+    if not query.shape[1:].is_compatible_with(doc.shape[1:]):
+        raise ValueError(
+            f"doc must have query's embedding size {query.shape[1]}, got shape {doc.shape}"
+        )
+    if query.shape[1] == 0:
+        raise ValueError(f"query must have at least one column, got shape {query.shape}")
+    rows, docs = query.shape[0], doc.shape[0]
+    if rows is not None and docs is not None and docs < rows:
+        raise ValueError(
+            "doc must have at least as many rows as query (row i is query i's positive): "
+            f"{rows}, got {docs}"
+        )
+
+
+def _refuse_both(num_negatives: int | None) -> None:
+    if num_negatives is not None:
+        raise ValueError(
+            "give either num_negatives or negative_indices, got both "
+            f"(num_negatives={num_negatives!r})"
+        )
+
+
+def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
+    table = tf.convert_to_tensor(negative_indices)
+    if table.dtype not in INDEX_DTYPES:
+        raise ValueError(
+            f"negative_indices must be int32 or int64, got {table.dtype.name}"
+        )
+    if not table.shape.is_compatible_with([rows, None]) or 0 in table.shape[1:]:
+        raise ValueError(
+            f"negative_indices must have shape [B, K] with B = {rows}, query's rows, and "
+            f"K >= 1, got shape {table.shape}"
+        )
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _finite_number(name: str, value: Any) -> float:
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor:
+    """``scale / temperature``, differentiable in those of the two that are tensors."""
+    scale = _positive_scalar("scale", scale, dtype)
+    temperature = _positive_scalar("temperature", temperature, dtype)
+    return tf.convert_to_tensor(scale / temperature, dtype=dtype)
+
+
+def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
+    if _is_number(value):
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+        return float(value)
+    tensor = tf.convert_to_tensor(value)
+    if not tensor.dtype.is_floating or tensor.shape.rank != 0:
+        raise ValueError(
+            f"{name} must be a number above 0 or a floating-point scalar tensor, got "
+            f"{_describe(tensor)}"
+        )
+    return tf.cast(tensor, dtype)
+
+
+def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) -> None:
+    if not vector.shape.is_compatible_with([size]):
+        raise ValueError(
+            f"{name} must have shape [{size}], one element a row of {owner}, got shape "
+            f"{vector.shape}"
+        )
+
+
+def _id_vector(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | None:
+    if ids is None:
+        return None
+    vector = tf.convert_to_tensor(ids)
+    if vector.dtype not in INDEX_DTYPES:
+        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}")
+    _check_vector(name, vector, size, owner)
+    return vector
+
+
+def _float_vector(
+    name: str, values: Any, size: int | None, owner: str, dtype: tf.DType
+) -> tf.Tensor | None:
+    if values is None:
+        return None
+    vector = tf.convert_to_tensor(values, dtype_hint=dtype)
+    if not vector.dtype.is_floating:
+        raise ValueError(f"{name} must be floating-point, got {vector.dtype.name}")
+    _check_vector(name, vector, size, owner)
+    return tf.cast(vector, dtype)

@@ -1,0 +1,77 @@
+"""Finds and opens the native library, or says why it cannot.
+
+A library built for one TensorFlow minor release crashes or fails to resolve symbols in
+another, so ``_build_info.json`` is compared with the running TensorFlow before anything
+is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+PACKAGE_DIR = Path(__file__).parent.resolve()
+REINSTALL = (
+    "reinstall negative-cosine where a C++ compiler is found, with: "
+    "pip install --no-build-isolation --force-reinstall --no-deps negative-cosine"
+)
+
+
+@dataclass(frozen=True)
+class NativeLibrary:
+    """The opened op library, or why there is none and what would mend it."""
+
+    path: Path
+    build_info: dict[str, Any] | None
+    ops: Any | None = None
+    problem: str = ""
+    mend: str = ""
+
+
+@functools.cache
+def native_library() -> NativeLibrary:
+    """The library of this installation; opened at the first call."""
+    return open_library(PACKAGE_DIR, tf.__version__)
+
+
+def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
+    """Opens the library in ``folder`` if it was built for ``tensorflow_version``."""
+    path = folder / "_negative_cosine_ops.so"
+    build_info = _read_build_info(folder / "_build_info.json")
+
+    def failed(problem: str) -> NativeLibrary:
+        return NativeLibrary(path, build_info, problem=problem, mend=REINSTALL)
+
+    if build_info is None or not path.is_file():
+        return failed("the native library is missing: only the Python part is installed")
+    built_for = str(build_info.get("tensorflow"))
+    if _minor_release(built_for) != _minor_release(tensorflow_version):
+        return failed(
+            f"the native library was built for TensorFlow {built_for} and this is "
+            f"TensorFlow {tensorflow_version}"
+        )
+    try:
+        ops = tf.load_op_library(str(path))
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        return failed(f"the native library cannot be opened: {reason}")
+    if not hasattr(ops, "negative_cosine_loss_grad"):
+        return failed("the native library has no op NegativeCosineLoss")
+    return NativeLibrary(path, build_info, ops=ops)
+
+
+def _read_build_info(path: Path) -> dict[str, Any] | None:
+    try:
+        info = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) else None
+
+
+def _minor_release(version: str) -> list[str]:
+    return version.split(".")[:2]

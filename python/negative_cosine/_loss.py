@@ -1,0 +1,280 @@
+"""The public functions: check the arguments, choose an implementation, call it."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from negative_cosine._inputs import (
+    IMPLEMENTATIONS,
+    LossInputs,
+    check_inputs,
+    check_name,
+    check_num_negatives,
+    check_seed,
+)
+from negative_cosine._loader import native_library
+from negative_cosine._native import NATIVE_SAMPLERS, native_loss
+from negative_cosine._reference import reference_loss
+from negative_cosine._sampler import SAMPLERS, candidate_table
+from negative_cosine._statistics import NegativeCosineStats
+
+Loss = tf.Tensor
+LossAndStats = tuple[tf.Tensor, NegativeCosineStats]
+
+
+def fused_negative_cosine_loss(
+    query: Any,
+    doc: Any,
+    num_negatives: int | None = None,
+    *,
+    negative_indices: Any = None,
+    sampler: str = "shuffle",
+    seed: Any = None,
+    scale: Any = 20.0,
+    temperature: Any = 1.0,
+    margin: float = 0.0,
+    mask_self: bool = True,
+    doc_ids: Any = None,
+    query_ids: Any = None,
+    doc_log_q: Any = None,
+    sample_weight: Any = None,
+    normalize_over: str = "candidates",
+    reduction: str = "mean",
+    return_stats: bool = False,
+    implementation: str = "auto",
+) -> Loss | LossAndStats:
+    """Softmax loss of each query's own document against K others of the batch.
+
+    Row ``i`` of ``query`` and row ``i`` of ``doc`` are a pair. Each query also meets K
+    candidates, rows of ``doc``; the logits are cosines times ``scale / temperature``, and
+    the loss is minus the log of the positive's softmax probability. Loss and gradients
+    take two passes over the rows and hold nothing of size ``B * K``.
+
+    Example:
+        >>> query = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+        >>> doc = [[2.0, 0.0], [0.0, 3.0], [0.5, 0.5]]
+        >>> loss = fused_negative_cosine_loss(query, doc, 2, seed=(1, 2))
+        >>> round(float(loss), 5)
+        0.00189
+
+    Args:
+        query: ``[B, D]``, float16, bfloat16, float32 or float64.
+        doc: ``[C, D]``, the same dtype, ``C >= B``. Rows from B on are further candidates
+            (mined hard negatives, other replicas' documents), nobody's positive.
+        num_negatives: K >= 1, the candidates drawn for each query. None with
+            ``negative_indices``; for ``sampler="all"`` None or ``C - 1``.
+        negative_indices: int32 or int64 ``[B, K]`` with values in ``[0, C)``: your own
+            candidates in place of a sampler; ``sampler`` and ``seed`` are then unused.
+        sampler: ``"shuffle"``: K random permutations of the documents. ``"ring"``: the K
+            that follow on a randomly ordered ring, distinct. ``"all"``: every other one.
+        seed: two integers, int32 or int64 ``[2]``: the same seed gives the same
+            candidates on every device. None: a fresh seed each step, governed by
+            ``tf.random.set_seed``.
+        scale: a number above 0, or a scalar tensor or variable, which gets a gradient.
+        temperature: the same; the logits are multiplied by ``scale / temperature``.
+        margin: subtracted from the positive's cosine.
+        mask_self: drop a candidate that is the query's own document.
+        doc_ids: int32 or int64 ``[C]``: drop a candidate with the positive's id.
+        query_ids: int32 or int64 ``[B]``: drop a candidate ``j < B`` whose query has the
+            same id: another clicked document of the same query.
+        doc_log_q: float ``[C]``, log sampling probabilities, subtracted from the logits
+            (logQ correction; no gradient).
+        sample_weight: float ``[B]``, multiplies each row's loss.
+        normalize_over: ``"candidates"``, or ``"batch"`` for the softmax over the batch's
+            positives, which candidates do not enter.
+        reduction: ``"mean"`` over the rows, ``"sum"`` or ``"none"``.
+        return_stats: also return a ``NegativeCosineStats``.
+        implementation: ``"native"``: the compiled op, or an error. ``"reference"``: plain
+            TensorFlow. ``"auto"``: the op where it can run, else the reference with one
+            warning.
+
+    Returns:
+        The loss, float64 for float64 embeddings and float32 otherwise: a scalar, or
+        ``[B]`` for ``reduction="none"``. With ``return_stats`` a pair of it and the
+        statistics. An empty batch has loss 0; a row whose candidates are all dropped too.
+
+    Raises:
+        ValueError: an argument is wrong; the message names it, and what is allowed.
+        tf.errors.InvalidArgumentError: the same, found in a running graph; also an index
+            outside ``[0, C)``.
+        RuntimeError: ``implementation="native"`` cannot run here.
+
+    Source:
+        Sampled softmax over in-batch negatives with cosine logits, from the TensorFlow
+        snippet "in-batch negative sampling" with its softmax on the right axis; logQ
+        correction from Yi et al., "Sampling-bias-corrected neural modeling for large
+        corpus item recommendations" (2019).
+    """
+    check_name("implementation", implementation, IMPLEMENTATIONS)
+    inputs = check_inputs(
+        query,
+        doc,
+        num_negatives,
+        negative_indices=negative_indices,
+        sampler=sampler,
+        seed=seed,
+        scale=scale,
+        temperature=temperature,
+        margin=margin,
+        mask_self=mask_self,
+        doc_ids=doc_ids,
+        query_ids=query_ids,
+        doc_log_q=doc_log_q,
+        sample_weight=sample_weight,
+        normalize_over=normalize_over,
+        reduction=reduction,
+    )
+    run = native_loss if _takes_native(inputs, implementation) else reference_loss
+    loss, stats = run(inputs, return_stats)
+    return loss if stats is None else (loss, stats)
+
+
+def reference_negative_cosine_loss(
+    query: Any, doc: Any, num_negatives: int | None = None, **options: Any
+) -> Loss | LossAndStats:
+    """The same loss in plain TensorFlow ops: any device, XLA included.
+
+    Slower and larger than ``fused_negative_cosine_loss``, whose arguments it takes, but
+    for ``implementation``. It is what the native kernels are tested against.
+
+    Example:
+        >>> query = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+        >>> doc = [[2.0, 0.0], [0.0, 3.0], [0.5, 0.5]]
+        >>> loss = reference_negative_cosine_loss(query, doc, 2, seed=(1, 2))
+        >>> round(float(loss), 5)
+        0.00189
+
+    Args:
+        query: ``[B, D]``, float16, bfloat16, float32 or float64.
+        doc: ``[C, D]``, the same dtype, ``C >= B``.
+        num_negatives: K >= 1, the candidates drawn for each query.
+        **options: as for ``fused_negative_cosine_loss``.
+
+    Returns:
+        The loss, or with ``return_stats`` the loss and a ``NegativeCosineStats``.
+
+    Raises:
+        ValueError: an argument is wrong; the message names it, and what is allowed.
+        TypeError: an unknown option.
+    """
+    if "implementation" in options:
+        raise TypeError("reference_negative_cosine_loss takes no implementation")
+    return fused_negative_cosine_loss(
+        query, doc, num_negatives, **options, implementation="reference"
+    )
+
+
+def sample_negatives(
+    batch_size: int,
+    num_candidates: int,
+    num_negatives: int | None,
+    sampler: str = "shuffle",
+    seed: Any = None,
+) -> tf.Tensor:
+    """The table of candidates that the loss uses for a seed, on every device.
+
+    Example:
+        >>> sample_negatives(3, 4, 2, "ring", seed=(1, 2)).shape
+        TensorShape([3, 2])
+
+    Args:
+        batch_size: B, the number of queries.
+        num_candidates: C >= B, the number of documents.
+        num_negatives: K; for ``sampler="all"`` None or ``C - 1``.
+        sampler: ``"shuffle"``, ``"ring"`` or ``"all"``.
+        seed: two integers, or None for a fresh seed.
+
+    Returns:
+        int32 ``[B, K]``: row ``i`` holds the documents that query ``i`` meets, before any
+        is dropped.
+
+    Raises:
+        ValueError: an argument is wrong; the message names it, and what is allowed.
+
+    Source:
+        Feistel permutations after Mitchell et al., "Bandwidth-optimal random shuffling
+        for GPUs" (2021), evaluated at single points.
+    """
+    check_name("sampler", sampler, SAMPLERS)
+    for name, size in (("batch_size", batch_size), ("num_candidates", num_candidates)):
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
+            raise ValueError(f"{name} must be an integer in [0, 2**31), got {size!r}")
+    if num_candidates < batch_size:
+        raise ValueError(
+            f"num_candidates must be at least batch_size = {batch_size}, got "
+            f"{num_candidates}"
+        )
+    count = check_num_negatives(num_negatives, sampler, num_candidates)
+    return candidate_table(
+        batch_size,
+        num_candidates,
+        max(num_candidates - 1, 0) if count is None else count,
+        sampler,
+        None if sampler == "all" else check_seed(seed),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether ``auto`` takes the native op, and if not, why and what would mend it."""
+
+    native: bool
+    problem: str = ""
+    mend: str = ""
+
+
+def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
+    """What ``auto`` takes for a sampler (None: the caller's indices) on a device."""
+    library = native_library()
+    if library.ops is None:
+        return Choice(False, library.problem, library.mend)
+    if sampler not in NATIVE_SAMPLERS:
+        return Choice(
+            False,
+            f"sampler={sampler!r} has no native kernel yet",
+            "use sampler='shuffle', or implementation='reference' to accept it",
+        )
+    if on_gpu:
+        return Choice(
+            False,
+            "this version has no GPU kernel",
+            "place the loss on the CPU with tf.device('CPU'), or use "
+            "implementation='reference' to accept it",
+        )
+    return Choice(True)
+
+
+def runs_on_gpu(tensor: tf.Tensor) -> bool:
+    """Whether ops on ``tensor`` run on a GPU: where it lies, or where it would be put."""
+    device = tensor.device or ""
+    if device:
+        return "GPU:" in device.upper()
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _takes_native(inputs: LossInputs, implementation: str) -> bool:
+    if implementation == "reference":
+        return False
+    choice = choose_implementation(inputs.sampler, runs_on_gpu(inputs.query))
+    if choice.native:
+        return True
+    if implementation == "native":
+        raise RuntimeError(
+            f"implementation='native' cannot run: {choice.problem}. To mend it, "
+            f"{choice.mend}."
+        )
+    _warn_once(
+        f"negative_cosine uses the slower reference: {choice.problem}. To mend it, "
+        f"{choice.mend}."
+    )
+    return False
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)

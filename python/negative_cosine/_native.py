@@ -1,0 +1,58 @@
+"""The loss through the native op: arguments in, one op, outputs out.
+
+Of the two passes over the rows the first computes the loss and, beside it, the direction
+of the query's gradient; the second computes the document's gradient. A graph in which
+nobody asks for gradients prunes the direction away by itself: the op skips an output that
+has no consumer. Eager execution knows no consumers, so there the direction is left out
+and computed when a gradient is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from negative_cosine._inputs import LossInputs
+from negative_cosine._loader import native_library
+from negative_cosine._statistics import NegativeCosineStats
+
+NATIVE_SAMPLERS = (None, "shuffle")
+
+
+def native_loss(
+    inputs: LossInputs, with_statistics: bool
+) -> tuple[tf.Tensor, NegativeCosineStats | None]:
+    """The reduced loss and, if asked for, the statistics of each row."""
+    ops = native_library().ops
+    assert ops is not None, "the caller has chosen the native path"
+    outputs = ops.negative_cosine_loss(
+        inputs.query,
+        inputs.doc,
+        inputs.logit_scale,
+        tf.constant(inputs.margin, inputs.compute_dtype),
+        _as_list(inputs.seed),
+        _as_list(inputs.negative_indices),
+        _as_list(inputs.doc_ids),
+        _as_list(inputs.query_ids),
+        _as_list(inputs.doc_log_q),
+        _as_list(inputs.sample_weight),
+        num_negatives=inputs.num_negatives or 0,
+        mask_self=inputs.mask_self,
+        normalize_over=inputs.normalize_over,
+        reduction=inputs.reduction,
+        with_query_direction=not tf.executing_eagerly(),
+        with_statistics=with_statistics,
+    )
+    if not with_statistics:
+        return outputs.loss, None
+    return outputs.loss, NegativeCosineStats(
+        row_loss=tf.stop_gradient(outputs.row_loss),
+        positive_cosine=tf.stop_gradient(outputs.positive_cosine),
+        num_kept=outputs.num_kept,
+        positive_rank=outputs.positive_rank,
+    )
+
+
+def _as_list(tensor: tf.Tensor | None) -> list[Any]:
+    return [] if tensor is None else [tensor]

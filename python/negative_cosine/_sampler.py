@@ -1,0 +1,174 @@
+"""The sampler in TensorFlow: keyed permutations that are evaluated, never stored.
+
+A permutation of ``0..C-1`` is an alternating Feistel network on the n-bit numbers,
+``2**(n-1) < C <= 2**n``, with murmur3's finaliser of ``(half ^ key)`` as its round
+function, restricted to ``0..C-1`` by cycle walking (Black and Rogaway, "Ciphers with
+arbitrary finite domains", 2002). It uses only uint32 multiplication, xor, and, shifts,
+which TensorFlow has on CPU, GPU and under XLA, and it agrees bit for bit with
+``csrc/core/sampler.h``, where the choice of rounds is explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+SAMPLERS = ("shuffle", "ring", "all")
+
+_GOLDEN_RATIO = 0x9E3779B9
+# Rounds of a network on numbers of 0..31 bits; a multiple of two.
+_ROUNDS = (32,) * 4 + (24, 20, 16, 12, 10, 10, 8, 8) + (6,) * 20
+
+_and = tf.bitwise.bitwise_and
+_xor = tf.bitwise.bitwise_xor
+_right = tf.bitwise.right_shift
+_left = tf.bitwise.left_shift
+
+
+def fresh_seed() -> tf.Tensor:
+    """A new seed, int32 ``[2]``, each time it runs; ``tf.random.set_seed`` governs it."""
+    int32 = tf.int32
+    return tf.random.uniform([2], int32.min, int32.max, dtype=int32)
+
+
+def candidate_table(
+    batch_size: Any, num_candidates: Any, num_negatives: Any, sampler: str, seed: Any
+) -> tf.Tensor:
+    """The int32 ``[batch_size, num_negatives]`` table of SPEC section 3, unchecked."""
+    rows = tf.range(batch_size, dtype=tf.int32)[:, tf.newaxis]
+    steps = tf.range(1, num_negatives + 1, dtype=tf.int32)[tf.newaxis, :]
+    if sampler == "all":
+        return (rows + steps) % num_candidates
+    if sampler == "ring":
+        ring = _Permutations(seed, tf.zeros([1], tf.int32), num_candidates)
+        # Positions and steps are below 2**31 each; their sum may not be.
+        positions = tf.cast(ring.inverse(rows), tf.int64) + tf.cast(steps, tf.int64)
+        positions %= tf.cast(num_candidates, tf.int64)
+        return ring.forward(tf.cast(positions, tf.int32))
+    permutations = _Permutations(seed, steps[0], num_candidates)
+    return permutations.forward(tf.broadcast_to(rows, [batch_size, num_negatives]))
+
+
+def _word(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint32)
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """murmur3's 32-bit finaliser: every input bit reaches every output bit."""
+    x = _xor(x, _right(x, _word(16)))
+    x = x * _word(0x85EBCA6B)
+    x = _xor(x, _right(x, _word(13)))
+    x = x * _word(0xC2B2AE35)
+    return _xor(x, _right(x, _word(16)))
+
+
+class _SeedState(NamedTuple):
+    """Two words that all 128 bits of a seed have been mixed into."""
+
+    first: tf.Tensor
+    second: tf.Tensor
+
+
+def _seed_state(seed: tf.Tensor) -> _SeedState:
+    words = tf.reshape(tf.bitcast(tf.cast(seed, tf.int64), tf.uint32), [4])
+    first, second = _word(0x243F6A88), _word(0x85A308D3)  # the digits of pi
+    for word in tf.unstack(words, num=4):
+        first = _mix(_xor(first, word)) * _word(_GOLDEN_RATIO)
+        second = _mix(_xor(_mix(_xor(second, first)), word * _word(0xC2B2AE3D)))
+    return _SeedState(first, second)
+
+
+class _FeistelShape(NamedTuple):
+    """The bits and rounds of a network on ``0..num_candidates-1``."""
+
+    num_candidates: tf.Tensor
+    low_bits: tf.Tensor
+    low_mask: tf.Tensor
+    high_mask: tf.Tensor
+    rounds: tf.Tensor
+
+
+def _feistel_shape(num_candidates: tf.Tensor) -> _FeistelShape:
+    powers = tf.constant([1 << bits for bits in range(2, 31)], tf.int32)
+    bits = 2 + tf.reduce_sum(tf.cast(powers < num_candidates, tf.int32))
+    low_bits = tf.cast(bits // 2, tf.uint32)
+    high_bits = tf.cast(bits - bits // 2, tf.uint32)
+    one = _word(1)
+    return _FeistelShape(
+        num_candidates,
+        low_bits,
+        _left(one, low_bits) - one,
+        _left(one, high_bits) - one,
+        tf.gather(tf.constant(_ROUNDS), bits),
+    )
+
+
+class _Permutations:
+    """Permutations ``numbers`` of a seed, one a column of the tables they are given."""
+
+    def __init__(self, seed: Any, numbers: tf.Tensor, num_candidates: Any) -> None:
+        self._shape = _feistel_shape(tf.cast(num_candidates, tf.int32))
+        state = _seed_state(tf.convert_to_tensor(seed))
+        permutation = tf.cast(numbers, tf.uint32) * _word(_GOLDEN_RATIO)
+        self._first = _mix(_xor(state.first, permutation))
+        self._second = _mix(_xor(state.second, self._first))
+
+    def forward(self, values: tf.Tensor) -> tf.Tensor:
+        """``pi(values)``, int32, of the same shape."""
+        return self._walk(values, self._one_pass)
+
+    def inverse(self, values: tf.Tensor) -> tf.Tensor:
+        """``pi^-1(values)``, int32, of the same shape."""
+        return self._walk(values, self._one_pass_back)
+
+    def _key(self, number: tf.Tensor) -> tf.Tensor:
+        counter = tf.cast(number + 1, tf.uint32) * _word(_GOLDEN_RATIO)
+        return _xor(_mix(_xor(self._first, counter)), self._second)
+
+    def _to_high(self, number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+        mixed = _mix(_xor(low, self._key(number)))
+        return _xor(high, _and(mixed, self._shape.high_mask))
+
+    def _to_low(self, number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+        mixed = _mix(_xor(high, self._key(number)))
+        return _xor(low, _and(mixed, self._shape.low_mask))
+
+    def _one_pass(self, x: tf.Tensor) -> tf.Tensor:
+        def two_rounds(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> Any:
+            high = self._to_high(number, low, high)
+            low = self._to_low(number + 1, low, high)
+            return number + 2, low, high
+
+        return self._run(tf.constant(0), two_rounds, x)
+
+    def _one_pass_back(self, x: tf.Tensor) -> tf.Tensor:
+        def two_rounds(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> Any:
+            low = self._to_low(number + 1, low, high)
+            high = self._to_high(number, low, high)
+            return number - 2, low, high
+
+        return self._run(self._shape.rounds - 2, two_rounds, x)
+
+    def _run(self, start: tf.Tensor, two_rounds: Callable[..., Any], x: Any) -> tf.Tensor:
+        shape = self._shape
+        _, low, high = tf.while_loop(
+            lambda number, *_: tf.logical_and(number >= 0, number < shape.rounds),
+            two_rounds,
+            (start, _and(x, shape.low_mask), _right(x, shape.low_bits)),
+        )
+        return tf.bitwise.bitwise_or(_left(high, shape.low_bits), low)
+
+    def _walk(self, values: tf.Tensor, one_pass: Callable[..., tf.Tensor]) -> tf.Tensor:
+        """Permutes again what landed outside ``0..C-1``, until nothing does."""
+
+        def outside(x: tf.Tensor) -> tf.Tensor:
+            return tf.cast(x, tf.int32) >= self._shape.num_candidates
+
+        (x,) = tf.while_loop(
+            lambda x: tf.reduce_any(outside(x)),
+            lambda x: (tf.where(outside(x), one_pass(x), x),),
+            (one_pass(tf.cast(values, tf.uint32)),),
+        )
+        return tf.cast(x, tf.int32)

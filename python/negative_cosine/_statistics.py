@@ -1,0 +1,26 @@
+"""What a pass over the candidates knows besides the loss (SPEC section 5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class NegativeCosineStats(NamedTuple):
+    """Statistics of each row of a batch; no gradient flows through them.
+
+    In-batch accuracy is ``mean(positive_rank == 0)``, recall@k ``mean(positive_rank < k)``.
+
+    Attributes:
+        row_loss: ``[B]``, the row's loss before ``sample_weight`` and ``reduction``.
+        positive_cosine: ``[B]``, the cosine of the query and its own document.
+        num_kept: int32 ``[B]``, the candidates that were not dropped.
+        positive_rank: int32 ``[B]``, the kept candidates with a larger logit than the
+            positive's.
+    """
+
+    row_loss: tf.Tensor
+    positive_cosine: tf.Tensor
+    num_kept: tf.Tensor
+    positive_rank: tf.Tensor
