@@ -20,11 +20,16 @@ def reference_loss(
 ) -> tuple[tf.Tensor, NegativeCosineStats | None]:
     """The reduced loss and, if asked for, the statistics of each row."""
     with tf.control_dependencies(runtime_checks(inputs)):
-        query = normalize_rows(tf.cast(inputs.query, inputs.compute_dtype))
-        doc = normalize_rows(tf.cast(inputs.doc, inputs.compute_dtype))
+        return _checked_loss(inputs, with_statistics)
 
-    over_batch = inputs.normalize_over == "batch"
+
+def _checked_loss(
+    inputs: LossInputs, with_statistics: bool
+) -> tuple[tf.Tensor, NegativeCosineStats | None]:
+    query = normalize_rows(tf.cast(inputs.query, inputs.compute_dtype))
+    doc = normalize_rows(tf.cast(inputs.doc, inputs.compute_dtype))
     statistics = None
+    over_batch = inputs.normalize_over == "batch"
     if over_batch:
         row_loss = _loss_over_batch(inputs, _row_dot(query, doc[: tf.shape(query)[0]]))
     if with_statistics or not over_batch:

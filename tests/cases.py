@@ -1,0 +1,214 @@
+"""What the tests share: batches, options, tolerances, and ways to run the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+import oracle
+from negative_cosine import fused_negative_cosine_loss
+
+Array = NDArray[Any]
+
+DTYPES: dict[str, Any] = {
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float32": np.float32,
+    "float64": np.float64,
+}
+
+# Relative to the largest element of what is compared. The losses of 16-bit embeddings
+# have float32 arithmetic; their gradients are rounded to 16 bits, and judged against the
+# reference's own error instead (see assert_gradients_close).
+VALUE_TOLERANCE = {"float16": 1e-5, "bfloat16": 1e-5, "float32": 1e-5, "float64": 1e-13}
+GRADIENT_TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+# (B, C, D, K): every size of each once and more, rows longer than the batch, odd ends.
+SHAPES = [
+    (1, 1, 1, 1),
+    (1, 2, 3, 2),
+    (2, 2, 17, 31),
+    (2, 5, 64, 1),
+    (3, 3, 100, 2),
+    (3, 7, 129, 100),
+    (37, 37, 64, 31),
+    (37, 41, 3, 2),
+    (37, 60, 768, 1),
+    (257, 257, 100, 31),
+    (257, 300, 17, 100),
+    (257, 257, 129, 2),
+]
+
+GRADIENT_NAMES = ("query", "doc", "scale", "temperature", "sample_weight")
+
+
+class Batch:
+    """Random embeddings of one shape and dtype, and every option of the loss."""
+
+    def __init__(
+        self, shape: tuple[int, int, int, int], dtype: str, seed: int = 0
+    ) -> None:
+        self.rows, self.docs, self.dim, self.k = shape
+        self.dtype = dtype
+        random = np.random.default_rng(abs(hash((shape, seed))) % 2**32)
+        self.query = self._embeddings(random, self.rows)
+        self.doc = self._embeddings(random, self.docs)
+        self.seed = (int(random.integers(2**31)), int(random.integers(2**31)))
+        real = np.float64 if dtype == "float64" else np.float32
+        self.options: dict[str, Any] = {
+            "scale": 12.5,
+            "temperature": 0.7,
+            "margin": 0.15,
+            "mask_self": False,
+            "doc_ids": random.integers(0, max(self.docs // 2, 1), self.docs),
+            "query_ids": random.integers(0, max(self.rows // 2, 1), self.rows).astype(
+                np.int32
+            ),
+            "doc_log_q": np.log(random.uniform(0.01, 1, self.docs)).astype(real),
+            "sample_weight": random.uniform(0, 2, self.rows).astype(real),
+            "normalize_over": "batch",
+            "reduction": "sum",
+        }
+        self.indices = random.integers(0, self.docs, (self.rows, self.k))
+
+    def _embeddings(self, random: np.random.Generator, rows: int) -> Array:
+        lengths = np.exp(random.uniform(-2, 2, (rows, 1)))
+        return (random.normal(size=(rows, self.dim)) * lengths).astype(
+            DTYPES[self.dtype]
+        )
+
+    def only(self, *names: str) -> dict[str, Any]:
+        """The named options."""
+        return {name: self.options[name] for name in names}
+
+
+def run_oracle(batch: Batch, source: str, options: dict[str, Any]) -> oracle.Result:
+    """The judge's results for candidates from ``source``: a sampler's name or "indices"."""
+    if source == "indices":
+        table = batch.indices
+    else:
+        k = batch.docs - 1 if source == "all" else batch.k
+        table = oracle.sample_negatives(batch.rows, batch.docs, k, source, batch.seed)
+    return oracle.negative_cosine_loss(
+        batch.query.astype(np.float64), batch.doc.astype(np.float64), table, **options
+    )
+
+
+def run_loss(
+    batch: Batch,
+    source: str,
+    options: dict[str, Any],
+    implementation: str,
+    mode: str = "eager",
+) -> dict[str, Array]:
+    """Loss, statistics and gradients through TensorFlow, as arrays by name."""
+    sources: dict[str, Any] = {
+        "indices": {"negative_indices": batch.indices},
+        "all": {"sampler": "all"},
+    }
+    candidates = sources.get(
+        source, {"num_negatives": batch.k, "sampler": source, "seed": batch.seed}
+    )
+    real = tf.float64 if batch.dtype == "float64" else tf.float32
+    fixed = dict(options)
+    watched = {
+        "query": tf.constant(batch.query),
+        "doc": tf.constant(batch.doc),
+        "scale": tf.constant(fixed.pop("scale", 20.0), real),
+        "temperature": tf.constant(fixed.pop("temperature", 1.0), real),
+    }
+    if "sample_weight" in fixed:
+        watched["sample_weight"] = tf.constant(fixed.pop("sample_weight"))
+
+    def step(watched: dict[str, Any]) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            loss, stats = fused_negative_cosine_loss(
+                **watched,
+                **candidates,
+                **fixed,
+                return_stats=True,
+                implementation=implementation,
+            )
+        return loss, stats._asdict(), tape.gradient(loss, watched)
+
+    loss, stats, gradients = in_mode(mode, step, watched)
+    results = {"loss": loss, **stats}
+    results |= {f"{name}_gradient": value for name, value in gradients.items()}
+    return {name: np.asarray(value) for name, value in results.items()}
+
+
+def in_mode(mode: str, step: Callable[[Any], Any], watched: dict[str, Any]) -> Any:
+    """Calls ``step`` eagerly, in a graph of unknown batch size, or compiled by XLA."""
+    if mode == "eager":
+        return step(watched)
+    if mode == "xla":
+        return tf.function(step, jit_compile=True, autograph=False)(watched)
+    signature = {
+        name: tf.TensorSpec([None] * min(value.shape.rank, 1) + value.shape[1:], value.dtype)
+        for name, value in watched.items()
+    }
+    return tf.function(step, input_signature=[signature], autograph=False)(watched)
+
+
+def error(actual: Array, expected: Any, size: float = 0.0) -> float:
+    """The largest difference, relative to the largest expected element or to ``size``."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    assert np.isfinite(actual).all()
+    scale = max(oracle.largest(expected), size)
+    return oracle.largest(actual - expected) / scale if scale > 0 else 0.0
+
+
+def assert_values_close(
+    results: dict[str, Array], expected: oracle.Result, dtype: str
+) -> None:
+    """Loss and statistics against the judge's."""
+    tolerance = VALUE_TOLERANCE[dtype]
+    for name, size in (("loss", 0.0), ("row_loss", 0.0), ("positive_cosine", 1.0)):
+        found = error(results[name], getattr(expected, name), size)
+        assert found <= tolerance, (name, found)
+    np.testing.assert_array_equal(results["num_kept"], expected.num_kept)
+    # A logit within rounding of the positive's may count or not.
+    gap = expected.logits - expected.positive_logit[:, None]
+    slack = 100 * tolerance
+    rank = results["positive_rank"]
+    assert (rank >= (gap > slack).sum(axis=1)).all()
+    assert (rank <= (gap > -slack).sum(axis=1)).all()
+
+
+def gradient_errors(
+    results: dict[str, Array], expected: oracle.Result
+) -> dict[str, float]:
+    """The error of every gradient that ``results`` has."""
+    return {
+        name: error(
+            results[f"{name}_gradient"],
+            getattr(expected, f"{name}_gradient"),
+            expected.gradient_sizes[name],
+        )
+        for name in GRADIENT_NAMES
+        if f"{name}_gradient" in results
+    }
+
+
+def assert_gradients_close(
+    results: dict[str, Array],
+    expected: oracle.Result,
+    dtype: str,
+    reference: dict[str, Array] | None = None,
+) -> None:
+    """Every gradient against the judge's.
+
+    For 16-bit embeddings the rule is FlashAttention's: an error of at most twice that of
+    the reference, which rounds the same float32 gradient to 16 bits.
+    """
+    tolerance = GRADIENT_TOLERANCE["float64" if dtype == "float64" else "float32"]
+    own = gradient_errors(reference, expected) if reference is not None else {}
+    for name, found in gradient_errors(results, expected).items():
+        assert found <= max(2 * own.get(name, 0.0), tolerance), (name, found, own)

@@ -1,0 +1,26 @@
+"""Settings for every test: quiet TensorFlow, two threads, the tests' own helpers."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+import tensorflow as tf
+
+tf.config.threading.set_intra_op_parallelism_threads(2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu run where TensorFlow sees a GPU."""
+    if tf.config.list_physical_devices("GPU"):
+        return
+    skip = pytest.mark.skip(reason="TensorFlow sees no GPU on this machine")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(params=["eager", "graph"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Eager execution, and a graph that does not know the batch size."""
+    return str(request.param)

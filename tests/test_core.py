@@ -1,0 +1,151 @@
+"""The kernels by themselves: the core on NumPy arrays, with no TensorFlow in between."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from cases import DTYPES, Array, Batch, assert_gradients_close, assert_values_close
+
+from negative_cosine import _core
+
+ROWS = [1, 2, 3, 37, 257]
+DIMS = [1, 3, 17, 64, 100, 129, 768]
+COUNTS = [1, 2, 31, 100]
+
+
+def run_core(batch: Batch, by_seed: bool = True, threads: int = 1) -> dict[str, Array]:
+    """Forward and gradient pass of a batch without options."""
+    real = np.float64 if batch.dtype == "float64" else np.float32
+    candidates: dict[str, Any] = (
+        {"num_negatives": batch.k, "seed": np.array(batch.seed)}
+        if by_seed
+        else {"negative_indices": batch.indices}
+    )
+    results = _core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        **candidates,
+        loss_gradient=np.ones((), real),
+        num_threads=threads,
+    )
+    results["scale_gradient"] = results["logit_scale_gradient"]
+    return results
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_every_odd_size_matches_the_oracle(rows: int, dtype: str) -> None:
+    for dim, k, extra in itertools.product(DIMS, COUNTS, (0, 3)):
+        batch = Batch((rows, rows + extra, dim, k), dtype)
+        table = _core.sample_negatives(rows, rows + extra, k, *batch.seed)
+        expected = oracle.negative_cosine_loss(batch.query, batch.doc, table)
+        results = run_core(batch)
+        assert_values_close(results, expected, dtype)
+        assert_gradients_close(results, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("by_seed", [True, False], ids=["seed", "indices"])
+def test_the_number_of_threads_does_not_change_a_bit(dtype: str, by_seed: bool) -> None:
+    batch = Batch((257, 300, 129, 31), dtype)
+    one = run_core(batch, by_seed, threads=1)
+    for threads in (2, 3, 7):
+        other = run_core(batch, by_seed, threads=threads)
+        for name, values in one.items():
+            assert values.tobytes() == other[name].tobytes(), name
+
+
+def test_two_runs_give_the_same_bits() -> None:
+    batch = Batch((257, 300, 129, 31), "float32")
+    first, second = run_core(batch), run_core(batch)
+    for name, values in first.items():
+        assert values.tobytes() == second[name].tobytes(), name
+
+
+@pytest.mark.parametrize("level", ["portable", "avx2", "avx512"])
+def test_every_instruction_set_gives_the_same_numbers_to_rounding(level: str) -> None:
+    code = f"""
+import importlib.machinery, importlib.util, json, sys
+import numpy as np
+loader = importlib.machinery.ExtensionFileLoader("_core", {_core.__file__!r})
+spec = importlib.util.spec_from_loader("_core", loader)
+core = importlib.util.module_from_spec(spec)
+loader.exec_module(core)
+random = np.random.default_rng(0)
+sums = {{}}
+for dtype in ("float16", "float32", "float64"):
+    query = random.normal(size=(64, 100)).astype(dtype)
+    doc = random.normal(size=(70, 100)).astype(dtype)
+    real = np.float64 if dtype == "float64" else np.float32
+    results = core.negative_cosine_loss(
+        query, doc, num_negatives=20, seed=np.array([1, 2]),
+        loss_gradient=np.ones((), real))
+    direction = random.normal(size=(70, 100))
+    sums[dtype] = [float(results["loss"]),
+                   float((results["doc_gradient"] * direction).sum()),
+                   float((results["query_gradient"] * direction[:64]).sum())]
+assert "tensorflow" not in sys.modules
+print(json.dumps([core.instruction_set(), sums]))
+"""
+    best = _core.instruction_set()
+    levels = ["portable", "avx2", "avx512"]
+    here, sums = run_in_new_process(code, level)
+    assert here == levels[min(levels.index(level), levels.index(best))]
+    _, expected = run_in_new_process(code, best)
+    for dtype, values in sums.items():
+        tolerance = {"float16": 1e-3, "float32": 2e-5, "float64": 1e-12}[dtype]
+        np.testing.assert_allclose(values, expected[dtype], rtol=tolerance, err_msg=dtype)
+
+
+def run_in_new_process(code: str, level: str) -> Any:
+    """What ``code`` prints as JSON, with the instruction set capped at ``level``."""
+    import json
+
+    environment = {**os.environ, "NEGATIVE_COSINE_MAX_ISA": level}
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert output.returncode == 0, output.stderr
+    return json.loads(output.stdout)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"doc": np.zeros((3, 4), np.float16)}, "doc must have query's dtype float32"),
+        ({"query": np.zeros((3, 4), np.int32)}, "query must be float16, bfloat16"),
+        ({"query": np.zeros((4, 6), np.float32).T[::2]}, "query's embedding size|strides"),
+        ({"query": np.zeros((3, 8), np.float32)[:, ::2]}, "query must be a C-contiguous"),
+        ({"num_negatives": None}, "got neither"),
+        ({"seed": None}, "seed must be given"),
+        ({"reduction": "max"}, "reduction must be 'mean', 'sum' or 'none', got 'max'"),
+        ({"normalize_over": "rows"}, "normalize_over must be 'candidates' or 'batch'"),
+        ({"doc_log_q": np.zeros(3)}, "doc_log_q must be float32, got float64"),
+        ({"doc_ids": np.zeros(4, np.int64)}, r"doc_ids must have shape \[3\]"),
+        ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
+    ],
+)
+def test_the_core_refuses_wrong_arrays(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "query": np.ones((3, 4), np.float32),
+        "doc": np.ones((3, 4), np.float32),
+        "num_negatives": 2,
+        "seed": np.array([1, 2]),
+    }
+    with pytest.raises(ValueError, match=message):
+        _core.negative_cosine_loss(**{**arguments, **change})
+
+
+def test_an_index_outside_the_documents_is_refused_with_its_place() -> None:
+    rows = np.ones((3, 4), np.float32)
+    for bad in (-1, 3, 2**40):
+        table = np.array([[0, 1], [2, 0], [1, bad]])
+        with pytest.raises(ValueError, match=rf"\[0, 3\).*got {bad} at position \[2, 1\]"):
+            _core.negative_cosine_loss(rows, rows, negative_indices=table)

@@ -1,0 +1,138 @@
+"""Reference and native op against the float64 oracle: values, statistics, gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import (
+    DTYPES,
+    SHAPES,
+    Batch,
+    assert_gradients_close,
+    assert_values_close,
+    run_loss,
+    run_oracle,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
+
+
+def check(batch: Batch, source: str, options: dict[str, Any], mode: str) -> None:
+    """Both implementations against the oracle, and native against the reference's error."""
+    expected = run_oracle(batch, source, options)
+    reference = run_loss(batch, source, options, "reference", mode)
+    native = run_loss(batch, source, options, "native", mode)
+    assert_values_close(reference, expected, batch.dtype)
+    assert_values_close(native, expected, batch.dtype)
+    assert_gradients_close(native, expected, batch.dtype, reference)
+    if batch.dtype in ("float32", "float64"):
+        assert_gradients_close(reference, expected, batch.dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_shape_and_dtype_matches_the_oracle_by_seed(
+    shape: tuple[int, int, int, int], dtype: str
+) -> None:
+    check(Batch(shape, dtype), "shuffle", {}, "eager")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_shape_and_dtype_matches_the_oracle_by_indices(
+    shape: tuple[int, int, int, int], dtype: str
+) -> None:
+    check(Batch(shape, dtype), "indices", {"mask_self": False}, "eager")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("source", ["shuffle", "indices"])
+def test_each_option_alone_matches_the_oracle(
+    option: str, source: str, mode: str
+) -> None:
+    batch = Batch((37, 41, 17, 5), "float32")
+    check(batch, source, batch.only(option), mode)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_each_reduction_matches_the_oracle_with_weights(
+    normalize_over: str, reduction: str, mode: str
+) -> None:
+    batch = Batch((37, 41, 17, 5), "float64")
+    options = batch.only("sample_weight", "doc_log_q", "margin")
+    options |= {"normalize_over": normalize_over, "reduction": reduction}
+    check(batch, "shuffle", options, mode)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    names=st.sets(st.sampled_from(OPTIONS)),
+    source=st.sampled_from(["shuffle", "indices"]),
+    dtype=st.sampled_from(sorted(DTYPES)),
+    rows=st.integers(1, 40),
+    extra=st.integers(0, 9),
+    dim=st.integers(1, 70),
+    k=st.integers(1, 40),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    seed=st.integers(0, 2**16),
+)
+def test_options_in_random_combination_match_the_oracle(
+    names: set[str],
+    source: str,
+    dtype: str,
+    rows: int,
+    extra: int,
+    dim: int,
+    k: int,
+    reduction: str,
+    seed: int,
+) -> None:
+    batch = Batch((rows, rows + extra, dim, k), dtype, seed)
+    check(batch, source, {**batch.only(*names), "reduction": reduction}, "eager")
+
+
+@pytest.mark.parametrize("sampler", ["ring", "all"])
+@pytest.mark.parametrize("shape", [(2, 5, 64, 1), (37, 60, 17, 31)], ids=str)
+def test_the_reference_matches_the_oracle_for_other_samplers(
+    sampler: str, shape: tuple[int, int, int, int], mode: str
+) -> None:
+    batch = Batch(shape, "float32")
+    options = batch.only("doc_ids", "margin", "sample_weight")
+    expected = run_oracle(batch, sampler, options)
+    results = run_loss(batch, sampler, options, "reference", mode)
+    assert_values_close(results, expected, "float32")
+    assert_gradients_close(results, expected, "float32")
+
+
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_the_reference_compiles_with_xla_to_the_same_numbers(
+    source: str, normalize_over: str
+) -> None:
+    batch = Batch((37, 41, 17, 5), "float32")
+    options = batch.only("query_ids", "doc_log_q", "sample_weight", "scale")
+    options["normalize_over"] = normalize_over
+    results = run_loss(batch, source, options, "reference", "xla")
+    expected = run_oracle(batch, source, options)
+    assert_values_close(results, expected, "float32")
+    assert_gradients_close(results, expected, "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eager_and_graph_give_the_same_bits(dtype: str) -> None:
+    batch = Batch((37, 41, 100, 31), dtype)
+    options = batch.only("doc_ids", "sample_weight", "temperature")
+    eager = run_loss(batch, "shuffle", options, "native", "eager")
+    graph = run_loss(batch, "shuffle", options, "native", "graph")
+    for name, values in eager.items():
+        np.testing.assert_array_equal(values, graph[name], err_msg=name)
