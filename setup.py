@@ -38,14 +38,19 @@ class CMakeBuild(build_ext):
     """Configures and builds with CMake into the package's folder."""
 
     def build_extension(self, ext: Extension) -> None:
+        """Writes the libraries and _build_info.json where the extension belongs."""
+        jobs = os.environ.get("NEGATIVE_COSINE_JOBS") or str(os.cpu_count() or 1)
+        if not jobs.isdecimal() or int(jobs) < 1:
+            raise SystemExit(f"NEGATIVE_COSINE_JOBS must be a number above 0, got {jobs!r}")
         output = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
         build = Path(self.build_temp).resolve()
         output.mkdir(parents=True, exist_ok=True)
         build.mkdir(parents=True, exist_ok=True)
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
-        configure += [f"-D{name}={value}" for name, value in self.definitions(output).items()]
+        configure += [
+            f"-D{name}={value}" for name, value in self.definitions(output).items()
+        ]
         subprocess.run(configure, check=True)
-        jobs = os.environ.get("NEGATIVE_COSINE_JOBS", str(os.cpu_count() or 1))
         subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
 
     def copy_extensions_to_source(self) -> None:

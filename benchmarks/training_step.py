@@ -4,25 +4,26 @@ All ways run in one process, interleaved, after a warm-up: round after round, ea
 once, so that a change in the machine's speed meets all of them. The table gives the
 median and the 20% and 80% quantiles; the CSV also says what it ran on.
 
-    python benchmarks/training_step.py --output benchmarks/results/training_step.csv
+    python -m benchmarks.training_step --output benchmarks/results/training_step.csv
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from baselines import article_loss, in_batch_softmax_loss, vectorised_loss
+from negative_cosine import _core, fused_negative_cosine_loss
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from negative_cosine import _core, fused_negative_cosine_loss
+from benchmarks.baselines import article_loss, in_batch_softmax_loss, vectorised_loss
 
 Step = Callable[[], object]
 
@@ -34,9 +35,7 @@ def fused_loss(query: tf.Tensor, doc: tf.Tensor, num_negatives: int) -> tf.Tenso
 
 def reference_loss(query: tf.Tensor, doc: tf.Tensor, num_negatives: int) -> tf.Tensor:
     """This package's reference."""
-    return fused_negative_cosine_loss(
-        query, doc, num_negatives, implementation="reference"
-    )
+    return fused_negative_cosine_loss(query, doc, num_negatives, implementation="reference")
 
 
 WAYS = {
@@ -49,6 +48,9 @@ WAYS = {
     "full in-batch softmax": (in_batch_softmax_loss, False),
     "reference": (reference_loss, False),
 }
+
+
+COLUMNS = ("way", "median, ms", "20%..80%, ms", "times the fused")
 
 
 def make_step(name: str, arguments: argparse.Namespace) -> Step:
@@ -111,21 +113,23 @@ def show(results: pd.DataFrame) -> None:
         title=f"Training step, B={first.batch_size}, K={first.num_negatives}, "
         f"D={first.dim}, {first['dtype']}, {first.threads} threads, {first.cpu_kernels}"
     )
-    for column in ("way", "median ms", "20%..80%", "times the fused (paired median)"):
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column == "way" else "right")
-    for row in results.itertuples():
-        table.add_row(
-            row.way,
-            f"{row.median_ms:.2f}",
-            f"{row.q20_ms:.2f}..{row.q80_ms:.2f}",
-            f"{row.times_the_fused:.2f}",
-        )
-    Console().print(table)
+    for row in results.to_dict("records"):
+        table.add_row(*cells(row))
+    Console(width=100).print(table)
+
+
+def cells(row: Mapping[Any, Any]) -> list[str]:
+    """A row of results as the table shows it."""
+    spread = f"{row['q20_ms']:.2f}..{row['q80_ms']:.2f}"
+    times = f"{row['times_the_fused']:.1f}"
+    return [row["way"], f"{row['median_ms']:.2f}", spread, times]
 
 
 def main() -> None:
     """Measures, prints and, with --output, writes a CSV."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--num-negatives", type=int, default=20)
     parser.add_argument("--dim", type=int, default=128)

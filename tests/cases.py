@@ -7,11 +7,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
-
 import oracle
+import tensorflow as tf
 from negative_cosine import fused_negative_cosine_loss
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
@@ -50,9 +49,7 @@ GRADIENT_NAMES = ("query", "doc", "scale", "temperature", "sample_weight")
 class Batch:
     """Random embeddings of one shape and dtype, and every option of the loss."""
 
-    def __init__(
-        self, shape: tuple[int, int, int, int], dtype: str, seed: int = 0
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int, int], dtype: str, seed: int = 0) -> None:
         self.rows, self.docs, self.dim, self.k = shape
         self.dtype = dtype
         random = np.random.default_rng(abs(hash((shape, seed))) % 2**32)
@@ -78,9 +75,7 @@ class Batch:
 
     def _embeddings(self, random: np.random.Generator, rows: int) -> Array:
         lengths = np.exp(random.uniform(-2, 2, (rows, 1)))
-        return (random.normal(size=(rows, self.dim)) * lengths).astype(
-            DTYPES[self.dtype]
-        )
+        return (random.normal(size=(rows, self.dim)) * lengths).astype(DTYPES[self.dtype])
 
     def only(self, *names: str) -> dict[str, Any]:
         """The named options."""
@@ -150,7 +145,9 @@ def in_mode(mode: str, step: Callable[[Any], Any], watched: dict[str, Any]) -> A
     if mode == "xla":
         return tf.function(step, jit_compile=True, autograph=False)(watched)
     signature = {
-        name: tf.TensorSpec([None] * min(value.shape.rank, 1) + value.shape[1:], value.dtype)
+        name: tf.TensorSpec(
+            [None] * min(value.shape.rank, 1) + value.shape[1:], value.dtype
+        )
         for name, value in watched.items()
     }
     return tf.function(step, input_signature=[signature], autograph=False)(watched)
@@ -182,9 +179,7 @@ def assert_values_close(
     assert (rank <= (gap > -slack).sum(axis=1)).all()
 
 
-def gradient_errors(
-    results: dict[str, Array], expected: oracle.Result
-) -> dict[str, float]:
+def gradient_errors(results: dict[str, Array], expected: oracle.Result) -> dict[str, float]:
     """The error of every gradient that ``results`` has."""
     return {
         name: error(

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import Batch
-
 from negative_cosine import NegativeCosineLayer, fused_negative_cosine_loss
 
 PAIRS = [[1, 2], [2, 1], [3, 2], [4, 1]]

@@ -12,7 +12,6 @@ import numpy as np
 import oracle
 import pytest
 from cases import DTYPES, Array, Batch, assert_gradients_close, assert_values_close
-
 from negative_cosine import _core
 
 ROWS = [1, 2, 3, 37, 257]
@@ -121,8 +120,14 @@ def run_in_new_process(code: str, level: str) -> Any:
     [
         ({"doc": np.zeros((3, 4), np.float16)}, "doc must have query's dtype float32"),
         ({"query": np.zeros((3, 4), np.int32)}, "query must be float16, bfloat16"),
-        ({"query": np.zeros((4, 6), np.float32).T[::2]}, "query's embedding size|strides"),
-        ({"query": np.zeros((3, 8), np.float32)[:, ::2]}, "query must be a C-contiguous"),
+        (
+            {"query": np.zeros((4, 6), np.float32).T[::2]},
+            "query's embedding size|strides",
+        ),
+        (
+            {"query": np.zeros((3, 8), np.float32)[:, ::2]},
+            "query must be a C-contiguous",
+        ),
         ({"num_negatives": None}, "got neither"),
         ({"seed": None}, "seed must be given"),
         ({"reduction": "max"}, "reduction must be 'mean', 'sum' or 'none', got 'max'"),

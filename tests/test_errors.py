@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from negative_cosine import fused_negative_cosine_loss, sample_negatives
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
@@ -20,16 +19,37 @@ def valid() -> dict[str, Any]:
 WRONG = [
     ({"query": tf.ones([4])}, r"query must have two dimensions.*\(4,\)"),
     ({"doc": tf.ones([2, 5, 4])}, r"doc must have two dimensions.*\(2, 5, 4\)"),
-    ({"doc": tf.ones([5, 3])}, r"doc must have query's embedding size 4, got.*\(5, 3\)"),
-    ({"doc": tf.ones([2, 4])}, "doc must have at least as many rows as query.* 3, got 2"),
-    ({"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])}, "query must have at least one"),
-    ({"doc": tf.ones([5, 4], tf.float64)}, "doc must have query's dtype float32, got f.*64"),
+    (
+        {"doc": tf.ones([5, 3])},
+        r"doc must have query's embedding size 4, got.*\(5, 3\)",
+    ),
+    (
+        {"doc": tf.ones([2, 4])},
+        "doc must have at least as many rows as query.* 3, got 2",
+    ),
+    (
+        {"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])},
+        "query must have at least one",
+    ),
+    (
+        {"doc": tf.ones([5, 4], tf.float64)},
+        "doc must have query's dtype float32, got f.*64",
+    ),
     ({"query": tf.ones([3, 4], tf.int32)}, "query must be one of float16.*, got int32"),
     ({"num_negatives": 0}, "num_negatives must be an integer of at least 1, got 0"),
     ({"num_negatives": 2.0}, "num_negatives must be an integer of at least 1, got 2.0"),
-    ({"num_negatives": True}, "num_negatives must be an integer of at least 1, got True"),
-    ({"num_negatives": 5, "sampler": "ring"}, "at most C - 1 for sampler='ring'.*5.*got 5"),
-    ({"num_negatives": 3, "sampler": "all"}, "None or C - 1 for sampler='all'.*5.*got 3"),
+    (
+        {"num_negatives": True},
+        "num_negatives must be an integer of at least 1, got True",
+    ),
+    (
+        {"num_negatives": 5, "sampler": "ring"},
+        "at most C - 1 for sampler='ring'.*5.*got 5",
+    ),
+    (
+        {"num_negatives": 3, "sampler": "all"},
+        "None or C - 1 for sampler='all'.*5.*got 3",
+    ),
     ({"num_negatives": None}, "num_negatives or negative_indices, got neither"),
     ({"negative_indices": tf.zeros([3, 2], tf.int32)}, "got both.*num_negatives=2"),
     (
@@ -46,20 +66,32 @@ WRONG = [
     ),
     ({"doc_ids": tf.zeros([3], tf.int32)}, r"doc_ids must have shape \[5\].*\(3,\)"),
     ({"doc_ids": tf.zeros([5])}, "doc_ids must be int32 or int64, got float32"),
-    ({"query_ids": tf.zeros([5], tf.int32)}, r"query_ids must have shape \[3\].*\(5,\)"),
+    (
+        {"query_ids": tf.zeros([5], tf.int32)},
+        r"query_ids must have shape \[3\].*\(5,\)",
+    ),
     ({"sample_weight": tf.zeros([5])}, r"sample_weight must have shape \[3\].*\(5,\)"),
-    ({"sample_weight": tf.zeros([3], tf.int32)}, "sample_weight must be floating-point"),
+    (
+        {"sample_weight": tf.zeros([3], tf.int32)},
+        "sample_weight must be floating-point",
+    ),
     ({"doc_log_q": tf.zeros([3])}, r"doc_log_q must have shape \[5\].*\(3,\)"),
     ({"scale": 0}, "scale must be a finite number above 0, got 0"),
     ({"scale": -1.0}, "scale must be a finite number above 0, got -1.0"),
     ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
-    ({"temperature": float("nan")}, "temperature must be a finite number above 0, got nan"),
+    (
+        {"temperature": float("nan")},
+        "temperature must be a finite number above 0, got nan",
+    ),
     ({"scale": tf.ones([2])}, r"scale must be a number above 0 or a f.*\(2,\)"),
     ({"margin": float("inf")}, "margin must be a finite number, got inf"),
     ({"mask_self": 1}, "mask_self must be True or False, got 1"),
     ({"seed": (1, 2, 3)}, r"seed must be two integers.*\(3,\)"),
     ({"seed": (1.5, 2.5)}, "seed must be two integers.*got float"),
-    ({"sampler": "random"}, "sampler must be one of 'shuffle', 'ring', 'all', got 'random'"),
+    (
+        {"sampler": "random"},
+        "sampler must be one of 'shuffle', 'ring', 'all', got 'random'",
+    ),
     ({"reduction": "max"}, "reduction must be one of 'mean', 'sum', 'none', got 'max'"),
     ({"normalize_over": "row"}, "normalize_over must be one of 'candidates', 'batch'"),
     ({"implementation": "gpu"}, "implementation must be one of 'auto', 'native', 'ref"),
@@ -122,7 +154,10 @@ def test_a_size_that_only_the_graph_knows_is_refused_there(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_negatives": 5, "sampler": "ring"}, "at most C - 1 for sampler=.{1,3}ring"),
+        (
+            {"num_negatives": 5, "sampler": "ring"},
+            "at most C - 1 for sampler=.{1,3}ring",
+        ),
         ({"num_negatives": 3, "sampler": "all"}, "must be C - 1 for sampler=.{1,3}all"),
     ],
 )
@@ -141,7 +176,9 @@ def test_an_index_outside_the_documents_raises_with_its_position_and_value(
 ) -> None:
     table = np.zeros([3, 2], dtype)
     table[2, 1] = bad
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"(?s)\[0, .*{bad}") as caught:
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=rf"(?s)\[0, .*{bad}"
+    ) as caught:
         fused_negative_cosine_loss(
             tf.ones([3, 4]),
             tf.ones([5, 4]),
@@ -170,7 +207,7 @@ def test_under_xla_an_index_outside_the_documents_is_dropped() -> None:
 
 
 def test_native_for_a_sampler_without_a_kernel_says_so() -> None:
-    with pytest.raises(RuntimeError, match="sampler='ring' has no native kernel.*mend"):
+    with pytest.raises(RuntimeError, match=r"sampler='ring' has no native kernel.*mend"):
         fused_negative_cosine_loss(**valid(), sampler="ring", implementation="native")
 
 

@@ -9,7 +9,6 @@ import oracle
 import pytest
 import tensorflow as tf
 from cases import DTYPES, Array, Batch, run_loss
-
 from negative_cosine import fused_negative_cosine_loss
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
@@ -40,7 +39,11 @@ def test_a_small_loss_keeps_its_digits(
     query = np.eye(2, dtype=np.float32)
     doc = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
     table = np.array([[1], [2]])
-    options = {"scale": scale, "normalize_over": normalize_over, "doc_log_q": None}
+    options: dict[str, Any] = {
+        "scale": scale,
+        "normalize_over": normalize_over,
+        "doc_log_q": None,
+    }
     if normalize_over == "batch":
         options["doc_log_q"] = np.array([0, scale, 0], np.float32)
     found, *_ = loss_and_gradients(
@@ -136,8 +139,11 @@ def test_sixteen_bit_extremes_stay_finite(dtype: str, implementation: str) -> No
     smallest, largest = (6e-8, 65504.0) if dtype == "float16" else (1e-30, 3e38)
     values = np.array([[largest, smallest], [-largest, largest], [smallest, largest]])
     loss, by_query, by_doc = loss_and_gradients(
-        values.astype(kind), values[::-1].astype(kind), implementation,
-        num_negatives=4, seed=(1, 2),
+        values.astype(kind),
+        values[::-1].astype(kind),
+        implementation,
+        num_negatives=4,
+        seed=(1, 2),
     )
     for array in (loss, by_query, by_doc):
         assert np.isfinite(array.astype(np.float64)).all()
@@ -165,5 +171,8 @@ def test_ten_thousand_candidates_match_the_oracle() -> None:
         batch.query, batch.doc, "native", negative_indices=batch.indices
     )
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-5)
-    for found, exact in ((by_query, expected.query_gradient), (by_doc, expected.doc_gradient)):
+    for found, exact in (
+        (by_query, expected.query_gradient),
+        (by_doc, expected.doc_gradient),
+    ):
         np.testing.assert_allclose(found, exact, atol=2e-5 * np.abs(exact).max())

@@ -51,9 +51,7 @@ def test_every_shape_and_dtype_matches_the_oracle_by_indices(
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
-def test_each_option_alone_matches_the_oracle(
-    option: str, source: str, mode: str
-) -> None:
+def test_each_option_alone_matches_the_oracle(option: str, source: str, mode: str) -> None:
     batch = Batch((37, 41, 17, 5), "float32")
     check(batch, source, batch.only(option), mode)
 

@@ -6,10 +6,29 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
-
 from negative_cosine import _core, sample_negatives
 
-SIZES = [1, 2, 3, 4, 5, 7, 8, 16, 37, 64, 100, 129, 257, 600, 1024, 1500, 4096, 5000, 65537]
+SIZES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    16,
+    37,
+    64,
+    100,
+    129,
+    257,
+    600,
+    1024,
+    1500,
+    4096,
+    5000,
+    65537,
+]
 SEEDS = [(0, 0), (1, 2), (-1, 2**31 - 1), (2**40 + 5, -(2**50))]
 
 
@@ -20,7 +39,9 @@ def test_shuffle_is_the_same_table_in_numpy_tensorflow_and_the_core(
 ) -> None:
     rows = min(size, 40)
     expected = oracle.sample_negatives(rows, size, 3, "shuffle", seed)
-    np.testing.assert_array_equal(sample_negatives(rows, size, 3, "shuffle", seed), expected)
+    np.testing.assert_array_equal(
+        sample_negatives(rows, size, 3, "shuffle", seed), expected
+    )
     np.testing.assert_array_equal(_core.sample_negatives(rows, size, 3, *seed), expected)
 
 
@@ -55,7 +76,9 @@ def test_a_graph_of_unknown_size_draws_the_same_table(jit: bool) -> None:
 
     for size in (5, 37, 1025):
         seed = (7, -8)
-        expected = [oracle.sample_negatives(size, size, 4, s, seed) for s in ("shuffle", "ring")]
+        expected = [
+            oracle.sample_negatives(size, size, 4, s, seed) for s in ("shuffle", "ring")
+        ]
         drawn = draw(tf.zeros([size]), tf.constant(seed, tf.int64))
         np.testing.assert_array_equal(drawn, np.concatenate(expected, axis=1))
 
@@ -92,7 +115,12 @@ def test_seeds_and_draws_differ_from_one_another() -> None:
 
 def test_no_seed_is_a_fresh_seed_each_call_and_each_step() -> None:
     draw = tf.function(lambda: sample_negatives(100, 100, 2, "shuffle"))
-    tables = [sample_negatives(100, 100, 2), sample_negatives(100, 100, 2), draw(), draw()]
+    tables = [
+        sample_negatives(100, 100, 2),
+        sample_negatives(100, 100, 2),
+        draw(),
+        draw(),
+    ]
     assert len({table.numpy().tobytes() for table in tables}) == 4
 
 
@@ -113,7 +141,8 @@ def test_every_permutation_of_a_few_is_equally_likely(size: int) -> None:
 
     seeds = 20_000
     codes = [
-        _core.sample_negatives(size, size, 1, 0, seed)[:, 0].tobytes() for seed in range(seeds)
+        _core.sample_negatives(size, size, 1, 0, seed)[:, 0].tobytes()
+        for seed in range(seeds)
     ]
     counts = np.unique(codes, return_counts=True)[1]
     kinds = factorial(size)

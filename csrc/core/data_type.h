@@ -103,7 +103,9 @@ NEGATIVE_COSINE_INLINE double to_compute(double value) { return value; }
 
 // Round to nearest, ties to even.
 NEGATIVE_COSINE_INLINE void round_to(float value, float* rounded) { *rounded = value; }
-NEGATIVE_COSINE_INLINE void round_to(double value, double* rounded) { *rounded = value; }
+NEGATIVE_COSINE_INLINE void round_to(double value, double* rounded) {
+  *rounded = value;
+}
 
 // NaN keeps a quiet bit so that it stays NaN.
 NEGATIVE_COSINE_INLINE void round_to(float value, BFloat16* rounded) {
@@ -117,8 +119,8 @@ NEGATIVE_COSINE_INLINE uint32_t rounded_half_magnitude(uint32_t magnitude) {
   if (magnitude > 0x7f800000u) return 0x7e00u;   // NaN
   if (magnitude >= 0x477ff000u) return 0x7c00u;  // at least 65520: infinity
   if (magnitude < 0x38800000u) {
-    // A subnormal half is a multiple of 2^-24, the spacing of floats at 0.5: the addition
-    // rounds to such a multiple and leaves it in the low bits of the sum.
+    // A subnormal half is a multiple of 2^-24, the spacing of floats at 0.5: the
+    // addition rounds to such a multiple and leaves it in the low bits of the sum.
     return bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
   }
   const uint32_t rebiased = magnitude - (112u << 23);

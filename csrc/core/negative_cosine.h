@@ -1,8 +1,8 @@
 // The core's interface: one forward pass, one gradient pass, and the sampler's table.
 //
-// Nothing here allocates device or host memory that outlives a call: the caller provides
-// outputs and scratch (params.scratch), whose sizes the two functions give. The CUDA
-// kernels take the same structs and a stream in place of `ParallelFor`.
+// Nothing here allocates device or host memory that outlives a call: the caller
+// provides outputs and scratch (params.scratch), whose sizes the two functions give.
+// The CUDA kernels take the same structs and a stream in place of `ParallelFor`.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 namespace negative_cosine {
 
 // Runs `work(begin, end)` over a partition of [0, count) on the caller's threads.
-// `cost` estimates one item in processor cycles, so that small work stays on one thread.
-// The results never depend on the partition.
+// `cost` estimates one item in processor cycles, so that small work stays on one
+// thread. The results never depend on the partition.
 using ParallelFor =
     std::function<void(int64_t count, int64_t cost,
                        const std::function<void(int64_t begin, int64_t end)>& work)>;

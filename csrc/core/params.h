@@ -52,15 +52,15 @@ struct LossParams {
 // What the forward pass writes. All but `loss` are saved for the gradient pass, or are
 // statistics; nothing here has the size B*K.
 struct ForwardOutputs {
-  void* loss = nullptr;                  // Real [1], or [B] without reduction
-  void* row_loss = nullptr;              // Real [B]: before weights and reduction
-  void* positive_cosine = nullptr;       // Real [B]
-  void* query_inverse_norm = nullptr;    // Real [B]: 0 for a zero row
-  void* doc_inverse_norm = nullptr;      // Real [C]
-  void* row_scale_gradient = nullptr;    // Real [B]: d row_loss / d logit_scale
-  void* query_direction = nullptr;       // Real [B, D] or null, see cpu/forward_rows.h
-  int32_t* num_kept = nullptr;           // [B] or null: candidates not dropped
-  int32_t* positive_rank = nullptr;      // [B] or null: kept with a larger logit
+  void* loss = nullptr;                // Real [1], or [B] without reduction
+  void* row_loss = nullptr;            // Real [B]: before weights and reduction
+  void* positive_cosine = nullptr;     // Real [B]
+  void* query_inverse_norm = nullptr;  // Real [B]: 0 for a zero row
+  void* doc_inverse_norm = nullptr;    // Real [C]
+  void* row_scale_gradient = nullptr;  // Real [B]: d row_loss / d logit_scale
+  void* query_direction = nullptr;     // Real [B, D] or null, see cpu/forward_rows.h
+  int32_t* num_kept = nullptr;         // [B] or null: candidates not dropped
+  int32_t* positive_rank = nullptr;    // [B] or null: kept with a larger logit
 };
 
 // What the gradient pass reads besides the parameters, and what it writes.

@@ -3,8 +3,8 @@
 // A permutation is a keyed bijection: an alternating Feistel network on the n-bit
 // numbers, 2^(n-1) < C <= 2^n, whose round function is murmur3's finaliser of
 // (half ^ key), restricted to 0..C-1 by cycle walking (Black and Rogaway, "Ciphers with
-// arbitrary finite domains", 2002): a value that lands outside is permuted again until it
-// lands inside. It is evaluated and inverted at single points, in registers.
+// arbitrary finite domains", 2002): a value that lands outside is permuted again until
+// it lands inside. It is evaluated and inverted at single points, in registers.
 //
 // `Word` is uint32_t, or a vector of them: the CPU kernels evaluate one permutation a
 // lane. Everything here is plain 32-bit integer arithmetic, so that TensorFlow
@@ -21,9 +21,9 @@ constexpr int kMaxFeistelRounds = 32;
 constexpr uint32_t kGoldenRatio = 0x9e3779b9u;
 
 // The bits and rounds of a network on 0..C-1. Small domains need more rounds to look
-// random: a half of one or two bits has few round functions to draw from. The counts are
-// the smallest tried ones at which permutations (C <= 5) and pairs (up to 16 bits) pass
-// chi-square tests over 10^6 seeds, with a margin.
+// random: a half of one or two bits has few round functions to draw from. The counts
+// are the smallest tried ones at which permutations (C <= 5) and pairs (up to 16 bits)
+// pass chi-square tests over 10^6 seeds, with a margin.
 struct FeistelShape {
   uint32_t num_candidates;
   uint32_t low_bits;

@@ -34,10 +34,11 @@ Status check_embeddings(const Shape& query, const Shape& doc) {
     return invalid("query", "have at least one column", "shape " + to_string(query));
   }
   if (doc[0] < query[0]) {
-    return invalid("doc",
-                   "have at least as many rows as query (row i is query i's positive): " +
-                       std::to_string(query[0]),
-                   std::to_string(doc[0]) + " rows");
+    return invalid(
+        "doc",
+        "have at least as many rows as query (row i is query i's positive): " +
+            std::to_string(query[0]),
+        std::to_string(doc[0]) + " rows");
   }
   if (doc[0] > std::numeric_limits<int32_t>::max()) {
     return invalid("doc", "have at most 2147483647 rows",
@@ -105,8 +106,8 @@ Status check_shapes(const InputShapes& shapes, LossParams* params) {
   params->batch_size = shapes.query[0];
   params->num_candidates = shapes.doc[0];
   params->dim = shapes.query[1];
-  params->num_negatives = shapes.negative_indices ? (*shapes.negative_indices)[1]
-                                                  : *shapes.num_negatives;
+  params->num_negatives =
+      shapes.negative_indices ? (*shapes.negative_indices)[1] : *shapes.num_negatives;
   return Status::Ok();
 }
 

@@ -23,8 +23,8 @@ NEGATIVE_COSINE_INLINE bool any_lane(Int32Vector mask) {
 
 // Applies `network` once, and again to the lanes that are not yet inside 0..C-1.
 template <typename Network>
-NEGATIVE_COSINE_INLINE Uint32Vector cycle_walk(const FeistelShape& shape, Uint32Vector x,
-                                               const Network& network) {
+NEGATIVE_COSINE_INLINE Uint32Vector cycle_walk(const FeistelShape& shape,
+                                               Uint32Vector x, const Network& network) {
   x = network(x);
   while (any_lane(x >= shape.num_candidates)) {
     x = x >= shape.num_candidates ? network(x) : x;
@@ -63,8 +63,8 @@ NEGATIVE_COSINE_INLINE void read_table_row(const LossParams& params, int64_t row
                                            int32_t* values) {
   const int64_t start = row * params.num_negatives;
   for (int64_t k = 0; k < params.num_negatives; ++k) {
-    values[k] = static_cast<int32_t>(load_index(
-        params.negative_indices, params.negative_indices_type, start + k));
+    values[k] = static_cast<int32_t>(
+        load_index(params.negative_indices, params.negative_indices_type, start + k));
   }
 }
 
@@ -74,8 +74,8 @@ struct IndexList {
   int64_t count;
 };
 
-// The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has room
-// for K rounded up to a multiple of 16.
+// The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has
+// room for K rounded up to a multiple of 16.
 static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
                                  int64_t row, int32_t* buffer) {
   if (params.negative_indices != nullptr) {
@@ -93,8 +93,8 @@ static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
 }
 
 // The rows that drew `doc` and did not drop it. `buffer` as above.
-static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source, int64_t doc,
-                           int32_t* buffer) {
+static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
+                           int64_t doc, int32_t* buffer) {
   if (params.negative_indices != nullptr) {
     const int64_t start = source.table_starts[doc];
     return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};

@@ -25,7 +25,7 @@ const CpuKernels& choose(const std::string& cap) {
 }  // namespace
 
 const CpuKernels& cpu_kernels() {
-  static const CpuKernels& chosen = [] () -> const CpuKernels& {
+  static const CpuKernels& chosen = []() -> const CpuKernels& {
     const char* cap = std::getenv("NEGATIVE_COSINE_MAX_ISA");
     return choose(cap == nullptr ? "" : cap);
   }();

@@ -9,9 +9,9 @@
 //   d loss / d query       = logit_scale * direction
 //   direction  = (G - (G . q) q) / |query|,  G = sum p_k d_k + (p_0 - 1) d_0,
 //
-// where q and d are unit rows, so G . q = sum p_k c_k + (p_0 - 1) c_0. All sums are online,
-// relative to a running maximum (Milakov and Gimelshein, 2018), and G is summed beside
-// them as FlashAttention sums its output: the candidates' rows are read once.
+// where q and d are unit rows, so G . q = sum p_k c_k + (p_0 - 1) c_0. All sums are
+// online, relative to a running maximum (Milakov and Gimelshein, 2018), and G is summed
+// beside them as FlashAttention sums its output: the candidates' rows are read once.
 //
 // Under NormalizeOver::kBatch the candidates do not enter the loss: there
 // d z_i0 / d query = logit_scale * direction with G = d_0.
@@ -84,8 +84,8 @@ NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
   return max_of_lanes(largest);
 }
 
-// Raises the shift to the block's largest logit, if that is larger, and scales down what
-// was summed before.
+// Raises the shift to the block's largest logit, if that is larger, and scales down
+// what was summed before.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
                                         const RowShape<Real>& shape,
@@ -128,8 +128,8 @@ NEGATIVE_COSINE_INLINE void store_direction(const RowShape<ComputeType<Storage>>
   using Real = ComputeType<Storage>;
   const Real doc_weight = weights.positive * doc_inverse_norm;
   const auto combine = [&](int64_t offset, Vector<Real> positive) {
-    const Vector<Real> gathered = multiply_add(broadcast(doc_weight), positive,
-                                               load(work.sums + offset) * weights.candidates);
+    const Vector<Real> gathered = multiply_add(
+        broadcast(doc_weight), positive, load(work.sums + offset) * weights.candidates);
     return (gathered - load(work.unit + offset) * projection) * query_inverse_norm;
   };
   store_row(shape, doc, combine, direction);
@@ -179,7 +179,8 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   const Real cosine_sum = sum_of_lanes(softmax.cosine_sum);
   const Real total = exp_of(-softmax.shift) + weight_sum;
   const RowWeights<Real> weights =
-      over_batch ? RowWeights<Real>{0, 1} : RowWeights<Real>{1 / total, -weight_sum / total};
+      over_batch ? RowWeights<Real>{0, 1}
+                 : RowWeights<Real>{1 / total, -weight_sum / total};
   const Real margin = static_cast<Real>(params.margin);
 
   static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
@@ -196,7 +197,8 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                     query_inverse_norm, projection,
                     static_cast<Real*>(outputs.query_direction) + row * shape.dim);
   }
-  if (outputs.num_kept != nullptr) outputs.num_kept[row] = static_cast<int32_t>(candidates.count);
+  if (outputs.num_kept != nullptr)
+    outputs.num_kept[row] = static_cast<int32_t>(candidates.count);
   if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = rank;
 }
 

@@ -70,7 +70,8 @@ NEGATIVE_COSINE_INLINE void recompute_weights(
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real positive_coefficient(const LossParams& params,
                                                  const GradientArguments& arguments,
-                                                 const Real* row_coefficient, int64_t row) {
+                                                 const Real* row_coefficient,
+                                                 int64_t row) {
   if (params.normalize_over == NormalizeOver::kBatch) return row_coefficient[row];
   return row_coefficient[row] *
          expm1_of(-static_cast<const Real*>(arguments.row_loss)[row]);
@@ -85,9 +86,11 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
     const IndexList& next_rows) {
   using Real = ComputeType<Storage>;
   const auto* queries = static_cast<const Storage*>(params.query);
-  const auto* query_inverse_norms = static_cast<const Real*>(arguments.query_inverse_norm);
+  const auto* query_inverse_norms =
+      static_cast<const Real*>(arguments.query_inverse_norm);
   const auto* doc_row = static_cast<const Storage*>(params.doc) + doc * shape.dim;
-  const Real doc_inverse_norm = static_cast<const Real*>(arguments.doc_inverse_norm)[doc];
+  const Real doc_inverse_norm =
+      static_cast<const Real*>(arguments.doc_inverse_norm)[doc];
 
   prefetch_row(shape, doc_row + shape.dim);
   load_unit_row(shape, doc_row, doc_inverse_norm, work.unit);
@@ -115,7 +118,8 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
     const Storage* query = queries + doc * shape.dim;
     const Real weight = coefficient * query_inverse_norms[doc];
     add_weighted_rows(shape, &query, &weight, 1, work.sums);
-    projection += coefficient * static_cast<const Real*>(arguments.positive_cosine)[doc];
+    projection +=
+        coefficient * static_cast<const Real*>(arguments.positive_cosine)[doc];
   }
 
   const Real factor = logit_scale_of<Real>(params) * doc_inverse_norm;

@@ -27,15 +27,16 @@ void invert_table(const LossParams& params, int64_t* starts, int32_t* rows) {
   std::fill_n(starts, num_docs + 1, 0);
   for_each_kept_pair(params, [&](int32_t, int64_t doc) { ++starts[doc]; });
 
-  // Each start becomes its document's end; placing backwards would reverse the order, so
-  // the ends are shifted by one document while they are filled.
+  // Each start becomes its document's end; placing backwards would reverse the order,
+  // so the ends are shifted by one document while they are filled.
   int64_t total = 0;
   for (int64_t doc = 0; doc < num_docs; ++doc) {
     const int64_t count = starts[doc];
     starts[doc] = total;
     total += count;
   }
-  for_each_kept_pair(params, [&](int32_t row, int64_t doc) { rows[starts[doc]++] = row; });
+  for_each_kept_pair(params,
+                     [&](int32_t row, int64_t doc) { rows[starts[doc]++] = row; });
 
   // starts[j] is now the end of document j, which is the start of document j + 1.
   std::copy_backward(starts, starts + num_docs, starts + num_docs + 1);

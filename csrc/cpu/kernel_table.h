@@ -1,7 +1,7 @@
 // The CPU kernels' entry points, one table of them for each instruction set.
 //
-// A kernel works on a range of rows and touches no other row's outputs, so any partition
-// of the rows gives the same bits.
+// A kernel works on a range of rows and touches no other row's outputs, so any
+// partition of the rows gives the same bits.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,8 @@ struct CpuKernels {
                               const GradientArguments& arguments,
                               const void* row_coefficient, int64_t begin, int64_t end);
 
-  void (*doc_gradient_rows)(const LossParams& params, const GradientArguments& arguments,
+  void (*doc_gradient_rows)(const LossParams& params,
+                            const GradientArguments& arguments,
                             const void* row_coefficient, const RowsOfDocs& rows_of_docs,
                             RowScratch scratch, int64_t begin, int64_t end);
 
@@ -67,8 +68,8 @@ const CpuKernels& kernels();
 }
 #endif
 
-// The widest kernels this processor runs, at most the level that the environment variable
-// NEGATIVE_COSINE_MAX_ISA names (portable, avx2 or avx512). Chosen once.
+// The widest kernels this processor runs, at most the level that the environment
+// variable NEGATIVE_COSINE_MAX_ISA names (portable, avx2 or avx512). Chosen once.
 const CpuKernels& cpu_kernels();
 
 constexpr int64_t kScratchAlignment = 64;

@@ -26,14 +26,15 @@ void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
 }
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
-                  const KeyTable& keys, RowScratch scratch, int64_t begin, int64_t end) {
+                  const KeyTable& keys, RowScratch scratch, int64_t begin,
+                  int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
-    const bool meets_candidates =
-        params.normalize_over == NormalizeOver::kCandidates || outputs.num_kept != nullptr;
+    const bool meets_candidates = params.normalize_over == NormalizeOver::kCandidates ||
+                                  outputs.num_kept != nullptr;
     for_each_row_with_lists(
         work, begin, end,
         [&](int64_t row, int32_t* buffer) {
@@ -53,8 +54,8 @@ void query_gradient_rows(const LossParams& params, const GradientArguments& argu
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     for (int64_t row = begin; row < end; ++row) {
-      query_gradient_row<Storage>(params, arguments,
-                                  static_cast<const Real*>(row_coefficient), shape, row);
+      query_gradient_row<Storage>(
+          params, arguments, static_cast<const Real*>(row_coefficient), shape, row);
     }
   });
 }
@@ -95,9 +96,12 @@ void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch
 }  // namespace
 
 const CpuKernels& kernels() {
-  static const CpuKernels table = {
-      NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA), inverse_norms,     forward_rows,
-      query_gradient_rows,                       doc_gradient_rows, sample_rows};
+  static const CpuKernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
+                                   inverse_norms,
+                                   forward_rows,
+                                   query_gradient_rows,
+                                   doc_gradient_rows,
+                                   sample_rows};
   return table;
 }
 

@@ -1,5 +1,5 @@
-// The forward and gradient passes on the CPU: their steps, each a parallel loop over rows
-// or a sum in the order of the rows.
+// The forward and gradient passes on the CPU: their steps, each a parallel loop over
+// rows or a sum in the order of the rows.
 #include "core/negative_cosine.h"
 
 #include <algorithm>
@@ -61,8 +61,8 @@ class AlignedScratch {
   void* memory_;
 };
 
-// Processor cycles of one row that meets K others: K dot products and K weighted sums of
-// D elements, the hash, and the row's own fixed work.
+// Processor cycles of one row that meets K others: K dot products and K weighted sums
+// of D elements, the hash, and the row's own fixed work.
 int64_t row_cost(const LossParams& params) {
   return 200 + params.num_negatives * (20 + params.dim / 4);
 }
@@ -97,7 +97,8 @@ void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
 }
 
 // row_loss of NormalizeOver::kBatch: logsumexp_j z_j0 - z_i0. Split as (z_max - z_i0) +
-// log1p(the other terms), two non-negative parts, so that small losses keep their digits.
+// log1p(the other terms), two non-negative parts, so that small losses keep their
+// digits.
 template <typename Real>
 void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs) {
   const int64_t rows = params.batch_size;
@@ -238,7 +239,9 @@ RowsOfDocs prepare_rows_of_docs(const LossParams& params) {
 
 }  // namespace
 
-int64_t forward_scratch_bytes(const LossParams& params) { return key_table_bytes(params); }
+int64_t forward_scratch_bytes(const LossParams& params) {
+  return key_table_bytes(params);
+}
 
 int64_t gradient_scratch_bytes(const LossParams& params) {
   return GradientScratch(params).total;
@@ -280,7 +283,8 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
   });
   // Row i of query's gradient beside row i of doc's: one parallel loop for both.
   const bool needs_doc = arguments.doc_gradient != nullptr;
-  const RowsOfDocs rows_of_docs = needs_doc ? prepare_rows_of_docs(params) : RowsOfDocs{};
+  const RowsOfDocs rows_of_docs =
+      needs_doc ? prepare_rows_of_docs(params) : RowsOfDocs{};
   const auto work = [&](int64_t begin, int64_t end) {
     if (arguments.query_gradient != nullptr) {
       kernels.query_gradient_rows(params, arguments, row_coefficient,

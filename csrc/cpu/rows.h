@@ -20,9 +20,7 @@ struct RowShape {
       : dim(dim), whole(dim / kLanes<Real>), has_tail(dim % kLanes<Real> != 0) {}
 
   int64_t padded() const { return (whole + has_tail) * kLanes<Real>; }
-  int64_t tail_start() const {
-    return dim < kLanes<Real> ? 0 : dim - kLanes<Real>;
-  }
+  int64_t tail_start() const { return dim < kLanes<Real> ? 0 : dim - kLanes<Real>; }
 
   const int64_t dim;
   const int64_t whole;
@@ -42,7 +40,8 @@ NEGATIVE_COSINE_INLINE Vector<ComputeType<Storage>> load_tail(
 // Writes the tail's elements that no whole vector covers.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void store_tail(const RowShape<ComputeType<Storage>>& shape,
-                                       Vector<ComputeType<Storage>> tail, Storage* row) {
+                                       Vector<ComputeType<Storage>> tail,
+                                       Storage* row) {
   using Real = ComputeType<Storage>;
   Real lanes[kLanes<Real>];
   store(lanes, tail);
@@ -76,7 +75,8 @@ static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& s
   // makes the row infinite, and its products NaN.
   Real largest = 0;
   for (int64_t i = 0; i < shape.dim; ++i) {
-    const Real magnitude = to_compute(row[i]) < 0 ? -to_compute(row[i]) : to_compute(row[i]);
+    const Real magnitude =
+        to_compute(row[i]) < 0 ? -to_compute(row[i]) : to_compute(row[i]);
     largest = magnitude > largest ? magnitude : largest;
   }
   Real scaled_sum = 0;
@@ -148,7 +148,8 @@ NEGATIVE_COSINE_INLINE void prefetch_row(const RowShape<ComputeType<Storage>>& s
 template <int kVectors, typename Storage, typename LoadVector>
 NEGATIVE_COSINE_INLINE void add_weighted_columns(const Storage* const* rows,
                                                  const ComputeType<Storage>* weights,
-                                                 int count, const LoadVector& load_vector,
+                                                 int count,
+                                                 const LoadVector& load_vector,
                                                  ComputeType<Storage>* sums) {
   using Real = ComputeType<Storage>;
   Vector<Real> columns[kVectors];
@@ -164,10 +165,9 @@ NEGATIVE_COSINE_INLINE void add_weighted_columns(const Storage* const* rows,
 
 // sums += sum over r of weights[r] * rows[r], four vectors of columns at a time.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void add_weighted_rows(const RowShape<ComputeType<Storage>>& shape,
-                                              const Storage* const* rows,
-                                              const ComputeType<Storage>* weights,
-                                              int count, ComputeType<Storage>* sums) {
+NEGATIVE_COSINE_INLINE void add_weighted_rows(
+    const RowShape<ComputeType<Storage>>& shape, const Storage* const* rows,
+    const ComputeType<Storage>* weights, int count, ComputeType<Storage>* sums) {
   using Real = ComputeType<Storage>;
   int64_t start = 0;
   const auto load_vector = [&](const Storage* row, int v) {
@@ -181,14 +181,16 @@ NEGATIVE_COSINE_INLINE void add_weighted_rows(const RowShape<ComputeType<Storage
     add_weighted_columns<1>(rows, weights, count, load_vector, sums + start);
   }
   if (shape.has_tail) {
-    const auto load_last = [&](const Storage* row, int) { return load_tail(shape, row); };
+    const auto load_last = [&](const Storage* row, int) {
+      return load_tail(shape, row);
+    };
     add_weighted_columns<1>(rows, weights, count, load_last, sums + end);
   }
 }
 
-// to[e] = combine(offset, vector) by whole vectors; `combine` maps a vector's offset in a
-// padded row and the row's vector there to the result. `to` may be `row` itself: the tail
-// is read before anything is written.
+// to[e] = combine(offset, vector) by whole vectors; `combine` maps a vector's offset in
+// a padded row and the row's vector there to the result. `to` may be `row` itself: the
+// tail is read before anything is written.
 template <typename Out, typename Storage, typename Combine>
 NEGATIVE_COSINE_INLINE void store_row(const RowShape<ComputeType<Storage>>& shape,
                                       const Storage* row, const Combine& combine,

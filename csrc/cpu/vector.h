@@ -84,7 +84,8 @@ NEGATIVE_COSINE_INLINE FloatVector load(const Float16* from) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #else
   FloatVector vector;
-  for (int lane = 0; lane < kLanes<float>; ++lane) vector[lane] = to_compute(from[lane]);
+  for (int lane = 0; lane < kLanes<float>; ++lane)
+    vector[lane] = to_compute(from[lane]);
   return vector;
 #endif
 }
@@ -156,7 +157,8 @@ NEGATIVE_COSINE_INLINE Real max_by_halves(Vector<Real> vector) {
   store(lanes, vector);
   for (int width = kLanes<Real> / 2; width > 0; width /= 2) {
     for (int lane = 0; lane < width; ++lane) {
-      lanes[lane] = lanes[lane] < lanes[lane + width] ? lanes[lane + width] : lanes[lane];
+      lanes[lane] =
+          lanes[lane] < lanes[lane + width] ? lanes[lane + width] : lanes[lane];
     }
   }
   return lanes[0];
@@ -166,8 +168,8 @@ NEGATIVE_COSINE_INLINE Real max_by_halves(Vector<Real> vector) {
 
 NEGATIVE_COSINE_INLINE __m128 sum_to_four(FloatVector vector) {
 #if defined(__AVX512F__)
-  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(vector),
-                                    _mm512_extractf32x8_ps(vector, 1));
+  const __m256 half =
+      _mm256_add_ps(_mm512_castps512_ps256(vector), _mm512_extractf32x8_ps(vector, 1));
 #else
   const __m256 half = vector;
 #endif
@@ -180,8 +182,10 @@ NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// sums[r] = sum_of_lanes(vectors[r]): four sums in one by transposing as they are halved.
-NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4], float* sums) {
+// sums[r] = sum_of_lanes(vectors[r]): four sums in one by transposing as they are
+// halved.
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4],
+                                          float* sums) {
   const __m128 a = sum_to_four(vectors[0]);
   const __m128 b = sum_to_four(vectors[1]);
   const __m128 c = sum_to_four(vectors[2]);
@@ -193,8 +197,8 @@ NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4], float
 
 NEGATIVE_COSINE_INLINE float max_of_lanes(FloatVector vector) {
 #if defined(__AVX512F__)
-  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(vector),
-                                    _mm512_extractf32x8_ps(vector, 1));
+  const __m256 half =
+      _mm256_max_ps(_mm512_castps512_ps256(vector), _mm512_extractf32x8_ps(vector, 1));
 #else
   const __m256 half = vector;
 #endif
@@ -232,7 +236,8 @@ NEGATIVE_COSINE_INLINE void sums_of_lanes(const VectorType (&vectors)[kCount],
 
 // exp(x): 2^n * exp(r), |r| <= ln(2) / 2, with the coefficients of the Cephes library
 // (Moshier). Below the smallest normal number's logarithm the result is 0, as it is for
-// -infinity; NaN stays NaN. n is read off the low bits of x / ln 2 + 1.5 * 2^(mantissa).
+// -infinity; NaN stays NaN. n is read off the low bits of x / ln 2 + 1.5 *
+// 2^(mantissa).
 NEGATIVE_COSINE_INLINE FloatVector exponential(FloatVector x) {
   constexpr float kRounding = 12582912.0f;
   const FloatVector above = broadcast(88.3762626647949f);
@@ -258,15 +263,17 @@ NEGATIVE_COSINE_INLINE DoubleVector exponential(DoubleVector x) {
   x = x > above ? above : x;
   const DoubleVector shifted = x * 1.4426950408889634073599 + kRounding;
   const DoubleVector n = shifted - kRounding;
-  const DoubleVector r =
-      (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
+  const DoubleVector r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
   const DoubleVector square = r * r;
   const DoubleVector numerator =
       ((1.26177193074810590878e-4 * square + 3.02994407707441961300e-2) * square +
-       9.99999999999999999910e-1) * r;
+       9.99999999999999999910e-1) *
+      r;
   const DoubleVector denominator =
       ((3.00198505138664455042e-6 * square + 2.52448340349684104192e-3) * square +
-       2.27265548208155028766e-1) * square + 2.00000000000000000005e0;
+       2.27265548208155028766e-1) *
+          square +
+      2.00000000000000000005e0;
   const DoubleVector fraction = 1.0 + 2.0 * (numerator / (denominator - numerator));
   const Int64Vector power = (reinterpret_cast<Int64Vector>(shifted) + 1023) << 52;
   const DoubleVector result = fraction * reinterpret_cast<DoubleVector>(power);

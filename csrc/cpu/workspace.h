@@ -21,8 +21,8 @@ struct Workspace {
 
   Real* const unit;  // the row of this iteration, normalised
   Real* const sums;  // the weighted sum of the rows it meets
-  // Which rows those are, for this iteration and the next: the next one's are known early
-  // enough to be fetched into the cache meanwhile.
+  // Which rows those are, for this iteration and the next: the next one's are known
+  // early enough to be fetched into the cache meanwhile.
   int32_t* const lists[2];
 };
 
@@ -43,8 +43,8 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
   }
 }
 
-// Candidates are handled in blocks: cosines of a block, weights of a block, weighted sum
-// of a block, so that the second use of an embedding row finds it in the cache.
+// Candidates are handled in blocks: cosines of a block, weights of a block, weighted
+// sum of a block, so that the second use of an embedding row finds it in the cache.
 constexpr int kBlock = 32;
 constexpr int kRowsAhead = 8;
 
@@ -77,8 +77,8 @@ NEGATIVE_COSINE_INLINE IndexList block_of(const IndexList& list, const IndexList
   return IndexList{from.indices + offset, rest < kBlock ? rest : kBlock};
 }
 
-// The block of rows of `matrix` that `indices` names and their cosines with `unit`, four
-// at a time; beside each four, four rows of the block after this one are fetched.
+// The block of rows of `matrix` that `indices` names and their cosines with `unit`,
+// four at a time; beside each four, four rows of the block after this one are fetched.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void load_block(const RowShape<ComputeType<Storage>>& shape,
                                        const ComputeType<Storage>* unit,

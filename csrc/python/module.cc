@@ -59,8 +59,9 @@ void require(bool condition, const std::string& message) {
 }
 
 const void* contiguous_data(const std::string& name, const py::array& array) {
-  require((array.flags() & py::array::c_style) != 0,
-          name + " must be a C-contiguous array, got strides; use np.ascontiguousarray");
+  require(
+      (array.flags() & py::array::c_style) != 0,
+      name + " must be a C-contiguous array, got strides; use np.ascontiguousarray");
   return array.data();
 }
 
@@ -108,7 +109,8 @@ class LossArguments {
 
     params.data_type = data_type_of("query", query);
     require(data_type_of("doc", doc) == params.data_type,
-            "doc must have query's dtype " + dtype_name(query) + ", got " + dtype_name(doc));
+            "doc must have query's dtype " + dtype_name(query) + ", got " +
+                dtype_name(doc));
     params.query = contiguous_data("query", query);
     params.doc = contiguous_data("doc", doc);
     read_index_array("seed", seed, &params.seed, &params.seed_type);
@@ -121,8 +123,9 @@ class LossArguments {
 
     params.mask_self = mask_self;
     params.margin = margin;
-    require(normalize_over == "candidates" || normalize_over == "batch",
-            "normalize_over must be 'candidates' or 'batch', got '" + normalize_over + "'");
+    require(
+        normalize_over == "candidates" || normalize_over == "batch",
+        "normalize_over must be 'candidates' or 'batch', got '" + normalize_over + "'");
     params.normalize_over =
         normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
     require(reduction == "mean" || reduction == "sum" || reduction == "none",
@@ -177,9 +180,9 @@ py::dict negative_cosine_loss(
     const std::string& reduction, const OptionalArray& loss_gradient, int num_threads) {
   require(num_threads >= 1,
           "num_threads must be at least 1, got " + std::to_string(num_threads));
-  LossArguments arguments(query, doc, logit_scale, num_negatives, seed, negative_indices,
-                          mask_self, doc_ids, query_ids, margin, doc_log_q, sample_weight,
-                          normalize_over, reduction);
+  LossArguments arguments(query, doc, logit_scale, num_negatives, seed,
+                          negative_indices, mask_self, doc_ids, query_ids, margin,
+                          doc_log_q, sample_weight, normalize_over, reduction);
   LossParams& params = arguments.params;
   const bool reduced = params.reduction != Reduction::kNone;
   const std::vector<py::ssize_t> rows = {params.batch_size};
@@ -210,8 +213,9 @@ py::dict negative_cosine_loss(
 
   require(loss_gradient->size() == (reduced ? 1 : params.batch_size),
           "loss_gradient must have the loss's shape");
-  require(dtype_name(*loss_gradient) == (arguments.is_double() ? "float64" : "float32"),
-          "loss_gradient must have the loss's dtype, got " + dtype_name(*loss_gradient));
+  require(
+      dtype_name(*loss_gradient) == (arguments.is_double() ? "float64" : "float32"),
+      "loss_gradient must have the loss's dtype, got " + dtype_name(*loss_gradient));
   GradientArguments gradient;
   gradient.loss_gradient = contiguous_data("loss_gradient", *loss_gradient);
   gradient.row_loss = outputs.row_loss;

@@ -31,7 +31,8 @@ Shape shape_of(const Tensor& tensor) {
 absl::Status read_optional(OpKernelContext* context, const char* name,
                            std::optional<Tensor>* tensor) {
   OpInputList list;
-  if (absl::Status status = context->input_list(name, &list); !status.ok()) return status;
+  if (absl::Status status = context->input_list(name, &list); !status.ok())
+    return status;
   if (list.size() > 1) {
     return absl::InvalidArgumentError(std::string(name) +
                                       " must be given at most once, got " +
@@ -58,7 +59,8 @@ absl::Status read_scalar(OpKernelContext* context, const char* name,
                          const Tensor** tensor) {
   if (absl::Status status = context->input(name, tensor); !status.ok()) return status;
   if ((*tensor)->NumElements() == 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(std::string(name) + " must be a scalar, got shape " +
+  return absl::InvalidArgumentError(std::string(name) +
+                                    " must be a scalar, got shape " +
                                     to_string(shape_of(**tensor)));
 }
 
@@ -87,13 +89,13 @@ class OpOptions {
     OP_REQUIRES_OK(context, context->GetAttr("mask_self", &params_.mask_self));
     OP_REQUIRES_OK(context, context->GetAttr("normalize_over", &normalize_over));
     OP_REQUIRES_OK(context, context->GetAttr("reduction", &reduction));
-    OP_REQUIRES(context,
-                (type == tensorflow::DT_DOUBLE) == (real == tensorflow::DT_DOUBLE),
-                absl::InvalidArgumentError(
-                    "Real must be float64 for float64 embeddings and float32 for others"));
+    OP_REQUIRES(
+        context, (type == tensorflow::DT_DOUBLE) == (real == tensorflow::DT_DOUBLE),
+        absl::InvalidArgumentError(
+            "Real must be float64 for float64 embeddings and float32 for others"));
     params_.data_type = data_type_of(type);
-    params_.normalize_over = normalize_over == "batch" ? NormalizeOver::kBatch
-                                                       : NormalizeOver::kCandidates;
+    params_.normalize_over =
+        normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
     params_.reduction = reduction == "mean"  ? Reduction::kMean
                         : reduction == "sum" ? Reduction::kSum
                                              : Reduction::kNone;
@@ -248,15 +250,15 @@ class NegativeCosineLossOp : public OpKernel {
           context, "query_direction", TensorShape({params.batch_size, params.dim}),
           &outputs->query_direction));
     } else {
-      TF_RETURN_IF_ERROR(allocate(context, "query_direction", TensorShape({0, params.dim}),
-                                  &unused));
+      TF_RETURN_IF_ERROR(
+          allocate(context, "query_direction", TensorShape({0, params.dim}), &unused));
     }
     void* num_kept = nullptr;
     void* positive_rank = nullptr;
     TF_RETURN_IF_ERROR(
         allocate(context, "num_kept", with_statistics_ ? rows : none, &num_kept));
-    TF_RETURN_IF_ERROR(
-        allocate(context, "positive_rank", with_statistics_ ? rows : none, &positive_rank));
+    TF_RETURN_IF_ERROR(allocate(context, "positive_rank",
+                                with_statistics_ ? rows : none, &positive_rank));
     if (with_statistics_) {
       outputs->num_kept = static_cast<int32_t*>(num_kept);
       outputs->positive_rank = static_cast<int32_t*>(positive_rank);
@@ -284,7 +286,8 @@ class NegativeCosineLossGradOp : public OpKernel {
     Tensor scratch;
     OP_REQUIRES_OK(context, allocate_scratch(context, gradient_scratch_bytes(params),
                                              &scratch, &params));
-    OP_REQUIRES_OK(context, to_tensorflow(Device::gradient(context, params, arguments)));
+    OP_REQUIRES_OK(context,
+                   to_tensorflow(Device::gradient(context, params, arguments)));
   }
 
  private:
@@ -318,7 +321,8 @@ class NegativeCosineLossGradOp : public OpKernel {
     return absl::OkStatus();
   }
 
-  // In place of the saved direction, which nobody reads afterwards, if the dtypes agree.
+  // In place of the saved direction, which nobody reads afterwards, if the dtypes
+  // agree.
   static absl::Status allocate_query_gradient(OpKernelContext* context,
                                               const TensorShape& shape,
                                               GradientArguments* arguments) {
@@ -330,15 +334,15 @@ class NegativeCosineLossGradOp : public OpKernel {
     return absl::OkStatus();
   }
 
-  static absl::Status allocate_outputs(OpKernelContext* context, const LossParams& params,
+  static absl::Status allocate_outputs(OpKernelContext* context,
+                                       const LossParams& params,
                                        GradientArguments* arguments) {
     const int64_t weights = params.sample_weight == nullptr ? 0 : params.batch_size;
     TF_RETURN_IF_ERROR(allocate_query_gradient(
         context, TensorShape({params.batch_size, params.dim}), arguments));
-    TF_RETURN_IF_ERROR(
-        allocate_if_required(context, "doc_gradient",
-                             TensorShape({params.num_candidates, params.dim}),
-                             &arguments->doc_gradient));
+    TF_RETURN_IF_ERROR(allocate_if_required(
+        context, "doc_gradient", TensorShape({params.num_candidates, params.dim}),
+        &arguments->doc_gradient));
     TF_RETURN_IF_ERROR(allocate_if_required(context, "logit_scale_gradient",
                                             TensorShape({}),
                                             &arguments->logit_scale_gradient));

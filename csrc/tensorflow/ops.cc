@@ -1,7 +1,7 @@
 // The op's interface: names, attributes and shapes. Kernels are in kernels.cc.
 //
-// Optional arguments are lists of length zero or one. The outputs behind `loss` are saved
-// for the gradient or are statistics; what a graph does not use is not computed.
+// Optional arguments are lists of length zero or one. The outputs behind `loss` are
+// saved for the gradient or are statistics; what a graph does not use is not computed.
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
@@ -38,8 +38,8 @@ absl::Status check_inputs(InferenceContext* context, Sizes* sizes) {
   TF_RETURN_IF_ERROR(context->WithRank(doc[0], 2, &doc[0]));
   sizes->batch = context->Dim(query[0], 0);
   sizes->candidates = context->Dim(doc[0], 0);
-  TF_RETURN_IF_ERROR(context->Merge(context->Dim(query[0], 1), context->Dim(doc[0], 1),
-                                    &sizes->dim));
+  TF_RETURN_IF_ERROR(
+      context->Merge(context->Dim(query[0], 1), context->Dim(doc[0], 1), &sizes->dim));
   TF_RETURN_IF_ERROR(context->input("negative_indices", &table));
   for (ShapeHandle shape : table) {
     TF_RETURN_IF_ERROR(context->WithRank(shape, 2, &shape));
@@ -86,14 +86,14 @@ absl::Status gradient_shapes(InferenceContext* context) {
   TF_RETURN_IF_ERROR(check_inputs(context, &sizes));
   std::vector<ShapeHandle> weight;
   TF_RETURN_IF_ERROR(context->input("sample_weight", &weight));
-  TF_RETURN_IF_ERROR(context->set_output("query_gradient",
-                                         {context->Matrix(sizes.batch, sizes.dim)}));
-  TF_RETURN_IF_ERROR(context->set_output("doc_gradient",
-                                         {context->Matrix(sizes.candidates, sizes.dim)}));
+  TF_RETURN_IF_ERROR(
+      context->set_output("query_gradient", {context->Matrix(sizes.batch, sizes.dim)}));
+  TF_RETURN_IF_ERROR(context->set_output(
+      "doc_gradient", {context->Matrix(sizes.candidates, sizes.dim)}));
   TF_RETURN_IF_ERROR(context->set_output("logit_scale_gradient", {context->Scalar()}));
-  return context->set_output("sample_weight_gradient",
-                             {weight.empty() ? context->Vector(0)
-                                             : context->Vector(sizes.batch)});
+  return context->set_output(
+      "sample_weight_gradient",
+      {weight.empty() ? context->Vector(0) : context->Vector(sizes.batch)});
 }
 
 using Builder = ::tensorflow::register_op::OpDefBuilderWrapper;

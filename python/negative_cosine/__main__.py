@@ -23,7 +23,7 @@ _CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "av
 def main() -> None:
     """Prints the report."""
     for topic, text in report_lines():
-        print(f"{topic + ':':<28} {text}")
+        print(f"{topic + ':':<36} {text}")
 
 
 def report_lines() -> Iterator[tuple[str, str]]:
@@ -32,7 +32,10 @@ def report_lines() -> Iterator[tuple[str, str]]:
     yield "negative_cosine", negative_cosine.__version__
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     yield "TensorFlow", f"{tf.__version__}, built with {tf.version.COMPILER_VERSION}"
-    yield "Keras, NumPy", f"{keras.__version__} ({keras.backend.backend()}), {np.__version__}"
+    yield (
+        "Keras, NumPy",
+        f"{keras.__version__} ({keras.backend.backend()}), {np.__version__}",
+    )
     yield from _build_lines(library)
     yield "CPU", f"{platform.machine()}, {' '.join(_cpu_flags()) or 'flags unknown'}"
     yield "CPU kernels in use", _instruction_set()
@@ -55,7 +58,10 @@ def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
         info = ", ".join(f"{key} {value}" for key, value in library.build_info.items())
         yield "built for", info
     if library.ops is None:
-        yield "native library", f"not loaded: {library.problem}. To mend it, {library.mend}."
+        yield (
+            "native library",
+            f"not loaded: {library.problem}. To mend it, {library.mend}.",
+        )
         return
     yield "native library", "loaded"
     opened = ctypes.CDLL(str(library.path))
@@ -63,7 +69,10 @@ def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
     describe.restype = ctypes.c_char_p
     for op in _OPS:
         kernels = describe(op.encode()).decode().split("\n")
-        yield f"kernels of {op}", "; ".join(line.strip() for line in kernels if line.strip())
+        yield (
+            f"kernels of {op}",
+            "; ".join(line.strip() for line in kernels if line.strip()),
+        )
 
 
 def _instruction_set() -> str:

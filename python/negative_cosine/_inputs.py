@@ -237,13 +237,21 @@ def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[An
     return [
         tf.debugging.Assert(
             tf.shape(table)[0] == rows,
-            ["negative_indices must have shape [B, K] with B query's rows, got and B"]
-            + [tf.shape(table), rows],
+            [
+                "negative_indices must have shape [B, K] with B query's rows, got and B",
+                tf.shape(table),
+                rows,
+            ],
         ),
         tf.debugging.Assert(
             tf.logical_not(tf.reduce_any(bad)),
-            ["negative_indices must be in [0, C), the rows of doc; C, value, position"]
-            + [docs, value, first // columns, first % columns],
+            [
+                "negative_indices must be in [0, C), the rows of doc; C, value, position",
+                docs,
+                value,
+                first // columns,
+                first % columns,
+            ],
         ),
     ]
 
@@ -303,9 +311,7 @@ def _refuse_both(num_negatives: int | None) -> None:
 def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
     table = tf.convert_to_tensor(negative_indices)
     if table.dtype not in INDEX_DTYPES:
-        raise ValueError(
-            f"negative_indices must be int32 or int64, got {table.dtype.name}"
-        )
+        raise ValueError(f"negative_indices must be int32 or int64, got {table.dtype.name}")
     if not table.shape.is_compatible_with([rows, None]) or 0 in table.shape[1:]:
         raise ValueError(
             f"negative_indices must have shape [B, K] with B = {rows}, query's rows, and "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
             f"the native library was built for TensorFlow {built_for} and this is "
             f"TensorFlow {tensorflow_version}"
         )
+    if not _is_whole_elf(path.read_bytes()):
+        return failed("the native library cannot be opened: the file is cut short")
     try:
         ops = tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
@@ -63,6 +66,18 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     if not hasattr(ops, "negative_cosine_loss_grad"):
         return failed("the native library has no op NegativeCosineLoss")
     return NativeLibrary(path, build_info, ops=ops)
+
+
+def _is_whole_elf(content: bytes) -> bool:
+    """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
+
+    The dynamic loader maps a shorter file all the same, and then the process dies.
+    """
+    if len(content) < 64 or not content.startswith(b"\x7fELF"):
+        return False
+    (section_headers,) = struct.unpack_from("<Q", content, 40)
+    size_of_each, count = struct.unpack_from("<HH", content, 58)
+    return bool(section_headers + size_of_each * count <= len(content))
 
 
 def _read_build_info(path: Path) -> dict[str, Any] | None:

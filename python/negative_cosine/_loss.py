@@ -21,10 +21,6 @@ from negative_cosine._loader import native_library
 from negative_cosine._native import NATIVE_SAMPLERS, native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._sampler import SAMPLERS, candidate_table
-from negative_cosine._statistics import NegativeCosineStats
-
-Loss = tf.Tensor
-LossAndStats = tuple[tf.Tensor, NegativeCosineStats]
 
 
 def fused_negative_cosine_loss(
@@ -47,7 +43,7 @@ def fused_negative_cosine_loss(
     reduction: str = "mean",
     return_stats: bool = False,
     implementation: str = "auto",
-) -> Loss | LossAndStats:
+) -> Any:
     """Softmax loss of each query's own document against K others of the batch.
 
     Row ``i`` of ``query`` and row ``i`` of ``doc`` are a pair. Each query also meets K
@@ -136,7 +132,7 @@ def fused_negative_cosine_loss(
 
 def reference_negative_cosine_loss(
     query: Any, doc: Any, num_negatives: int | None = None, **options: Any
-) -> Loss | LossAndStats:
+) -> Any:
     """The same loss in plain TensorFlow ops: any device, XLA included.
 
     Slower and larger than ``fused_negative_cosine_loss``, whose arguments it takes, but

@@ -75,12 +75,13 @@ def _candidates(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     """
     batch_size, num_candidates = tf.shape(inputs.query)[0], tf.shape(inputs.doc)[0]
     rows = tf.range(batch_size)[:, tf.newaxis]
-    if inputs.sampler is None:
+    if inputs.negative_indices is not None:
         table = inputs.negative_indices
         in_range = (table >= 0) & (table < tf.cast(num_candidates, table.dtype))
         table = tf.cast(tf.where(in_range, table, 0), tf.int32)
         kept = in_range
     else:
+        assert inputs.sampler is not None, "check_inputs gives one of the two"
         count = inputs.num_negatives
         table = candidate_table(
             batch_size,

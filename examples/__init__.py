@@ -1,0 +1,1 @@
+"""Models that train with this package's loss on real data."""

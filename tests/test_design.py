@@ -1,0 +1,149 @@
+"""What the design promises whatever the machine: passes, memory, layers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from negative_cosine import _loader, fused_negative_cosine_loss
+
+ROOT = Path(__file__).parent.parent
+B, C, D, K = 64, 80, 8, 50
+
+
+def graph_of_a_step(**candidates: Any) -> tf.Graph:
+    """A traced training step."""
+
+    def step(query: tf.Tensor, doc: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([query, doc])
+            loss = fused_negative_cosine_loss(
+                query, doc, implementation="native", **candidates
+            )
+        return loss, tape.gradient(loss, [query, doc])
+
+    function = tf.function(step, autograph=False)
+    return function.get_concrete_function(tf.ones([B, D]), tf.ones([C, D])).graph
+
+
+def test_a_training_step_is_one_op_forward_and_one_back() -> None:
+    types = [op.type for op in graph_of_a_step(num_negatives=K).get_operations()]
+    assert types.count("NegativeCosineLoss") == 1
+    assert types.count("NegativeCosineLossGrad") == 1
+
+
+def test_no_tensor_of_a_training_step_has_the_size_of_the_candidates() -> None:
+    for op in graph_of_a_step(num_negatives=K).get_operations():
+        for output in op.outputs:
+            assert output.shape.num_elements() < B * K, output
+
+
+def test_with_indices_only_the_callers_table_has_that_size() -> None:
+    table = tf.zeros([B, K], tf.int32)
+    for op in graph_of_a_step(negative_indices=table).get_operations():
+        for output in op.outputs:
+            if output.shape.num_elements() >= B * K:
+                assert output.dtype == tf.int32, output
+
+
+def outputs_that_were_computed(with_gradient: bool) -> set[int]:
+    """The outputs of the forward op that a session allocated."""
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        query, doc = tf.ones([B, D]), tf.ones([C, D])
+        loss = fused_negative_cosine_loss(query, doc, K, implementation="native")
+        fetches = tf1.gradients(loss, [query, doc]) if with_gradient else [loss]
+        options = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
+        metadata = tf1.RunMetadata()
+        session.run(fetches, options=options, run_metadata=metadata)
+    return {
+        output.slot
+        for device in metadata.step_stats.dev_stats
+        for node in device.node_stats
+        if node.node_name == "NegativeCosineLoss"
+        for output in node.output
+    }
+
+
+def test_an_evaluation_does_not_compute_the_gradients_direction() -> None:
+    query_direction = 6
+    assert query_direction in outputs_that_were_computed(with_gradient=True)
+    assert query_direction not in outputs_that_were_computed(with_gradient=False)
+
+
+@pytest.mark.parametrize("pattern", ["core/*", "cpu/*", "cuda/*", "python/*"])
+def test_only_the_op_layer_knows_tensorflow(pattern: str) -> None:
+    for path in ROOT.glob(f"csrc/{pattern}"):
+        includes = re.findall(r'#include\s*["<]([^">]+)', path.read_text())
+        foreign = ("tensorflow/", "xla/", "Eigen", "unsupported/")
+        assert not [name for name in includes if name.startswith(foreign)], path
+
+
+def test_the_core_knows_no_layer_above_it() -> None:
+    for path in ROOT.glob("csrc/core/*"):
+        includes = re.findall(r'#include\s*"([^"]+)', path.read_text())
+        assert all(name.startswith("core/") for name in includes), path
+
+
+def test_no_cuda_source_includes_tensorflow() -> None:
+    for path in [*ROOT.glob("csrc/**/*.cu"), *ROOT.glob("csrc/**/*.cuh")]:
+        assert "tensorflow" not in path.read_text(), path
+
+
+def test_the_library_needs_no_openmp() -> None:
+    library = _loader.native_library().path.read_bytes()
+    assert b"libgomp" not in library
+    assert b"libomp" not in library
+    assert b"libiomp" not in library
+
+
+def test_public_names_are_those_of_the_specification() -> None:
+    import negative_cosine
+
+    assert set(negative_cosine.__all__) == {
+        "NegativeCosineLayer",
+        "NegativeCosineStats",
+        "fused_negative_cosine_loss",
+        "reference_negative_cosine_loss",
+        "sample_negatives",
+    }
+
+
+def shapes_in_a_graph(*sizes: Any, **options: Any) -> tuple[Any, Any, Any]:
+    """The static shapes of the loss and the two gradients for sizes that may be None."""
+    rows, docs, dim = sizes
+
+    def step(query: tf.Tensor, doc: tf.Tensor) -> Any:
+        loss = fused_negative_cosine_loss(query, doc, 3, implementation="native", **options)
+        return loss, tf.gradients(loss, [query, doc])
+
+    specs = [tf.TensorSpec([rows, dim]), tf.TensorSpec([docs, dim])]
+    graph = tf.function(step, autograph=False).get_concrete_function(*specs)
+    loss, (by_query, by_doc) = graph.structured_outputs
+    return loss.shape.as_list(), by_query.shape.as_list(), by_doc.shape.as_list()
+
+
+@pytest.mark.parametrize("rows", [None, 4])
+@pytest.mark.parametrize("docs", [None, 6])
+@pytest.mark.parametrize("dim", [None, 8])
+def test_shapes_are_inferred_as_far_as_they_are_known(
+    rows: int | None, docs: int | None, dim: int | None
+) -> None:
+    loss, by_query, by_doc = shapes_in_a_graph(rows, docs, dim)
+    assert (loss, by_query, by_doc) == ([], [rows, dim], [docs, dim])
+    loss, *_ = shapes_in_a_graph(rows, docs, dim, reduction="none")
+    assert loss == [rows]
+
+
+def test_one_known_embedding_size_tells_the_other() -> None:
+    step = tf.function(
+        lambda query, doc: tf.gradients(
+            fused_negative_cosine_loss(query, doc, 3, implementation="native"), [query]
+        ),
+        autograph=False,
+    )
+    graph = step.get_concrete_function(tf.TensorSpec([4, None]), tf.TensorSpec([4, 8]))
+    assert graph.structured_outputs[0].shape.as_list() == [4, 8]

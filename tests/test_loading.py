@@ -1,0 +1,195 @@
+"""A missing, foreign or broken library: one clear warning and the reference, no crash."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import negative_cosine
+import pytest
+import tensorflow as tf
+from negative_cosine import __main__ as report
+from negative_cosine import _core, _loader
+
+LIBRARY = "_negative_cosine_ops.so"
+
+
+def truncate(folder: Path) -> None:
+    # The dynamic loader would end the process with a bus error.
+    library = folder / LIBRARY
+    library.write_bytes(library.read_bytes()[:-5000])
+
+
+def empty(folder: Path) -> None:
+    (folder / LIBRARY).write_bytes(b"")
+
+
+def build_for(version: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        info = json.loads((folder / "_build_info.json").read_text())
+        (folder / "_build_info.json").write_text(
+            json.dumps({**info, "tensorflow": version})
+        )
+        # Opening this would fail otherwise: the versions have to be compared first.
+        (folder / LIBRARY).write_bytes(b"not a library")
+
+    return change
+
+
+def replace_by_another_library(folder: Path) -> None:
+    shutil.copy(_core.__file__, folder / LIBRARY)
+
+
+BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda folder: (folder / LIBRARY).unlink(), "the native library is missing"),
+    (lambda folder: (folder / "_build_info.json").unlink(), "library is missing"),
+    (
+        lambda folder: (folder / "_build_info.json").write_text("{"),
+        "library is missing",
+    ),
+    (truncate, "the native library cannot be opened: the file is cut short"),
+    (empty, "the native library cannot be opened: the file is cut short"),
+    (build_for("1.15.0"), "built for TensorFlow 1.15.0 and this is TensorFlow"),
+    (build_for("2.999.0"), "built for TensorFlow 2.999.0 and this is TensorFlow"),
+    (replace_by_another_library, "has no op NegativeCosineLoss"),
+]
+
+
+def installation(folder: Path) -> Path:
+    """A copy of the installed package."""
+    package = folder / "negative_cosine"
+    source = Path(negative_cosine.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
+@pytest.mark.parametrize(("breakage", "problem"), BREAKAGES, ids=[p for _, p in BREAKAGES])
+def test_a_broken_library_is_not_loaded_and_says_why(
+    breakage: Callable[[Path], Any], problem: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    library = _loader.open_library(package, tf.__version__)
+    assert library.ops is None
+    assert problem in library.problem
+    assert "reinstall negative-cosine" in library.mend
+
+
+def test_a_patch_release_of_the_same_tensorflow_is_accepted() -> None:
+    major, minor = tf.__version__.split(".")[:2]
+    library = _loader.open_library(_loader.PACKAGE_DIR, f"{major}.{minor}.99")
+    assert library.ops is not None
+
+
+USE = """
+import warnings
+import numpy as np
+import tensorflow as tf
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import negative_cosine
+    rows = np.eye(4, 6, dtype=np.float32)
+    auto = [negative_cosine.fused_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
+            for _ in range(3)]
+ours = [str(w.message) for w in caught if "negative_cosine" in str(w.message)]
+assert len(ours) == 1, ours
+print(ours[0])
+reference = negative_cosine.reference_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
+assert all(loss == reference for loss in auto)
+try:
+    negative_cosine.fused_negative_cosine_loss(rows, rows, 2, implementation="native")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def run_with(package: Path, *arguments: str) -> str:
+    """Runs Python on a copy of the package, and returns what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=package.parent,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("breakage", [truncate, build_for("1.15.0")])
+def test_a_user_of_a_broken_library_gets_one_warning_and_the_reference(
+    breakage: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    warning, error = run_with(package, "-c", USE).strip().splitlines()
+    assert "uses the slower reference: the native library" in warning
+    assert "To mend it, reinstall negative-cosine" in warning
+    assert "implementation='native' cannot run: the native library" in error
+
+
+def test_the_report_of_a_broken_library_says_why(tmp_path: Path) -> None:
+    package = installation(tmp_path)
+    truncate(package)
+    text = run_with(package, "-m", "negative_cosine")
+    assert "not loaded: the native library cannot be opened" in text
+    assert re.search("sampler=shuffle: +reference: the native library cannot be", text)
+
+
+def test_the_report_has_what_a_bug_report_needs() -> None:
+    lines = dict(report.report_lines())
+    assert lines["negative_cosine"] == negative_cosine.__version__
+    assert tf.__version__ in lines["TensorFlow"]
+    assert f"tensorflow {tf.__version__}" in lines["built for"]
+    assert "compiler" in lines["built for"]
+    assert lines["native library"] == "loaded"
+    assert "device='CPU'" in lines["kernels of NegativeCosineLoss"]
+    assert "device='CPU'" in lines["kernels of NegativeCosineLossGrad"]
+    assert lines["CPU kernels in use"] == _core.instruction_set()
+    assert lines["auto on CPU, sampler=shuffle"] == "native"
+    assert lines["auto on CPU, sampler=ring"].startswith("reference: sampler='ring' has no")
+    assert "GPU" in lines
+
+
+def test_reloading_the_package_changes_nothing() -> None:
+    importlib.reload(negative_cosine)
+    rows = tf.eye(4)
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        loss = negative_cosine.fused_negative_cosine_loss(
+            rows, rows[::-1], 2, implementation="native"
+        )
+    assert tape.gradient(loss, rows) is not None
+
+
+def test_auto_warns_once_of_a_sampler_without_a_kernel() -> None:
+    from negative_cosine import _loss
+
+    _loss._warn_once.cache_clear()
+    rows = tf.eye(4)
+    with pytest.warns(
+        RuntimeWarning, match="reference: sampler='ring' has no native kernel"
+    ):
+        negative_cosine.fused_negative_cosine_loss(rows, rows, 2, sampler="ring")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        negative_cosine.fused_negative_cosine_loss(rows, rows, 2, sampler="ring")
+
+
+def test_on_a_gpu_auto_takes_the_reference_and_says_so() -> None:
+    from negative_cosine._loss import choose_implementation
+
+    choice = choose_implementation("shuffle", on_gpu=True)
+    assert not choice.native
+    assert "no GPU kernel" in choice.problem
+    assert "tf.device('CPU')" in choice.mend
