@@ -1,8 +1,9 @@
 """Times a training step (loss and both gradients) of this loss against what it replaces.
 
-All ways run in one process, interleaved, after a warm-up: round after round, each way
-once, so that a change in the machine's speed meets all of them. The table gives the
-median and the 20% and 80% quantiles; the CSV also says what it ran on.
+All ways run in one process after a warm-up, interleaved: in each round each way takes a
+few steps in a row, as training does, so that a change in the machine's speed meets all
+of them. The table gives the median and the 20% and 80% quantiles of the rounds; the CSV
+also says what it ran on.
 
     python -m benchmarks.training_step --output benchmarks/results/training_step.csv
 """
@@ -83,8 +84,10 @@ def measure(arguments: argparse.Namespace) -> pd.DataFrame:
     for _ in tqdm(range(arguments.rounds), desc="rounds", leave=False):
         for name, step in steps.items():
             start = time.perf_counter()
-            step()
-            milliseconds[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(arguments.steps):
+                step()
+            elapsed = time.perf_counter() - start
+            milliseconds[name].append(1e3 * elapsed / arguments.steps)
     fused = np.array(milliseconds["fused"])
     return pd.DataFrame(
         {
@@ -98,6 +101,7 @@ def measure(arguments: argparse.Namespace) -> pd.DataFrame:
             "q80_ms": np.quantile(times, 0.8),
             "times_the_fused": np.median(np.array(times) / fused),
             "rounds": arguments.rounds,
+            "steps_a_round": arguments.steps,
             "threads": arguments.threads,
             "cpu_kernels": _core.instruction_set(),
             "tensorflow": tf.__version__,
@@ -134,7 +138,8 @@ def main() -> None:
     parser.add_argument("--num-negatives", type=int, default=20)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=5, help="of each way in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), metavar="WAY")
     parser.add_argument("--output", type=Path)

@@ -74,6 +74,19 @@ struct IndexList {
   int64_t count;
 };
 
+// Whether a list drops nothing, where that is quickly seen: there are no ids to
+// compare, and all its values are below `limit` and none is `self`.
+NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
+                                      int64_t limit, const int32_t* values) {
+  if (params.doc_ids != nullptr || params.query_ids != nullptr) return false;
+  const int32_t masked = params.mask_self ? static_cast<int32_t>(self) : -1;
+  int32_t dropped = 0;
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    dropped |= (values[k] == masked) | (values[k] >= limit);
+  }
+  return dropped == 0;
+}
+
 // The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has
 // room for K rounded up to a multiple of 16.
 static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
@@ -82,6 +95,9 @@ static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
     read_table_row(params, row, buffer);
   } else {
     permute_by_each_key(keys, row, buffer);
+  }
+  if (keeps_all(params, row, params.num_candidates, buffer)) {
+    return IndexList{buffer, params.num_negatives};
   }
   int64_t kept = 0;
   for (int64_t k = 0; k < params.num_negatives; ++k) {
@@ -100,6 +116,9 @@ static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
     return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};
   }
   invert_by_each_key(source.keys, doc, buffer);
+  if (keeps_all(params, doc, params.batch_size, buffer)) {
+    return IndexList{buffer, params.num_negatives};
+  }
   int64_t kept = 0;
   for (int64_t k = 0; k < params.num_negatives; ++k) {
     const int32_t row = buffer[k];

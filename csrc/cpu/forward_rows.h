@@ -159,13 +159,17 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   positive_cosine *= doc_inverse_norms[row];
   __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
 
+  const bool in_reach = is_in_reach<Storage>(params.num_candidates, shape.dim);
   OnlineSoftmax<Real> softmax;
   int32_t rank = 0;
   for (int64_t start = 0; start < candidates.count; start += kBlock) {
     Block<Storage> block;
-    load_block(shape, work.unit, docs, doc_inverse_norms,
-               block_of(candidates, next_candidates, start),
-               block_of(candidates, next_candidates, start + kBlock), &block);
+    start_block(shape, docs, block_of(candidates, next_candidates, start), &block);
+    gather(doc_inverse_norms, block, block.inverse_norms);
+    compute_cosines(shape, work.unit, docs,
+                    in_reach ? IndexList{nullptr, 0}
+                             : block_of(candidates, next_candidates, start + kBlock),
+                    &block);
     relative_logits(params, row, positive_cosine, &block);
     rank += count_above_positive(block.logits);
     raise_shift(largest_of(block.logits), start == 0, shape, &softmax, work.sums);

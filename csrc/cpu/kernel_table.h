@@ -26,6 +26,17 @@ struct RowsOfDocs {
   const int32_t* table_rows = nullptr;
 };
 
+// What the gradient pass needs of a query row besides its embedding, side by side: a
+// document's rows are scattered, and this costs one cache line each.
+template <typename Real>
+struct RowFacts {
+  // d loss / d row_loss, or under NormalizeOver::kBatch d loss / d z_i0.
+  Real coefficient;
+  Real positive_cosine;
+  Real row_loss;
+  Real query_inverse_norm;
+};
+
 // Work memory of one thread, row_scratch_bytes() long and aligned to 64 bytes.
 using RowScratch = void*;
 
@@ -41,15 +52,15 @@ struct CpuKernels {
                        const KeyTable& keys, RowScratch scratch, int64_t begin,
                        int64_t end);
 
-  // row_coefficient[i] is d loss / d row_loss_i, see negative_cosine.cc.
+  // `facts` are RowFacts of the compute type, one for each row of query.
   void (*query_gradient_rows)(const LossParams& params,
-                              const GradientArguments& arguments,
-                              const void* row_coefficient, int64_t begin, int64_t end);
+                              const GradientArguments& arguments, const void* facts,
+                              int64_t begin, int64_t end);
 
   void (*doc_gradient_rows)(const LossParams& params,
-                            const GradientArguments& arguments,
-                            const void* row_coefficient, const RowsOfDocs& rows_of_docs,
-                            RowScratch scratch, int64_t begin, int64_t end);
+                            const GradientArguments& arguments, const void* facts,
+                            const RowsOfDocs& rows_of_docs, RowScratch scratch,
+                            int64_t begin, int64_t end);
 
   // Rows begin..end-1 of the [B, K] table that `shuffle` draws.
   void (*sample_rows)(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,

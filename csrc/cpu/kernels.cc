@@ -48,27 +48,27 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
 }
 
 void query_gradient_rows(const LossParams& params, const GradientArguments& arguments,
-                         const void* row_coefficient, int64_t begin, int64_t end) {
+                         const void* facts, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     for (int64_t row = begin; row < end; ++row) {
       query_gradient_row<Storage>(
-          params, arguments, static_cast<const Real*>(row_coefficient), shape, row);
+          params, arguments, static_cast<const RowFacts<Real>*>(facts), shape, row);
     }
   });
 }
 
 void doc_gradient_rows(const LossParams& params, const GradientArguments& arguments,
-                       const void* row_coefficient, const RowsOfDocs& rows_of_docs,
+                       const void* facts, const RowsOfDocs& rows_of_docs,
                        RowScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
-    const auto* coefficients = static_cast<const Real*>(row_coefficient);
+    const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
     const bool met_candidates = params.normalize_over == NormalizeOver::kCandidates;
     for_each_row_with_lists(
         work, begin, end,
@@ -77,7 +77,7 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
                                 : IndexList{nullptr, 0};
         },
         [&](int64_t doc, const IndexList& list, const IndexList& next) {
-          doc_gradient_row<Storage>(params, arguments, coefficients, shape, work, doc,
+          doc_gradient_row<Storage>(params, arguments, row_facts, shape, work, doc,
                                     list, next);
         });
   });

@@ -149,33 +149,36 @@ void finish_forward(const LossParams& params, const ForwardOutputs& outputs) {
   reduce_loss<Real>(params, outputs);
 }
 
-// row_coefficient[i] = d loss / d row_loss_i, or under NormalizeOver::kBatch
-// d loss / d z_i0 = p_i sum_j g_j - g_i, with g_i the upstream gradient of row i.
+// RowFacts::coefficient: with g_i the upstream gradient of row i it is g_i, or under
+// NormalizeOver::kBatch d loss / d z_i0 = p_i sum_j g_j - g_i.
 template <typename Real>
-void fill_row_coefficients(const LossParams& params, const GradientArguments& arguments,
-                           Real* row_coefficient) {
-  const int64_t rows = params.batch_size;
+void fill_row_facts(const LossParams& params, const GradientArguments& arguments,
+                    RowFacts<Real>* facts) {
   const auto* upstream = typed<Real>(arguments.loss_gradient);
   double sum = 0;
-  for (int64_t row = 0; row < rows; ++row) {
+  for (int64_t row = 0; row < params.batch_size; ++row) {
     const Real gradient = upstream[params.reduction == Reduction::kNone ? row : 0];
-    row_coefficient[row] = gradient * weight_of_row<Real>(params, row);
-    sum += row_coefficient[row];
+    facts[row] = {gradient * weight_of_row<Real>(params, row),
+                  typed<Real>(arguments.positive_cosine)[row],
+                  typed<Real>(arguments.row_loss)[row],
+                  typed<Real>(arguments.query_inverse_norm)[row]};
+    sum += facts[row].coefficient;
   }
   if (params.normalize_over == NormalizeOver::kCandidates) return;
-  for (int64_t row = 0; row < rows; ++row) {
-    const double probability = std::exp(-typed<Real>(arguments.row_loss)[row]);
-    row_coefficient[row] = static_cast<Real>(probability * sum - row_coefficient[row]);
+  for (int64_t row = 0; row < params.batch_size; ++row) {
+    const double probability = std::exp(-facts[row].row_loss);
+    facts[row].coefficient =
+        static_cast<Real>(probability * sum - facts[row].coefficient);
   }
 }
 
 template <typename Real>
 void scalar_gradients(const LossParams& params, const GradientArguments& arguments,
-                      const Real* row_coefficient) {
+                      const RowFacts<Real>* facts) {
   if (arguments.logit_scale_gradient != nullptr) {
     double sum = 0;
     for (int64_t row = 0; row < params.batch_size; ++row) {
-      sum += row_coefficient[row] * typed<Real>(arguments.row_scale_gradient)[row];
+      sum += facts[row].coefficient * typed<Real>(arguments.row_scale_gradient)[row];
     }
     *static_cast<Real*>(arguments.logit_scale_gradient) = static_cast<Real>(sum);
   }
@@ -200,11 +203,11 @@ void with_compute_type(DataType type, const Call& call) {
 // The gradient pass's parts of params.scratch, one behind the other.
 struct GradientScratch {
   explicit GradientScratch(const LossParams& params) {
-    const int64_t coefficients =
-        round_up(params.batch_size * compute_size_of(params.data_type), 64);
+    // Four numbers a row, see RowFacts.
+    const int64_t facts = 4 * params.batch_size * compute_size_of(params.data_type);
     const int64_t keys = key_table_bytes(params);
-    table_starts_offset = coefficients + round_up(keys, 64);
-    keys_offset = coefficients;
+    keys_offset = round_up(facts, 64);
+    table_starts_offset = keys_offset + round_up(keys, 64);
     total = table_starts_offset;
     if (draws_by_seed(params)) return;
     table_rows_offset =
@@ -274,12 +277,12 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
     if (Status status = check_indices(params); !status.ok()) return status;
   }
   const CpuKernels& kernels = cpu_kernels();
-  void* row_coefficient = params.scratch;
+  void* facts = params.scratch;
   with_compute_type(params.data_type, [&](auto real) {
     using Real = decltype(real);
-    auto* coefficients = static_cast<Real*>(row_coefficient);
-    fill_row_coefficients<Real>(params, arguments, coefficients);
-    scalar_gradients<Real>(params, arguments, coefficients);
+    auto* row_facts = static_cast<RowFacts<Real>*>(facts);
+    fill_row_facts<Real>(params, arguments, row_facts);
+    scalar_gradients<Real>(params, arguments, row_facts);
   });
   // Row i of query's gradient beside row i of doc's: one parallel loop for both.
   const bool needs_doc = arguments.doc_gradient != nullptr;
@@ -287,14 +290,14 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
       needs_doc ? prepare_rows_of_docs(params) : RowsOfDocs{};
   const auto work = [&](int64_t begin, int64_t end) {
     if (arguments.query_gradient != nullptr) {
-      kernels.query_gradient_rows(params, arguments, row_coefficient,
+      kernels.query_gradient_rows(params, arguments, facts,
                                   std::min(begin, params.batch_size),
                                   std::min(end, params.batch_size));
     }
     if (needs_doc) {
       const AlignedScratch scratch(row_scratch_bytes(params));
-      kernels.doc_gradient_rows(params, arguments, row_coefficient, rows_of_docs,
-                                scratch.get(), begin, end);
+      kernels.doc_gradient_rows(params, arguments, facts, rows_of_docs, scratch.get(),
+                                begin, end);
     }
   };
   const int64_t cost = needs_doc ? row_cost(params) : 20 + params.dim / 4;

@@ -51,7 +51,7 @@ constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(Real));
 
 template <typename Real>
 NEGATIVE_COSINE_INLINE Vector<Real> broadcast(Real value) {
-  return Vector<Real>{} + value;
+  return value - Vector<Real>{};  // x - 0 is x, so this is the broadcast alone
 }
 
 // --- Memory: any alignment, converted to the compute type on load. -------------------
@@ -109,8 +109,9 @@ NEGATIVE_COSINE_INLINE void store(Half* to, FloatVector vector) {
   for (int lane = 0; lane < kLanes<float>; ++lane) round_to(lanes[lane], to + lane);
 }
 
+// Into the second-level cache: the first level is too small for rows far ahead.
 NEGATIVE_COSINE_INLINE void prefetch(const void* address) {
-  __builtin_prefetch(address, 0, 3);
+  __builtin_prefetch(address, 0, 2);
 }
 
 // --- Arithmetic. The build forbids the compiler to fuse by itself, so that equal -----

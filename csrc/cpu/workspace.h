@@ -46,7 +46,6 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
 // Candidates are handled in blocks: cosines of a block, weights of a block, weighted
 // sum of a block, so that the second use of an embedding row finds it in the cache.
 constexpr int kBlock = 32;
-constexpr int kRowsAhead = 8;
 
 template <typename Storage>
 struct Block {
@@ -68,6 +67,14 @@ NEGATIVE_COSINE_INLINE void gather(const Real* values, const Block<Storage>& blo
   for (int c = 0; c < block.count; ++c) gathered[c] = values[block.indices[c]];
 }
 
+// A matrix up to this size is found in the caches or near them without help.
+constexpr int64_t kBytesInReach = int64_t{1} << 21;
+
+template <typename Storage>
+NEGATIVE_COSINE_INLINE bool is_in_reach(int64_t rows, int64_t dim) {
+  return rows * dim * static_cast<int64_t>(sizeof(Storage)) <= kBytesInReach;
+}
+
 // The part of `list` that block number start / kBlock reads, or of `next` behind it.
 NEGATIVE_COSINE_INLINE IndexList block_of(const IndexList& list, const IndexList& next,
                                           int64_t start) {
@@ -77,28 +84,31 @@ NEGATIVE_COSINE_INLINE IndexList block_of(const IndexList& list, const IndexList
   return IndexList{from.indices + offset, rest < kBlock ? rest : kBlock};
 }
 
-// The block of rows of `matrix` that `indices` names and their cosines with `unit`,
-// four at a time; beside each four, four rows of the block after this one are fetched.
+// Makes `block` the rows of `matrix` in `list`; their inverse norms are the caller's to
+// fill in.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void load_block(const RowShape<ComputeType<Storage>>& shape,
-                                       const ComputeType<Storage>* unit,
-                                       const Storage* matrix,
-                                       const ComputeType<Storage>* inverse_norms,
-                                       const IndexList& list, const IndexList& upcoming,
-                                       Block<Storage>* block) {
+NEGATIVE_COSINE_INLINE void start_block(const RowShape<ComputeType<Storage>>& shape,
+                                        const Storage* matrix, const IndexList& list,
+                                        Block<Storage>* block) {
   block->count = static_cast<int>(list.count);
   block->indices = list.indices;
   for (int c = 0; c < block->count; ++c) {
     block->rows[c] = matrix + int64_t{list.indices[c]} * shape.dim;
   }
   for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
-  gather(inverse_norms, *block, block->inverse_norms);
+}
+
+// The block's cosines with `unit`, four at a time; beside each four, four rows of the
+// `upcoming` block are fetched.
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>& shape,
+                                            const ComputeType<Storage>* unit,
+                                            const Storage* matrix,
+                                            const IndexList& upcoming,
+                                            Block<Storage>* block) {
   for (int c = 0; c < block->count; c += 4) {
-    for (int ahead = c + kRowsAhead; ahead < c + kRowsAhead + 4; ++ahead) {
-      const int behind = ahead - block->count;
-      if (behind >= upcoming.count) break;
-      const int32_t index = behind < 0 ? list.indices[ahead] : upcoming.indices[behind];
-      prefetch_row(shape, matrix + int64_t{index} * shape.dim);
+    for (int ahead = c; ahead < c + 4 && ahead < upcoming.count; ++ahead) {
+      prefetch_row(shape, matrix + int64_t{upcoming.indices[ahead]} * shape.dim);
     }
     dot_products(shape, unit, block->rows + c, block->count - c, block->cosines + c);
   }

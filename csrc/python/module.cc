@@ -16,6 +16,7 @@
 #include "core/sampler.h"
 #include "core/shapes.h"
 #include "cpu/kernel_table.h"
+#include "cpu/parallel_for.h"
 
 namespace py = pybind11;
 
@@ -28,19 +29,22 @@ void raise_unless_ok(const Status& status) {
   if (!status.ok()) throw std::invalid_argument(status.message());
 }
 
-// Splits the rows evenly over fresh threads: enough for tests of thread independence.
-ParallelFor parallel_for(int num_threads) {
-  return [num_threads](int64_t count, int64_t,
-                       const std::function<void(int64_t, int64_t)>& work) {
-    std::vector<std::thread> threads;
-    for (int part = 1; part < num_threads; ++part) {
-      threads.emplace_back(work, count * part / num_threads,
-                           count * (part + 1) / num_threads);
-    }
-    work(0, count / num_threads);
-    for (std::thread& thread : threads) thread.join();
-  };
-}
+// Fresh threads in place of a pool: enough for tests.
+class FreshThreads {
+ public:
+  ~FreshThreads() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  ParallelFor parallel_for(int num_threads) {
+    return make_parallel_for(num_threads, [this](std::function<void()> closure) {
+      threads_.emplace_back(std::move(closure));
+    });
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
 
 Shape shape_of(const py::array& array) {
   return Shape(array.shape(), array.shape() + array.ndim());
@@ -208,7 +212,9 @@ py::dict negative_cosine_loss(
       static_cast<int32_t*>(add("positive_rank", py::array_t<int32_t>(rows)));
   arguments.use_scratch(
       std::max(forward_scratch_bytes(params), gradient_scratch_bytes(params)));
-  raise_unless_ok(cpu::forward(params, outputs, parallel_for(num_threads)));
+  FreshThreads threads;
+  const ParallelFor parallel_for = threads.parallel_for(num_threads);
+  raise_unless_ok(cpu::forward(params, outputs, parallel_for));
   if (!loss_gradient) return results;
 
   require(loss_gradient->size() == (reduced ? 1 : params.batch_size),
@@ -233,7 +239,7 @@ py::dict negative_cosine_loss(
     gradient.sample_weight_gradient =
         add("sample_weight_gradient", arguments.new_reals(rows));
   }
-  raise_unless_ok(cpu::gradient(params, gradient, parallel_for(num_threads)));
+  raise_unless_ok(cpu::gradient(params, gradient, parallel_for));
   return results;
 }
 
@@ -255,7 +261,7 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   std::vector<uint64_t> scratch(static_cast<size_t>(forward_scratch_bytes(params) / 8));
   params.scratch = scratch.data();
   py::array_t<int32_t> table({batch_size, num_negatives});
-  cpu::sample_negatives(params, table.mutable_data(), parallel_for(1));
+  cpu::sample_negatives(params, table.mutable_data(), FreshThreads().parallel_for(1));
   return table;
 }
 

@@ -5,8 +5,8 @@
 
 #include "core/negative_cosine.h"
 #include "core/shapes.h"
+#include "cpu/parallel_for.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/util/work_sharder.h"
 
 namespace negative_cosine {
 namespace {
@@ -186,11 +186,11 @@ absl::Status allocate_if_required(OpKernelContext* context, const char* output,
 // beside this one, with the context's stream.
 struct CpuDevice {
   static ParallelFor parallel_for(OpKernelContext* context) {
-    return [context](int64_t count, int64_t cost,
-                     const std::function<void(int64_t, int64_t)>& work) {
-      const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-      tensorflow::Shard(threads->num_threads, threads->workers, count, cost, work);
-    };
+    const auto* threads = context->device()->tensorflow_cpu_worker_threads();
+    return make_parallel_for(threads->num_threads,
+                             [pool = threads->workers](std::function<void()> closure) {
+                               pool->Schedule(std::move(closure));
+                             });
   }
 
   static Status forward(OpKernelContext* context, const LossParams& params,

@@ -1,0 +1,91 @@
+#include "cpu/parallel_for.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace negative_cosine {
+namespace {
+
+// Work below this many cycles (some microseconds) is not worth another thread, and
+// parts of the rows below it are not worth taking one by one.
+constexpr int64_t kCyclesOfAPart = 20000;
+constexpr int kPartsOfAThread = 8;
+constexpr int kSpins = 2000;
+
+using Work = std::function<void(int64_t begin, int64_t end)>;
+
+// One loop's rows, shared by the threads that work on them. A thread that starts after
+// the last part was taken finds nothing to do and touches only this object, which it
+// keeps alive; the loop may have returned by then.
+class SharedRows {
+ public:
+  SharedRows(int64_t count, int64_t rows_of_a_part, const Work* work)
+      : count_(count),
+        rows_of_a_part_(rows_of_a_part),
+        parts_((count + rows_of_a_part - 1) / rows_of_a_part),
+        work_(work) {}
+
+  int64_t parts() const { return parts_; }
+
+  void take_parts() {
+    for (;;) {
+      const int64_t part = next_part_.fetch_add(1);
+      if (part >= parts_) return;
+      const int64_t begin = part * rows_of_a_part_;
+      (*work_)(begin, std::min(begin + rows_of_a_part_, count_));
+      if (finished_parts_.fetch_add(1) + 1 == parts_) announce_end();
+    }
+  }
+
+  void wait_for_end() {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (finished_parts_.load() == parts_) return;
+      std::this_thread::yield();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    ended_.wait(lock, [this] { return finished_parts_.load() == parts_; });
+  }
+
+ private:
+  void announce_end() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ended_.notify_all();
+  }
+
+  const int64_t count_;
+  const int64_t rows_of_a_part_;
+  const int64_t parts_;
+  const Work* const work_;
+  std::atomic<int64_t> next_part_{0};
+  std::atomic<int64_t> finished_parts_{0};
+  std::mutex mutex_;
+  std::condition_variable ended_;
+};
+
+}  // namespace
+
+ParallelFor make_parallel_for(int num_threads, Schedule schedule) {
+  return [num_threads, schedule = std::move(schedule)](int64_t count, int64_t cost,
+                                                       const Work& work) {
+    if (count <= 0) return;
+    const int64_t smallest =
+        std::max<int64_t>(kCyclesOfAPart / std::max<int64_t>(cost, 1), 1);
+    const int64_t even =
+        (count + num_threads * kPartsOfAThread - 1) / (num_threads * kPartsOfAThread);
+    const auto rows =
+        std::make_shared<SharedRows>(count, std::max(smallest, even), &work);
+    const int64_t helpers = std::min<int64_t>(num_threads, rows->parts()) - 1;
+    for (int64_t helper = 0; helper < helpers; ++helper) {
+      schedule([rows] { rows->take_parts(); });
+    }
+    rows->take_parts();
+    rows->wait_for_end();
+  };
+}
+
+}  // namespace negative_cosine
