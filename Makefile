@@ -39,6 +39,7 @@ benchmark: install
 results: install
 	$(BIN)/python -m benchmarks.training_step --output benchmarks/results/training_step.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
+	$(BIN)/python -m benchmarks.update_readme
 
 install: $(VENV)/installed
 

@@ -1,0 +1,44 @@
+"""The documents are true: code runs, and tables are what the result files say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import update_readme
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv)"
+
+# Where CONTRIBUTING.md names a second file of a folder by its name alone.
+FOLDERS = (".", "python/negative_cosine", "csrc/tensorflow", "csrc/cpu")
+
+
+def test_the_tables_in_the_readme_are_what_their_files_say() -> None:
+    assert len(re.findall("<!-- table: ", README)) == len(update_readme.TABLES)
+    assert update_readme.with_tables(README) == README
+
+
+def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    run = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_every_file_that_the_documents_name_exists() -> None:
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text()
+        named = re.findall(
+            r"(?:\]\(|`)((?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv))[)`]", text
+        )
+        for name in named:
+            assert any((ROOT / folder / name).exists() for folder in FOLDERS), name
