@@ -163,6 +163,7 @@ def compare(
     options: Callable[[Batch], dict[str, Any]] = lambda batch: {},
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trains with each loss from the same start; returns scores and training curves."""
+    tf.get_logger().setLevel("ERROR")  # new models' new functions look like retracing
     rows = len(data.pairs["query"])
     steps = rows // settings.batch_size
     keras.utils.set_random_seed(settings.seed)

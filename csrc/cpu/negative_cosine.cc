@@ -11,6 +11,7 @@
 
 #include "core/sampler.h"
 #include "core/shapes.h"
+#include "cpu/float_mode.h"
 #include "cpu/inverted_table.h"
 #include "cpu/kernel_table.h"
 
@@ -254,6 +255,7 @@ namespace cpu {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
+  const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params); !status.ok()) return status;
   }
@@ -273,6 +275,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
 
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 const ParallelFor& parallel_for) {
+  const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params); !status.ok()) return status;
   }

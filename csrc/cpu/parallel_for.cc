@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "cpu/float_mode.h"
+
 namespace negative_cosine {
 namespace {
 
@@ -33,6 +35,7 @@ class SharedRows {
   int64_t parts() const { return parts_; }
 
   void take_parts() {
+    const ScopedFloatMode float_mode;
     for (;;) {
       const int64_t part = next_part_.fetch_add(1);
       if (part >= parts_) return;

@@ -1,0 +1,31 @@
+// The floating-point mode of the kernels: round to nearest, subnormals kept.
+//
+// A framework's threads may flush subnormals to zero while the caller's thread does
+// not; results would then depend on which thread computed a row.
+#pragma once
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace negative_cosine {
+
+class ScopedFloatMode {
+ public:
+#if defined(__x86_64__)
+  ScopedFloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(kDefault); }
+  ~ScopedFloatMode() { _mm_setcsr(saved_); }
+#else
+  ScopedFloatMode() = default;
+#endif
+  ScopedFloatMode(const ScopedFloatMode&) = delete;
+  ScopedFloatMode& operator=(const ScopedFloatMode&) = delete;
+
+#if defined(__x86_64__)
+ private:
+  static constexpr unsigned kDefault = 0x1f80;  // the mode a process starts in
+  const unsigned saved_;
+#endif
+};
+
+}  // namespace negative_cosine
