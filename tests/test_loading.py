@@ -193,3 +193,36 @@ def test_on_a_gpu_auto_takes_the_reference_and_says_so() -> None:
     assert not choice.native
     assert "no GPU kernel" in choice.problem
     assert "tf.device('CPU')" in choice.mend
+
+
+def test_in_a_graph_the_device_scope_says_where_the_loss_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from negative_cosine._loss import runs_on_gpu
+
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["a GPU"])
+    found = {}
+
+    def trace(rows: tf.Tensor) -> tf.Tensor:
+        found["no scope"] = runs_on_gpu(rows)
+        with tf.device("CPU"):
+            found["CPU"] = runs_on_gpu(rows)
+        with tf.device("GPU:0"):
+            found["GPU"] = runs_on_gpu(rows)
+        return rows
+
+    tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec([2, 2]))
+    assert found == {"no scope": True, "CPU": False, "GPU": True}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_auto_gives_the_references_loss() -> None:
+    from negative_cosine import _loss
+
+    _loss._warn_once.cache_clear()
+    with tf.device("GPU"):
+        rows = tf.eye(4)
+    with pytest.warns(RuntimeWarning, match="no GPU kernel"):
+        auto = negative_cosine.fused_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
+    reference = negative_cosine.reference_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
+    assert abs(float(auto - reference)) < 1e-6

@@ -32,31 +32,36 @@ NEGATIVE_COSINE_INLINE Uint32Vector cycle_walk(const FeistelShape& shape,
   return x;
 }
 
-// values[k] = pi_k(start) for every permutation k of the key table, one a lane.
-NEGATIVE_COSINE_INLINE void permute_by_each_key(const KeyTable& table, int64_t start,
-                                                int32_t* values) {
+// values[k] = network(keys of permutation k, start), walked into 0..C-1, one
+// permutation a lane: pi_k(start) or its inverse.
+template <typename Network>
+NEGATIVE_COSINE_INLINE void evaluate_by_each_key(const KeyTable& table, int64_t start,
+                                                 const Network& network,
+                                                 int32_t* values) {
   const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
   for (int64_t k = 0; k < table.stride; k += kLanes<float>) {
     const auto keys = [&](int round) {
       return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
     };
-    store(values + k, cycle_walk(table.shape, at, [&](Uint32Vector x) {
-            return feistel_forward(table.shape, keys, x);
-          }));
+    const auto one_pass = [&](Uint32Vector x) { return network(keys, x); };
+    store(values + k, cycle_walk(table.shape, at, one_pass));
   }
+}
+
+NEGATIVE_COSINE_INLINE void permute_by_each_key(const KeyTable& table, int64_t start,
+                                                int32_t* values) {
+  const auto network = [&](const auto& keys, Uint32Vector x) {
+    return feistel_forward(table.shape, keys, x);
+  };
+  evaluate_by_each_key(table, start, network, values);
 }
 
 NEGATIVE_COSINE_INLINE void invert_by_each_key(const KeyTable& table, int64_t start,
                                                int32_t* values) {
-  const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
-  for (int64_t k = 0; k < table.stride; k += kLanes<float>) {
-    const auto keys = [&](int round) {
-      return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
-    };
-    store(values + k, cycle_walk(table.shape, at, [&](Uint32Vector x) {
-            return feistel_inverse(table.shape, keys, x);
-          }));
-  }
+  const auto network = [&](const auto& keys, Uint32Vector x) {
+    return feistel_inverse(table.shape, keys, x);
+  };
+  evaluate_by_each_key(table, start, network, values);
 }
 
 NEGATIVE_COSINE_INLINE void read_table_row(const LossParams& params, int64_t row,

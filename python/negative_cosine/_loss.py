@@ -247,7 +247,8 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
 
 def runs_on_gpu(tensor: tf.Tensor) -> bool:
     """Whether ops on ``tensor`` run on a GPU: where it lies, or where it would be put."""
-    device = tensor.device or ""
+    # A function's argument has no device; what is made beside it has the scope's.
+    device = tensor.device or tf.constant(0.0).device
     if device:
         return "GPU:" in device.upper()
     return bool(tf.config.list_logical_devices("GPU"))
