@@ -84,7 +84,11 @@ static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& s
     const Real scaled = to_compute(row[i]) / largest;
     scaled_sum += scaled * scaled;
   }
-  return (1 / largest) / static_cast<Real>(__builtin_sqrt(scaled_sum));
+  // A norm whose inverse is subnormal is so long that products with it overflow: such a
+  // row has cosine 0, like one that is too short.
+  constexpr Real kSmallest = sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.3e-308);
+  const Real inverse = (1 / largest) / static_cast<Real>(__builtin_sqrt(scaled_sum));
+  return inverse < kSmallest ? Real(0) : inverse;
 }
 
 // unit = row * inverse_norm, padded, with zeros where the tail overlaps.
