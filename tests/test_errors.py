@@ -230,19 +230,23 @@ def test_sample_negatives_refuses_wrong_sizes(
 
 
 @IMPLEMENTATIONS
+@pytest.mark.parametrize("source", ["seed", "indices"])
 @pytest.mark.parametrize("docs", [0, 3])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_an_empty_batch_has_loss_zero_and_empty_gradients(
-    normalize_over: str, reduction: str, docs: int, implementation: str
+    normalize_over: str, reduction: str, docs: int, source: str, implementation: str
 ) -> None:
     query, doc = tf.zeros([0, 4]), tf.ones([docs, 4])
+    candidates: dict[str, Any] = {"num_negatives": 2}
+    if source == "indices":
+        candidates = {"negative_indices": tf.zeros([0, 2], tf.int32)}
     with tf.GradientTape() as tape:
         tape.watch([query, doc])
         loss = fused_negative_cosine_loss(
             query,
             doc,
-            2,
+            **candidates,
             normalize_over=normalize_over,
             reduction=reduction,
             implementation=implementation,

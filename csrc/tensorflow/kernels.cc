@@ -42,8 +42,11 @@ absl::Status read_optional(OpKernelContext* context, const char* name,
   return absl::OkStatus();
 }
 
+// Null means absent, and an empty tensor has no memory of its own to point at.
 const void* data_of(const std::optional<Tensor>& tensor) {
-  return tensor ? tensor->data() : nullptr;
+  static const int64_t kNothing = 0;
+  if (!tensor) return nullptr;
+  return tensor->NumElements() == 0 ? &kNothing : tensor->data();
 }
 
 std::optional<Shape> shape_of(const std::optional<Tensor>& tensor) {

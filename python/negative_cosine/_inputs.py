@@ -230,15 +230,17 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
 
 def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[Any]:
     bad = tf.logical_or(table < 0, table >= tf.cast(docs, table.dtype))
-    flat = tf.reshape(bad, [-1])
+    # An empty table has no first bad entry: one that is not bad stands behind the rest.
+    flat = tf.concat([tf.reshape(bad, [-1]), [False]], axis=0)
     first = tf.argmax(tf.cast(flat, tf.int32))
     columns = tf.cast(tf.maximum(tf.shape(table)[1], 1), first.dtype)
     value = tf.reshape(table, [-1])[first : first + 1]
     return [
         tf.debugging.Assert(
-            tf.shape(table)[0] == rows,
+            tf.logical_and(tf.shape(table)[0] == rows, tf.shape(table)[1] >= 1),
             [
-                "negative_indices must have shape [B, K] with B query's rows, got and B",
+                "negative_indices must have shape [B, K] with B query's rows and K >= 1, "
+                "got and B",
                 tf.shape(table),
                 rows,
             ],
