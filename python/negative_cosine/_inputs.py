@@ -159,7 +159,8 @@ def check_seed(seed: Any) -> tf.Tensor:
     if seed is None:
         return fresh_seed()
     tensor = seed if tf.is_tensor(seed) else _as_int64(seed)
-    if tensor.dtype not in INDEX_DTYPES or not tensor.shape.is_compatible_with([2]):
+    is_pair = tensor.shape.rank == 1 and tensor.shape.is_compatible_with([2])
+    if tensor.dtype not in INDEX_DTYPES or not is_pair:
         raise ValueError(
             "seed must be two integers, int32 or int64 of shape [2], got "
             f"{_describe(tensor)}"
@@ -314,7 +315,8 @@ def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
     table = tf.convert_to_tensor(negative_indices)
     if table.dtype not in INDEX_DTYPES:
         raise ValueError(f"negative_indices must be int32 or int64, got {table.dtype.name}")
-    if not table.shape.is_compatible_with([rows, None]) or 0 in table.shape[1:]:
+    is_table = table.shape.rank == 2 and table.shape.is_compatible_with([rows, None])
+    if not is_table or table.shape[1] == 0:
         raise ValueError(
             f"negative_indices must have shape [B, K] with B = {rows}, query's rows, and "
             f"K >= 1, got shape {table.shape}"
@@ -360,7 +362,7 @@ def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
 
 
 def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) -> None:
-    if not vector.shape.is_compatible_with([size]):
+    if vector.shape.rank != 1 or not vector.shape.is_compatible_with([size]):
         raise ValueError(
             f"{name} must have shape [{size}], one element a row of {owner}, got shape "
             f"{vector.shape}"

@@ -19,7 +19,7 @@ import tensorflow as tf
 PACKAGE_DIR = Path(__file__).parent.resolve()
 REINSTALL = (
     "reinstall negative-cosine where a C++ compiler is found, with: "
-    "pip install --no-build-isolation --force-reinstall --no-deps negative-cosine"
+    "pip install --no-build-isolation --force-reinstall --no-deps . (in its sources)"
 )
 
 
@@ -56,9 +56,9 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
             f"the native library was built for TensorFlow {built_for} and this is "
             f"TensorFlow {tensorflow_version}"
         )
-    if not _is_whole_elf(path.read_bytes()):
-        return failed("the native library cannot be opened: the file is cut short")
     try:
+        if not _is_whole_elf(path.read_bytes()):
+            return failed("the native library cannot be opened: the file is cut short")
         ops = tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
