@@ -255,3 +255,32 @@ def test_an_empty_batch_has_loss_zero_and_empty_gradients(
     by_query, by_doc = tape.gradient(loss, [query, doc])
     assert by_query.shape == (0, 4)
     np.testing.assert_array_equal(by_doc, np.zeros([docs, 4]))
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sample_weight", tf.ones([3, 1])),
+        ("doc_log_q", tf.ones([5, 1])),
+        ("doc_ids", tf.ones([5, 1], tf.int32)),
+        ("query_ids", tf.ones([3, 1], tf.int32)),
+        ("seed", tf.ones([2, 1], tf.int32)),
+        ("negative_indices", tf.ones([6], tf.int32)),
+    ],
+)
+def test_an_option_of_unknown_rank_is_refused_not_broadcast(
+    name: str, value: tf.Tensor, implementation: str
+) -> None:
+    arguments = {**valid(), name: value}
+    if name == "negative_indices":
+        del arguments["num_negatives"]
+
+    def call(option: tf.Tensor) -> tf.Tensor:
+        return fused_negative_cosine_loss(
+            **{**arguments, name: option}, implementation=implementation
+        )
+
+    graph = tf.function(call, autograph=False)
+    with pytest.raises(ValueError, match=f"{name} must"):
+        graph.get_concrete_function(tf.TensorSpec(None, value.dtype))
