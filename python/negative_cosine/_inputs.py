@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from negative_cosine._sampler import SAMPLERS, fresh_seed
@@ -134,9 +135,10 @@ def check_num_negatives(
             f"(sampler={sampler!r} needs num_negatives)"
         )
     is_int = isinstance(num_negatives, numbers.Integral)
-    if not is_int or isinstance(num_negatives, bool) or num_negatives < 1:
+    if not is_int or isinstance(num_negatives, bool) or not 1 <= num_negatives < 2**31:
         raise ValueError(
-            f"num_negatives must be an integer of at least 1, got {num_negatives!r}"
+            "num_negatives must be an integer of at least 1 and below 2**31, got "
+            f"{num_negatives!r}"
         )
     count = int(num_negatives)
     if num_candidates is not None:
@@ -344,7 +346,14 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor:
     """``scale / temperature``, differentiable in those of the two that are tensors."""
     scale = _positive_scalar("scale", scale, dtype)
     temperature = _positive_scalar("temperature", temperature, dtype)
-    return tf.convert_to_tensor(scale / temperature, dtype=dtype)
+    quotient = scale / temperature
+    limits = np.finfo(dtype.as_numpy_dtype)
+    if isinstance(quotient, float) and not limits.tiny <= quotient <= limits.max:
+        raise ValueError(
+            f"scale / temperature must be above 0 and finite in {dtype.name}, got "
+            f"{scale!r} / {temperature!r}"
+        )
+    return tf.convert_to_tensor(quotient, dtype=dtype)
 
 
 def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:

@@ -49,7 +49,7 @@ def fused_negative_cosine_loss(
     Row ``i`` of ``query`` and row ``i`` of ``doc`` are a pair. Each query also meets K
     candidates, rows of ``doc``; the logits are cosines times ``scale / temperature``, and
     the loss is minus the log of the positive's softmax probability. Loss and gradients
-    take two passes over the rows and hold nothing of size ``B * K``.
+    take two passes over the rows and keep nothing of size ``B * K`` between them.
 
     Example:
         >>> query = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
