@@ -348,7 +348,9 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor:
     temperature = _positive_scalar("temperature", temperature, dtype)
     quotient = scale / temperature
     limits = np.finfo(dtype.as_numpy_dtype)
-    if isinstance(quotient, float) and not limits.tiny <= quotient <= limits.max:
+    if isinstance(quotient, float) and not float(limits.tiny) <= quotient <= float(
+        limits.max
+    ):
         raise ValueError(
             f"scale / temperature must be above 0 and finite in {dtype.name}, got "
             f"{scale!r} / {temperature!r}"
