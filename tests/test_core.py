@@ -134,6 +134,8 @@ def run_in_new_process(code: str, level: str) -> Any:
         ({"normalize_over": "rows"}, "normalize_over must be 'candidates' or 'batch'"),
         ({"doc_log_q": np.zeros(3)}, "doc_log_q must be float32, got float64"),
         ({"doc_ids": np.zeros(4, np.int64)}, r"doc_ids must have shape \[3\]"),
+        ({"query": np.ones((3, 4), ">f4")}, "query must have the processor's byte order"),
+        ({"num_negatives": 2**57}, "num_negatives must be at least 1 and at most"),
         ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
     ],
 )
@@ -154,3 +156,25 @@ def test_an_index_outside_the_documents_is_refused_with_its_place() -> None:
         table = np.array([[0, 1], [2, 0], [1, bad]])
         with pytest.raises(ValueError, match=rf"\[0, 3\).*got {bad} at position \[2, 1\]"):
             _core.negative_cosine_loss(rows, rows, negative_indices=table)
+
+
+def test_many_threads_are_as_good_as_one() -> None:
+    batch = Batch((37, 41, 17, 5), "float32")
+    for name, values in run_core(batch, threads=2**30).items():
+        assert values.tobytes() == run_core(batch)[name].tobytes(), name
+
+
+def test_statistics_over_the_batch_do_not_let_a_nan_candidate_into_the_gradients() -> None:
+    batch = Batch((37, 41, 17, 31), "float32")
+    batch.doc[39] = np.nan
+    results = _core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        num_negatives=batch.k,
+        seed=np.array(batch.seed),
+        normalize_over="batch",
+        loss_gradient=np.ones((), np.float32),
+    )
+    assert 39 in _core.sample_negatives(37, 41, batch.k, *batch.seed)
+    for name in ("loss", "query_gradient", "logit_scale_gradient"):
+        assert np.isfinite(results[name]).all(), name

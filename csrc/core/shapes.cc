@@ -5,6 +5,8 @@
 namespace negative_cosine {
 namespace {
 
+constexpr int64_t kMostNegatives = std::numeric_limits<int32_t>::max();
+
 Status invalid(const std::string& argument, const std::string& required,
                const std::string& given) {
   return Status::InvalidArgument(argument + " must " + required + ", got " + given);
@@ -56,16 +58,17 @@ Status check_candidates(const InputShapes& shapes) {
   }
   if (explicit_table) {
     const Shape& table = *shapes.negative_indices;
-    if (table.size() != 2 || table[0] != shapes.query[0] || table[1] < 1) {
+    if (table.size() != 2 || table[0] != shapes.query[0] || table[1] < 1 ||
+        table[1] > kMostNegatives) {
       return invalid("negative_indices",
                      "have shape [B, K] with B = " + std::to_string(shapes.query[0]) +
-                         ", query's rows, and K >= 1",
+                         ", query's rows, and 1 <= K <= 2147483647",
                      "shape " + to_string(table));
     }
     return Status::Ok();
   }
-  if (*shapes.num_negatives < 1) {
-    return invalid("num_negatives", "be at least 1",
+  if (*shapes.num_negatives < 1 || *shapes.num_negatives > kMostNegatives) {
+    return invalid("num_negatives", "be at least 1 and at most 2147483647",
                    std::to_string(*shapes.num_negatives));
   }
   if (!shapes.seed) {

@@ -2,6 +2,7 @@
 //
 // A framework's threads may flush subnormals to zero while the caller's thread does
 // not; results would then depend on which thread computed a row.
+// On other processors than x86-64 the mode is left as it is found.
 #pragma once
 
 #if defined(__x86_64__)

@@ -156,7 +156,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   load_unit_row(shape, query, query_inverse_norm, work.unit);
   Real positive_cosine;
   dot_products<1>(shape, work.unit, &positive, &positive_cosine);
-  positive_cosine *= doc_inverse_norms[row];
+  positive_cosine = cosine_of(positive_cosine, doc_inverse_norms[row]);
   __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
 
   const bool in_reach = is_in_reach<Storage>(params.num_candidates, shape.dim);
@@ -180,7 +180,9 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   }
 
   const Real weight_sum = sum_of_lanes(softmax.weight_sum);
-  const Real cosine_sum = sum_of_lanes(softmax.cosine_sum);
+  // Over the batch the candidates serve statistics alone: not even 0 * NaN of them
+  // counts.
+  const Real cosine_sum = over_batch ? Real(0) : sum_of_lanes(softmax.cosine_sum);
   const Real total = exp_of(-softmax.shift) + weight_sum;
   const RowWeights<Real> weights =
       over_batch ? RowWeights<Real>{0, 1}

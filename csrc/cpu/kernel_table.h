@@ -85,12 +85,12 @@ const CpuKernels& cpu_kernels();
 
 constexpr int64_t kScratchAlignment = 64;
 
-inline int64_t round_up(int64_t value, int64_t multiple) {
+NEGATIVE_COSINE_INLINE int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
 // Two padded rows of the compute type and two padded lists of candidates.
-inline int64_t row_scratch_bytes(const LossParams& params) {
+NEGATIVE_COSINE_INLINE int64_t row_scratch_bytes(const LossParams& params) {
   const int64_t row = round_up(params.dim * compute_size_of(params.data_type), 64) + 64;
   return 2 * row + 2 * round_up(params.num_negatives, 16) * int64_t{sizeof(int32_t)};
 }

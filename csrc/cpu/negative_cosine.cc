@@ -103,6 +103,7 @@ void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
 template <typename Real>
 void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs) {
   const int64_t rows = params.batch_size;
+  if (rows == 0) return;
   auto* row_loss = static_cast<Real*>(outputs.row_loss);
   const Real scale = *typed<Real>(params.logit_scale);
   int64_t largest = 0;

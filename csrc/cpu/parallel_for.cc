@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -39,22 +40,35 @@ class SharedRows {
     for (;;) {
       const int64_t part = next_part_.fetch_add(1);
       if (part >= parts_) return;
-      const int64_t begin = part * rows_of_a_part_;
-      (*work_)(begin, std::min(begin + rows_of_a_part_, count_));
+      work_on(part);
       if (finished_parts_.fetch_add(1) + 1 == parts_) announce_end();
     }
   }
 
+  // Returns when every part is finished; rethrows what the first failed one threw.
   void wait_for_end() {
-    for (int spin = 0; spin < kSpins; ++spin) {
-      if (finished_parts_.load() == parts_) return;
+    for (int spin = 0; spin < kSpins && !is_finished(); ++spin)
       std::this_thread::yield();
-    }
     std::unique_lock<std::mutex> lock(mutex_);
-    ended_.wait(lock, [this] { return finished_parts_.load() == parts_; });
+    ended_.wait(lock, [this] { return is_finished(); });
+    if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
+  bool is_finished() const { return finished_parts_.load() == parts_; }
+
+  // Out of memory, say: the other parts must not outlive the loop, so it is kept for
+  // the caller.
+  void work_on(int64_t part) {
+    const int64_t begin = part * rows_of_a_part_;
+    try {
+      (*work_)(begin, std::min(begin + rows_of_a_part_, count_));
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+    }
+  }
+
   void announce_end() {
     const std::lock_guard<std::mutex> lock(mutex_);
     ended_.notify_all();
@@ -68,7 +82,19 @@ class SharedRows {
   std::atomic<int64_t> finished_parts_{0};
   std::mutex mutex_;
   std::condition_variable ended_;
+  std::exception_ptr failure_;
 };
+
+// A thread that cannot be had is one helper less.
+void schedule_helpers(int64_t helpers, const Schedule& schedule,
+                      const std::shared_ptr<SharedRows>& rows) {
+  try {
+    for (int64_t helper = 0; helper < helpers; ++helper) {
+      schedule([rows] { rows->take_parts(); });
+    }
+  } catch (const std::exception&) {
+  }
+}
 
 }  // namespace
 
@@ -78,14 +104,12 @@ ParallelFor make_parallel_for(int num_threads, Schedule schedule) {
     if (count <= 0) return;
     const int64_t smallest =
         std::max<int64_t>(kCyclesOfAPart / std::max<int64_t>(cost, 1), 1);
-    const int64_t even =
-        (count + num_threads * kPartsOfAThread - 1) / (num_threads * kPartsOfAThread);
+    const int64_t most_parts = int64_t{num_threads} * kPartsOfAThread;
+    const int64_t even = (count + most_parts - 1) / most_parts;
     const auto rows =
         std::make_shared<SharedRows>(count, std::max(smallest, even), &work);
     const int64_t helpers = std::min<int64_t>(num_threads, rows->parts()) - 1;
-    for (int64_t helper = 0; helper < helpers; ++helper) {
-      schedule([rows] { rows->take_parts(); });
-    }
+    schedule_helpers(helpers, schedule, rows);
     rows->take_parts();
     rows->wait_for_end();
   };

@@ -50,12 +50,15 @@ NEGATIVE_COSINE_INLINE void store_tail(const RowShape<ComputeType<Storage>>& sha
   }
 }
 
-// 1 / |row|, and 0 where |row| <= 1e-12 (SPEC section 4).
+// 1 / |row|; 0 where the row has no direction, because |row| <= 1e-12 (SPEC section 4)
+// or |row| is above half the largest number; NaN where an element is infinite or NaN.
 template <typename Storage>
 static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& shape,
                                          const Storage* row) {
   using Real = ComputeType<Storage>;
   constexpr Real kLargest = sizeof(Real) == 4 ? Real(1e38) : Real(1e308);
+  constexpr Real kLargestNumber =
+      sizeof(Real) == 4 ? Real(__FLT_MAX__) : Real(__DBL_MAX__);
   Real sum = 0;
   {
     Vector<Real> sums = {};
@@ -71,8 +74,7 @@ static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& s
   if (!(sum > kLargest)) {
     return sum <= Real(1e-24) ? Real(0) : 1 / __builtin_sqrt(sum);
   }
-  // The squares overflowed: divide by the largest element first. An infinite element
-  // makes the row infinite, and its products NaN.
+  // The squares overflowed: divide by the largest element first.
   Real largest = 0;
   for (int64_t i = 0; i < shape.dim; ++i) {
     const Real magnitude =
@@ -84,11 +86,12 @@ static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& s
     const Real scaled = to_compute(row[i]) / largest;
     scaled_sum += scaled * scaled;
   }
-  // A norm whose inverse is subnormal is so long that products with it overflow: such a
-  // row has cosine 0, like one that is too short.
-  constexpr Real kSmallest = sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.3e-308);
-  const Real inverse = (1 / largest) / static_cast<Real>(__builtin_sqrt(scaled_sum));
-  return inverse < kSmallest ? Real(0) : inverse;
+  if (largest > kLargestNumber) return scaled_sum - scaled_sum;  // infinite: NaN
+  const Real norm_ratio = static_cast<Real>(__builtin_sqrt(scaled_sum));
+  // A product with a row of this length can overflow: it counts as one without
+  // direction.
+  if (norm_ratio > kLargestNumber / 2 / largest) return 0;
+  return (1 / largest) / norm_ratio;
 }
 
 // unit = row * inverse_norm, padded, with zeros where the tail overlaps.

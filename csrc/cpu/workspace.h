@@ -98,6 +98,12 @@ NEGATIVE_COSINE_INLINE void start_block(const RowShape<ComputeType<Storage>>& sh
   for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
 }
 
+// 0 for a row without direction, whose product may have overflowed.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real cosine_of(Real product, Real inverse_norm) {
+  return inverse_norm == 0 ? Real(0) : product * inverse_norm;
+}
+
 // The block's cosines with `unit`, four at a time; beside each four, four rows of the
 // `upcoming` block are fetched.
 template <typename Storage>
@@ -112,7 +118,9 @@ NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>
     }
     dot_products(shape, unit, block->rows + c, block->count - c, block->cosines + c);
   }
-  for (int c = 0; c < kBlock; ++c) block->cosines[c] *= block->inverse_norms[c];
+  for (int c = 0; c < kBlock; ++c) {
+    block->cosines[c] = cosine_of(block->cosines[c], block->inverse_norms[c]);
+  }
 }
 
 template <typename Real>

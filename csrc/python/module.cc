@@ -66,6 +66,10 @@ const void* contiguous_data(const std::string& name, const py::array& array) {
   require(
       (array.flags() & py::array::c_style) != 0,
       name + " must be a C-contiguous array, got strides; use np.ascontiguousarray");
+  require((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0,
+          name + " must be aligned to its elements; use np.require");
+  require(py::cast<bool>(array.dtype().attr("isnative")),
+          name + " must have the processor's byte order; use np.astype");
   return array.data();
 }
 
@@ -153,7 +157,7 @@ class LossArguments {
   }
 
   void use_scratch(int64_t bytes) {
-    scratch.resize(static_cast<size_t>(bytes));
+    scratch.resize(static_cast<size_t>((bytes + 7) / 8));
     params.scratch = scratch.data();
   }
 

@@ -61,7 +61,7 @@ IndexType index_type_of(const std::optional<Tensor>& tensor) {
 absl::Status read_scalar(OpKernelContext* context, const char* name,
                          const Tensor** tensor) {
   if (absl::Status status = context->input(name, tensor); !status.ok()) return status;
-  if ((*tensor)->NumElements() == 1) return absl::OkStatus();
+  if ((*tensor)->dims() == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(std::string(name) +
                                     " must be a scalar, got shape " +
                                     to_string(shape_of(**tensor)));

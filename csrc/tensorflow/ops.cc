@@ -31,7 +31,11 @@ struct Sizes {
 };
 
 absl::Status check_inputs(InferenceContext* context, Sizes* sizes) {
-  std::vector<ShapeHandle> query, doc, table;
+  std::vector<ShapeHandle> query, doc, table, scalar;
+  for (const char* name : {"logit_scale", "margin"}) {
+    TF_RETURN_IF_ERROR(context->input(name, &scalar));
+    TF_RETURN_IF_ERROR(context->WithRank(scalar[0], 0, &scalar[0]));
+  }
   TF_RETURN_IF_ERROR(context->input("query", &query));
   TF_RETURN_IF_ERROR(context->input("doc", &doc));
   TF_RETURN_IF_ERROR(context->WithRank(query[0], 2, &query[0]));
