@@ -20,11 +20,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 from negative_cosine import _core, fused_negative_cosine_loss
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from benchmarks.baselines import article_loss, in_batch_softmax_loss, vectorised_loss
+from benchmarks.tables import print_table
 
 Step = Callable[[], object]
 
@@ -113,15 +112,11 @@ def measure(arguments: argparse.Namespace) -> pd.DataFrame:
 def show(results: pd.DataFrame) -> None:
     """Prints the table."""
     first = results.iloc[0]
-    table = Table(
-        title=f"Training step, B={first.batch_size}, K={first.num_negatives}, "
+    title = (
+        f"Training step, B={first.batch_size}, K={first.num_negatives}, "
         f"D={first.dim}, {first['dtype']}, {first.threads} threads, {first.cpu_kernels}"
     )
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for row in results.to_dict("records"):
-        table.add_row(*cells(row))
-    Console(width=100).print(table)
+    print_table(title, COLUMNS, map(cells, results.to_dict("records")))
 
 
 def cells(row: Mapping[Any, Any]) -> list[str]:

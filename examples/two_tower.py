@@ -19,11 +19,10 @@ import pandas as pd
 import tensorflow as tf
 from negative_cosine import NegativeCosineLayer, fused_negative_cosine_loss
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from tqdm.keras import TqdmCallback
 
 from benchmarks.baselines import in_batch_softmax_loss
+from benchmarks.tables import print_table
 
 Array = NDArray[Any]
 Batch = Mapping[str, tf.Tensor]
@@ -203,16 +202,6 @@ def compare(
     return pd.DataFrame(scores), pd.DataFrame(curves)
 
 
-def show(scores: pd.DataFrame, title: str) -> None:
-    """Prints the table of scores."""
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in scores.to_dict("records"):
-        table.add_row(*cells(row))
-    Console(width=120).print(table)
-
-
 def cells(row: Mapping[Any, Any]) -> list[str]:
     """A row of scores as the table shows it."""
     scores = [f"{row[key]:.3f}" for key in ("recall@1", "recall@10", "recall@100", "mrr")]
@@ -245,5 +234,5 @@ def write(scores: pd.DataFrame, curves: pd.DataFrame, folder: Path, title: str) 
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.4f")
     curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
     plot(curves, folder / "curves.png", title)
-    show(scores, title)
-    Console().print(f"Training curves: {folder / 'curves.png'}")
+    print_table(title, COLUMNS, map(cells, scores.to_dict("records")))
+    print(f"Training curves: {folder / 'curves.png'}")

@@ -31,19 +31,6 @@ struct ComputeTypeOf<double> {
 template <typename Storage>
 using ComputeType = typename ComputeTypeOf<Storage>::type;
 
-NEGATIVE_COSINE_INLINE int64_t size_of(DataType type) {
-  switch (type) {
-    case DataType::kFloat16:
-    case DataType::kBFloat16:
-      return 2;
-    case DataType::kFloat32:
-      return 4;
-    case DataType::kFloat64:
-      return 8;
-  }
-  return 0;
-}
-
 NEGATIVE_COSINE_INLINE int64_t compute_size_of(DataType type) {
   return type == DataType::kFloat64 ? 8 : 4;
 }
