@@ -25,6 +25,17 @@ NEGATIVE_COSINE_INLINE bool is_dropped(const LossParams& params, int64_t row,
              load_index(params.query_ids, params.query_ids_type, row);
 }
 
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate) {
+  if (params.doc_log_q == nullptr) return 0;
+  return load_value(static_cast<const Real*>(params.doc_log_q) + candidate);
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real logit_scale_of(const LossParams& params) {
+  return load_value(static_cast<const Real*>(params.logit_scale));
+}
+
 // z_ik - z_i0 of SPEC section 4, with the differences taken before the products: two
 // equal cosines give exactly zero, and close ones lose no digits.
 template <typename Real>

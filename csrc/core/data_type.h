@@ -37,8 +37,9 @@ NEGATIVE_COSINE_INLINE int64_t compute_size_of(DataType type) {
 
 NEGATIVE_COSINE_INLINE int64_t load_index(const void* values, IndexType type,
                                           int64_t position) {
-  return type == IndexType::kInt64 ? static_cast<const int64_t*>(values)[position]
-                                   : static_cast<const int32_t*>(values)[position];
+  return type == IndexType::kInt64
+             ? load_value(static_cast<const int64_t*>(values) + position)
+             : load_value(static_cast<const int32_t*>(values) + position);
 }
 
 // Calls `call` with a value-initialised element of the storage type named by `type`.

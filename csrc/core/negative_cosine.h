@@ -20,10 +20,10 @@ using ParallelFor =
     std::function<void(int64_t count, int64_t cost,
                        const std::function<void(int64_t begin, int64_t end)>& work)>;
 
+namespace cpu {
+
 int64_t forward_scratch_bytes(const LossParams& params);
 int64_t gradient_scratch_bytes(const LossParams& params);
-
-namespace cpu {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for);

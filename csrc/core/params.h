@@ -49,16 +49,29 @@ struct LossParams {
   void* scratch = nullptr;  // forward_scratch_bytes() or gradient_scratch_bytes()
 };
 
+// What the gradient pass needs of a query row besides its embedding, side by side: the
+// rows that drew a document are scattered, and this costs one cache line (one sector of
+// a GPU's memory) each.
+template <typename Real>
+struct alignas(4 * sizeof(Real)) RowFacts {
+  // d loss / d row_loss for an upstream gradient of 1: weight and reduction. The
+  // gradient pass of the CPU puts the upstream gradient in, see fill_row_facts.
+  Real coefficient;
+  Real positive_cosine;
+  Real row_loss;
+  Real query_inverse_norm;  // 0 for a zero row
+};
+
 // What the forward pass writes. All but `loss` are saved for the gradient pass, or are
 // statistics; nothing here has the size B*K.
 struct ForwardOutputs {
   void* loss = nullptr;                // Real [1], or [B] without reduction
   void* row_loss = nullptr;            // Real [B]: before weights and reduction
   void* positive_cosine = nullptr;     // Real [B]
-  void* query_inverse_norm = nullptr;  // Real [B]: 0 for a zero row
-  void* doc_inverse_norm = nullptr;    // Real [C]
+  void* row_facts = nullptr;           // RowFacts<Real> [B]
+  void* doc_inverse_norm = nullptr;    // Real [C]: 0 for a zero row
   void* row_scale_gradient = nullptr;  // Real [B]: d row_loss / d logit_scale
-  void* query_direction = nullptr;     // Real [B, D] or null, see cpu/forward_rows.h
+  void* query_direction = nullptr;     // Real [B, D] or null, see loss_formulas.h
   int32_t* num_kept = nullptr;         // [B] or null: candidates not dropped
   int32_t* positive_rank = nullptr;    // [B] or null: kept with a larger logit
 };
@@ -66,9 +79,7 @@ struct ForwardOutputs {
 // What the gradient pass reads besides the parameters, and what it writes.
 struct GradientArguments {
   const void* loss_gradient = nullptr;  // Real [1], or [B] without reduction
-  const void* row_loss = nullptr;
-  const void* positive_cosine = nullptr;
-  const void* query_inverse_norm = nullptr;
+  const void* row_facts = nullptr;
   const void* doc_inverse_norm = nullptr;
   const void* row_scale_gradient = nullptr;
   const void* query_direction = nullptr;

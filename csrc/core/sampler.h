@@ -76,13 +76,19 @@ NEGATIVE_COSINE_INLINE SeedState seed_state(int64_t seed_0, int64_t seed_1) {
   return state;
 }
 
-// The key of one round of permutation number `permutation`: 1..K for `shuffle`.
-NEGATIVE_COSINE_INLINE uint32_t round_key(SeedState state, uint32_t permutation,
-                                          int round) {
-  const uint32_t first = mix(state.first ^ (permutation * kGoldenRatio));
-  const uint32_t second = mix(state.second ^ first);
-  return mix(first ^ ((static_cast<uint32_t>(round) + 1u) * kGoldenRatio)) ^ second;
-}
+// The round keys of permutation number `permutation`: 1..K for `shuffle`.
+struct PermutationKeys {
+  NEGATIVE_COSINE_INLINE_MEMBER PermutationKeys(SeedState state, uint32_t permutation)
+      : first(mix(state.first ^ (permutation * kGoldenRatio))),
+        second(mix(state.second ^ first)) {}
+
+  NEGATIVE_COSINE_INLINE_MEMBER uint32_t operator()(int round) const {
+    return mix(first ^ ((static_cast<uint32_t>(round) + 1u) * kGoldenRatio)) ^ second;
+  }
+
+  uint32_t first;
+  uint32_t second;
+};
 
 // One pass of the network over n-bit numbers. `keys(round)` gives the round's key.
 template <typename Word, typename Keys>

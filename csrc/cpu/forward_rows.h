@@ -1,51 +1,26 @@
-// The forward pass of one query row: loss, statistics and query direction.
+// The forward pass of one query row: loss, statistics and query direction, by the
+// formulas of core/loss_formulas.h.
 //
-// With c_k the cosines, t_k = z_k - z_0 the logits relative to the positive's, and sums
-// over the kept candidates (SPEC section 4):
-//
-//   loss       = softplus(logsumexp t_k) = log(1 + sum e^t_k)
-//   p_k        = e^t_k / (1 + sum e^t_k),    p_0 - 1 = -sum e^t_k / (1 + sum e^t_k)
-//   d loss / d logit_scale = sum p_k c_k + (p_0 - 1)(c_0 - margin)
-//   d loss / d query       = logit_scale * direction
-//   direction  = (G - (G . q) q) / |query|,  G = sum p_k d_k + (p_0 - 1) d_0,
-//
-// where q and d are unit rows, so G . q = sum p_k c_k + (p_0 - 1) c_0. All sums are
-// online, relative to a running maximum (Milakov and Gimelshein, 2018), and G is summed
-// beside them as FlashAttention sums its output: the candidates' rows are read once.
-//
-// Under NormalizeOver::kBatch the candidates do not enter the loss: there
-// d z_i0 / d query = logit_scale * direction with G = d_0.
+// All sums are online, relative to a running maximum (Milakov and Gimelshein, 2018),
+// and G is summed beside them as FlashAttention sums its output: the candidates' rows
+// are read once.
 #pragma once
 
 #include <cstdint>
 
+#include "core/loss_formulas.h"
 #include "cpu/candidates.h"
 #include "cpu/workspace.h"
 
 namespace negative_cosine {
 namespace NEGATIVE_COSINE_ISA {
 
-NEGATIVE_COSINE_INLINE float log_of(float x) { return __builtin_logf(x); }
-NEGATIVE_COSINE_INLINE double log_of(double x) { return __builtin_log(x); }
-NEGATIVE_COSINE_INLINE float log1p_of(float x) { return __builtin_log1pf(x); }
-NEGATIVE_COSINE_INLINE double log1p_of(double x) { return __builtin_log1p(x); }
-NEGATIVE_COSINE_INLINE float exp_of(float x) { return __builtin_expf(x); }
-NEGATIVE_COSINE_INLINE double exp_of(double x) { return __builtin_exp(x); }
-
-// Sums over the candidates met so far, relative to e^shift. The shift starts at the
-// positive's own t_0 = 0 and only rises.
+// CandidateSums, with the sums still lane by lane.
 template <typename Real>
 struct OnlineSoftmax {
   Real shift = 0;
-  Vector<Real> weight_sum = {};  // sum e^(t_k - shift), lane by lane
-  Vector<Real> cosine_sum = {};  // sum e^(t_k - shift) c_k, lane by lane
-};
-
-// How much each part counts in a row's result: the summed candidates and the positive.
-template <typename Real>
-struct RowWeights {
-  Real candidates;
-  Real positive;
+  Vector<Real> weight_sum = {};
+  Vector<Real> cosine_sum = {};
 };
 
 template <typename Storage>
@@ -140,6 +115,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                                         const ForwardOutputs& outputs,
                                         const RowShape<ComputeType<Storage>>& shape,
                                         const Workspace<ComputeType<Storage>>& work,
+                                        ComputeType<Storage> query_inverse_norm,
                                         int64_t row, const IndexList& candidates,
                                         const IndexList& next_candidates) {
   using Real = ComputeType<Storage>;
@@ -147,7 +123,6 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   const auto* docs = static_cast<const Storage*>(params.doc);
   const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
   const Storage* positive = docs + row * shape.dim;
-  const Real query_inverse_norm = static_cast<Real*>(outputs.query_inverse_norm)[row];
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
 
@@ -179,28 +154,17 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
     }
   }
 
-  const Real weight_sum = sum_of_lanes(softmax.weight_sum);
-  // Over the batch the candidates serve statistics alone: not even 0 * NaN of them
-  // counts.
-  const Real cosine_sum = over_batch ? Real(0) : sum_of_lanes(softmax.cosine_sum);
-  const Real total = exp_of(-softmax.shift) + weight_sum;
-  const RowWeights<Real> weights =
-      over_batch ? RowWeights<Real>{0, 1}
-                 : RowWeights<Real>{1 / total, -weight_sum / total};
-  const Real margin = static_cast<Real>(params.margin);
-
+  const RowResult<Real> result =
+      finish_row(params,
+                 CandidateSums<Real>{softmax.shift, sum_of_lanes(softmax.weight_sum),
+                                     sum_of_lanes(softmax.cosine_sum)},
+                 positive_cosine);
   static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
-  static_cast<Real*>(outputs.row_scale_gradient)[row] =
-      weights.candidates * cosine_sum + weights.positive * (positive_cosine - margin);
-  if (!over_batch) {
-    static_cast<Real*>(outputs.row_loss)[row] =
-        softmax.shift > 0 ? softmax.shift + log_of(total) : log1p_of(weight_sum);
-  }
+  static_cast<Real*>(outputs.row_scale_gradient)[row] = result.scale_gradient;
+  if (!over_batch) static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   if (outputs.query_direction != nullptr) {
-    const Real projection =
-        weights.candidates * cosine_sum + weights.positive * positive_cosine;
-    store_direction(shape, work, positive, weights, doc_inverse_norms[row],
-                    query_inverse_norm, projection,
+    store_direction(shape, work, positive, result.weights, doc_inverse_norms[row],
+                    query_inverse_norm, result.projection,
                     static_cast<Real*>(outputs.query_direction) + row * shape.dim);
   }
   if (outputs.num_kept != nullptr)

@@ -1,25 +1,19 @@
 // The gradient pass: a query row scales its saved direction, a document row meets again
 // the rows that drew it.
 //
-// With a_i = d loss / d row_loss_i (RowFacts::coefficient) and p_ij the softmax weight
-// of document j in row i, recomputed from one dot product and the row's saved loss
-// (p_ij = e^(t_ij - loss_i)), and e_j the positive's own a_j (p_j0 - 1):
-//
-//   d loss / d query_i = logit_scale a_i direction_i
-//   d loss / d doc_j   = logit_scale (H - (H . d) d) / |doc_j|,
-//   H = sum over rows i that kept j of a_i p_ij q_i + e_j q_j.
+// The formulas are in core/loss_formulas.h; the softmax weight of document j in row i
+// is recomputed from one dot product and the row's saved loss: p_ij = e^(t_ij -
+// loss_i).
 #pragma once
 
 #include <cstdint>
 
+#include "core/loss_formulas.h"
 #include "cpu/candidates.h"
 #include "cpu/workspace.h"
 
 namespace negative_cosine {
 namespace NEGATIVE_COSINE_ISA {
-
-NEGATIVE_COSINE_INLINE float expm1_of(float x) { return __builtin_expm1f(x); }
-NEGATIVE_COSINE_INLINE double expm1_of(double x) { return __builtin_expm1(x); }
 
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void query_gradient_row(
@@ -84,14 +78,6 @@ NEGATIVE_COSINE_INLINE void recompute_weights(
   }
 }
 
-// e_j: what the positive's own row contributes, if document j has one.
-template <typename Real>
-NEGATIVE_COSINE_INLINE Real positive_coefficient(const LossParams& params,
-                                                 const RowFacts<Real>& row) {
-  if (params.normalize_over == NormalizeOver::kBatch) return row.coefficient;
-  return row.coefficient * expm1_of(-row.row_loss);
-}
-
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void doc_gradient_row(
     const LossParams& params, const GradientArguments& arguments,
@@ -132,7 +118,8 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
   Real projection = sum_of_lanes(cosine_sums);
   if (doc < params.batch_size) {
     const RowFacts<Real> own = facts[doc];
-    const Real coefficient = positive_coefficient(params, own);
+    const Real coefficient =
+        positive_coefficient(params.normalize_over, own.coefficient, own.row_loss);
     const Storage* query = queries + doc * shape.dim;
     const Real weight = coefficient * own.query_inverse_norm;
     add_weighted_rows(shape, &query, &weight, 1, work.sums);

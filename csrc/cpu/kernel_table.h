@@ -26,17 +26,6 @@ struct RowsOfDocs {
   const int32_t* table_rows = nullptr;
 };
 
-// What the gradient pass needs of a query row besides its embedding, side by side: a
-// document's rows are scattered, and this costs one cache line each.
-template <typename Real>
-struct RowFacts {
-  // d loss / d row_loss, or under NormalizeOver::kBatch d loss / d z_i0.
-  Real coefficient;
-  Real positive_cosine;
-  Real row_loss;
-  Real query_inverse_norm;
-};
-
 // Work memory of one thread, row_scratch_bytes() long and aligned to 64 bytes.
 using RowScratch = void*;
 
@@ -49,8 +38,8 @@ struct CpuKernels {
   // Loss, statistics and query direction of rows begin..end-1; under
   // NormalizeOver::kBatch all of them but row_loss, which needs every row.
   void (*forward_rows)(const LossParams& params, const ForwardOutputs& outputs,
-                       const KeyTable& keys, RowScratch scratch, int64_t begin,
-                       int64_t end);
+                       const void* query_inverse_norms, const KeyTable& keys,
+                       RowScratch scratch, int64_t begin, int64_t end);
 
   // `facts` are RowFacts of the compute type, one for each row of query.
   void (*query_gradient_rows)(const LossParams& params,
@@ -84,10 +73,6 @@ const CpuKernels& kernels();
 const CpuKernels& cpu_kernels();
 
 constexpr int64_t kScratchAlignment = 64;
-
-NEGATIVE_COSINE_INLINE int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Two padded rows of the compute type and two padded lists of candidates.
 NEGATIVE_COSINE_INLINE int64_t row_scratch_bytes(const LossParams& params) {

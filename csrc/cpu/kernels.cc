@@ -26,8 +26,8 @@ void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
 }
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
-                  const KeyTable& keys, RowScratch scratch, int64_t begin,
-                  int64_t end) {
+                  const void* query_inverse_norms, const KeyTable& keys,
+                  RowScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
@@ -42,7 +42,9 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                                   : IndexList{nullptr, 0};
         },
         [&](int64_t row, const IndexList& list, const IndexList& next) {
-          forward_row<Storage>(params, outputs, shape, work, row, list, next);
+          forward_row<Storage>(params, outputs, shape, work,
+                               static_cast<const Real*>(query_inverse_norms)[row], row,
+                               list, next);
         });
   });
 }

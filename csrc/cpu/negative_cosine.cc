@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 
+#include "core/loss_formulas.h"
 #include "core/sampler.h"
 #include "core/shapes.h"
 #include "cpu/float_mode.h"
@@ -37,10 +38,10 @@ KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
   const SeedState state = seed_state(load_index(params.seed, params.seed_type, 0),
                                      load_index(params.seed, params.seed_type, 1));
   const KeyTable table{feistel_shape(params.num_candidates), keys, key_stride(params)};
-  for (int round = 0; round < table.shape.rounds; ++round) {
-    for (int64_t k = 0; k < table.stride; ++k) {
-      keys[round * table.stride + k] =
-          round_key(state, static_cast<uint32_t>(k + 1), round);
+  for (int64_t k = 0; k < table.stride; ++k) {
+    const PermutationKeys permutation(state, static_cast<uint32_t>(k + 1));
+    for (int round = 0; round < table.shape.rounds; ++round) {
+      keys[round * table.stride + k] = permutation(round);
     }
   }
   return table;
@@ -77,19 +78,29 @@ template <typename Real>
 Real weight_of_row(const LossParams& params, int64_t row) {
   const Real weight =
       params.sample_weight == nullptr ? 1 : typed<Real>(params.sample_weight)[row];
-  return params.reduction == Reduction::kMean
-             ? weight / static_cast<Real>(params.batch_size)
-             : weight;
+  return reduced_weight(params, weight);
 }
+
+// The forward pass's parts of params.scratch, one behind the other.
+struct ForwardScratch {
+  explicit ForwardScratch(const LossParams& params)
+      : query_inverse_norms_offset(round_up(key_table_bytes(params), 64)),
+        total(query_inverse_norms_offset +
+              params.batch_size * compute_size_of(params.data_type)) {}
+
+  const int64_t query_inverse_norms_offset;
+  const int64_t total;
+};
 
 // The inverse norms of query's and then of doc's rows, in one parallel loop.
 void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
-                   const CpuKernels& kernels, const ParallelFor& parallel_for) {
+                   void* query_inverse_norms, const CpuKernels& kernels,
+                   const ParallelFor& parallel_for) {
   const int64_t rows = params.batch_size;
   const auto work = [&](int64_t begin, int64_t end) {
     kernels.inverse_norms(params.data_type, params.query, params.dim,
                           std::min(begin, rows), std::min(end, rows),
-                          outputs.query_inverse_norm);
+                          query_inverse_norms);
     kernels.inverse_norms(params.data_type, params.doc, params.dim,
                           std::max(begin - rows, int64_t{0}),
                           std::max(end - rows, int64_t{0}), outputs.doc_inverse_norm);
@@ -144,33 +155,42 @@ void reduce_loss(const LossParams& params, const ForwardOutputs& outputs) {
 }
 
 template <typename Real>
-void finish_forward(const LossParams& params, const ForwardOutputs& outputs) {
+void save_row_facts(const LossParams& params, const ForwardOutputs& outputs,
+                    const void* query_inverse_norms) {
+  auto* facts = static_cast<RowFacts<Real>*>(outputs.row_facts);
+  for (int64_t row = 0; row < params.batch_size; ++row) {
+    facts[row] = {
+        weight_of_row<Real>(params, row), typed<Real>(outputs.positive_cosine)[row],
+        typed<Real>(outputs.row_loss)[row], typed<Real>(query_inverse_norms)[row]};
+  }
+}
+
+template <typename Real>
+void finish_forward(const LossParams& params, const ForwardOutputs& outputs,
+                    const void* query_inverse_norms) {
   if (params.normalize_over == NormalizeOver::kBatch) {
     softmax_over_batch<Real>(params, outputs);
   }
   reduce_loss<Real>(params, outputs);
+  save_row_facts<Real>(params, outputs, query_inverse_norms);
 }
 
-// RowFacts::coefficient: with g_i the upstream gradient of row i it is g_i, or under
-// NormalizeOver::kBatch d loss / d z_i0 = p_i sum_j g_j - g_i.
+// The saved facts with the upstream gradient in their coefficients.
 template <typename Real>
 void fill_row_facts(const LossParams& params, const GradientArguments& arguments,
                     RowFacts<Real>* facts) {
   const auto* upstream = typed<Real>(arguments.loss_gradient);
+  const auto* saved = typed<RowFacts<Real>>(arguments.row_facts);
   double sum = 0;
   for (int64_t row = 0; row < params.batch_size; ++row) {
-    const Real gradient = upstream[params.reduction == Reduction::kNone ? row : 0];
-    facts[row] = {gradient * weight_of_row<Real>(params, row),
-                  typed<Real>(arguments.positive_cosine)[row],
-                  typed<Real>(arguments.row_loss)[row],
-                  typed<Real>(arguments.query_inverse_norm)[row]};
+    facts[row] = saved[row];
+    facts[row].coefficient *= upstream[params.reduction == Reduction::kNone ? row : 0];
     sum += facts[row].coefficient;
   }
   if (params.normalize_over == NormalizeOver::kCandidates) return;
   for (int64_t row = 0; row < params.batch_size; ++row) {
-    const double probability = std::exp(-facts[row].row_loss);
     facts[row].coefficient =
-        static_cast<Real>(probability * sum - facts[row].coefficient);
+        coefficient_over_batch(facts[row].coefficient, facts[row].row_loss, sum);
   }
 }
 
@@ -185,13 +205,11 @@ void scalar_gradients(const LossParams& params, const GradientArguments& argumen
     *static_cast<Real*>(arguments.logit_scale_gradient) = static_cast<Real>(sum);
   }
   if (arguments.sample_weight_gradient != nullptr) {
-    LossParams unweighted = params;
-    unweighted.sample_weight = nullptr;
     const auto* upstream = typed<Real>(arguments.loss_gradient);
     for (int64_t row = 0; row < params.batch_size; ++row) {
       static_cast<Real*>(arguments.sample_weight_gradient)[row] =
           upstream[params.reduction == Reduction::kNone ? row : 0] *
-          weight_of_row<Real>(unweighted, row) * typed<Real>(arguments.row_loss)[row];
+          reduced_weight(params, Real(1)) * facts[row].row_loss;
     }
   }
 }
@@ -244,15 +262,15 @@ RowsOfDocs prepare_rows_of_docs(const LossParams& params) {
 
 }  // namespace
 
+namespace cpu {
+
 int64_t forward_scratch_bytes(const LossParams& params) {
-  return key_table_bytes(params);
+  return ForwardScratch(params).total;
 }
 
 int64_t gradient_scratch_bytes(const LossParams& params) {
   return GradientScratch(params).total;
 }
-
-namespace cpu {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
@@ -262,14 +280,17 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
   }
   const CpuKernels& kernels = cpu_kernels();
   const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
+  void* query_inverse_norms = static_cast<char*>(params.scratch) +
+                              ForwardScratch(params).query_inverse_norms_offset;
 
-  inverse_norms(params, outputs, kernels, parallel_for);
+  inverse_norms(params, outputs, query_inverse_norms, kernels, parallel_for);
   parallel_for(params.batch_size, row_cost(params), [&](int64_t begin, int64_t end) {
     const AlignedScratch scratch(row_scratch_bytes(params));
-    kernels.forward_rows(params, outputs, keys, scratch.get(), begin, end);
+    kernels.forward_rows(params, outputs, query_inverse_norms, keys, scratch.get(),
+                         begin, end);
   });
   with_compute_type(params.data_type, [&](auto real) {
-    finish_forward<decltype(real)>(params, outputs);
+    finish_forward<decltype(real)>(params, outputs, query_inverse_norms);
   });
   return Status::Ok();
 }

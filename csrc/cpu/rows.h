@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "core/norms.h"
 #include "cpu/vector.h"
 
 namespace negative_cosine {
@@ -50,35 +51,33 @@ NEGATIVE_COSINE_INLINE void store_tail(const RowShape<ComputeType<Storage>>& sha
   }
 }
 
-// 1 / |row|; 0 where the row has no direction, because |row| <= 1e-12 (SPEC section 4)
-// or |row| is above half the largest number; NaN where an element is infinite or NaN.
+template <typename Storage>
+static ComputeType<Storage> sum_of_squares(const RowShape<ComputeType<Storage>>& shape,
+                                           const Storage* row) {
+  using Real = ComputeType<Storage>;
+  Vector<Real> sums = {};
+  for (int64_t v = 0; v < shape.whole; ++v) {
+    const auto x = load(row + v * kLanes<Real>);
+    sums = multiply_add(x, x, sums);
+  }
+  Real sum = sum_of_lanes(sums);
+  for (int64_t i = shape.whole * kLanes<Real>; i < shape.dim; ++i) {
+    sum += to_compute(row[i]) * to_compute(row[i]);
+  }
+  return sum;
+}
+
+// See core/norms.h.
 template <typename Storage>
 static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& shape,
                                          const Storage* row) {
   using Real = ComputeType<Storage>;
-  constexpr Real kLargest = sizeof(Real) == 4 ? Real(1e38) : Real(1e308);
-  constexpr Real kLargestNumber =
-      sizeof(Real) == 4 ? Real(__FLT_MAX__) : Real(__DBL_MAX__);
-  Real sum = 0;
-  {
-    Vector<Real> sums = {};
-    for (int64_t v = 0; v < shape.whole; ++v) {
-      const auto x = load(row + v * kLanes<Real>);
-      sums = multiply_add(x, x, sums);
-    }
-    sum = sum_of_lanes(sums);
-    for (int64_t i = shape.whole * kLanes<Real>; i < shape.dim; ++i) {
-      sum += to_compute(row[i]) * to_compute(row[i]);
-    }
-  }
-  if (!(sum > kLargest)) {
-    return sum <= Real(1e-24) ? Real(0) : 1 / __builtin_sqrt(sum);
-  }
-  // The squares overflowed: divide by the largest element first.
+  const Real sum = sum_of_squares(shape, row);
+  if (!may_have_overflowed(sum)) return inverse_norm_of(sum);
   Real largest = 0;
   for (int64_t i = 0; i < shape.dim; ++i) {
-    const Real magnitude =
-        to_compute(row[i]) < 0 ? -to_compute(row[i]) : to_compute(row[i]);
+    const Real x = to_compute(row[i]);
+    const Real magnitude = x < 0 ? -x : x;
     largest = magnitude > largest ? magnitude : largest;
   }
   Real scaled_sum = 0;
@@ -86,12 +85,7 @@ static ComputeType<Storage> inverse_norm(const RowShape<ComputeType<Storage>>& s
     const Real scaled = to_compute(row[i]) / largest;
     scaled_sum += scaled * scaled;
   }
-  if (largest > kLargestNumber) return scaled_sum - scaled_sum;  // infinite: NaN
-  const Real norm_ratio = static_cast<Real>(__builtin_sqrt(scaled_sum));
-  // A product with a row of this length can overflow: it counts as one without
-  // direction.
-  if (norm_ratio > kLargestNumber / 2 / largest) return 0;
-  return (1 / largest) / norm_ratio;
+  return inverse_norm_of_scaled(largest, scaled_sum);
 }
 
 // unit = row * inverse_norm, padded, with zeros where the tail overlaps.

@@ -98,12 +98,6 @@ NEGATIVE_COSINE_INLINE void start_block(const RowShape<ComputeType<Storage>>& sh
   for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
 }
 
-// 0 for a row without direction, whose product may have overflowed.
-template <typename Real>
-NEGATIVE_COSINE_INLINE Real cosine_of(Real product, Real inverse_norm) {
-  return inverse_norm == 0 ? Real(0) : product * inverse_norm;
-}
-
 // The block's cosines with `unit`, four at a time; beside each four, four rows of the
 // `upcoming` block are fetched.
 template <typename Storage>
@@ -126,17 +120,6 @@ NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>
 template <typename Real>
 NEGATIVE_COSINE_INLINE constexpr Real infinity() {
   return static_cast<Real>(__builtin_inf());
-}
-
-template <typename Real>
-NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate) {
-  if (params.doc_log_q == nullptr) return 0;
-  return static_cast<const Real*>(params.doc_log_q)[candidate];
-}
-
-template <typename Real>
-NEGATIVE_COSINE_INLINE Real logit_scale_of(const LossParams& params) {
-  return *static_cast<const Real*>(params.logit_scale);
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

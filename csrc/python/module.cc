@@ -205,7 +205,7 @@ py::dict negative_cosine_loss(
       add("loss", arguments.new_reals(reduced ? std::vector<py::ssize_t>{} : rows));
   outputs.row_loss = add("row_loss", arguments.new_reals(rows));
   outputs.positive_cosine = add("positive_cosine", arguments.new_reals(rows));
-  outputs.query_inverse_norm = add("query_inverse_norm", arguments.new_reals(rows));
+  outputs.row_facts = add("row_facts", arguments.new_reals({params.batch_size, 4}));
   outputs.doc_inverse_norm =
       add("doc_inverse_norm", arguments.new_reals({params.num_candidates}));
   outputs.row_scale_gradient = add("row_scale_gradient", arguments.new_reals(rows));
@@ -214,8 +214,8 @@ py::dict negative_cosine_loss(
   outputs.num_kept = static_cast<int32_t*>(add("num_kept", py::array_t<int32_t>(rows)));
   outputs.positive_rank =
       static_cast<int32_t*>(add("positive_rank", py::array_t<int32_t>(rows)));
-  arguments.use_scratch(
-      std::max(forward_scratch_bytes(params), gradient_scratch_bytes(params)));
+  arguments.use_scratch(std::max(cpu::forward_scratch_bytes(params),
+                                 cpu::gradient_scratch_bytes(params)));
   FreshThreads threads;
   const ParallelFor parallel_for = threads.parallel_for(num_threads);
   raise_unless_ok(cpu::forward(params, outputs, parallel_for));
@@ -228,9 +228,7 @@ py::dict negative_cosine_loss(
       "loss_gradient must have the loss's dtype, got " + dtype_name(*loss_gradient));
   GradientArguments gradient;
   gradient.loss_gradient = contiguous_data("loss_gradient", *loss_gradient);
-  gradient.row_loss = outputs.row_loss;
-  gradient.positive_cosine = outputs.positive_cosine;
-  gradient.query_inverse_norm = outputs.query_inverse_norm;
+  gradient.row_facts = outputs.row_facts;
   gradient.doc_inverse_norm = outputs.doc_inverse_norm;
   gradient.row_scale_gradient = outputs.row_scale_gradient;
   gradient.query_direction = outputs.query_direction;
@@ -262,7 +260,8 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   const int64_t seed[2] = {seed_0, seed_1};
   params.seed = seed;
   params.seed_type = IndexType::kInt64;
-  std::vector<uint64_t> scratch(static_cast<size_t>(forward_scratch_bytes(params) / 8));
+  std::vector<uint64_t> scratch(
+      static_cast<size_t>(cpu::forward_scratch_bytes(params) / 8));
   params.scratch = scratch.data();
   py::array_t<int32_t> table({batch_size, num_negatives});
   cpu::sample_negatives(params, table.mutable_data(), FreshThreads().parallel_for(1));

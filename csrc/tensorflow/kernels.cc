@@ -196,6 +196,14 @@ struct CpuDevice {
                              });
   }
 
+  static int64_t forward_scratch_bytes(const LossParams& params) {
+    return cpu::forward_scratch_bytes(params);
+  }
+
+  static int64_t gradient_scratch_bytes(const LossParams& params) {
+    return cpu::gradient_scratch_bytes(params);
+  }
+
   static Status forward(OpKernelContext* context, const LossParams& params,
                         const ForwardOutputs& outputs) {
     return cpu::forward(params, outputs, parallel_for(context));
@@ -223,8 +231,9 @@ class NegativeCosineLossOp : public OpKernel {
     ForwardOutputs outputs;
     OP_REQUIRES_OK(context, allocate_outputs(context, params, &outputs));
     Tensor scratch;
-    OP_REQUIRES_OK(context, allocate_scratch(context, forward_scratch_bytes(params),
-                                             &scratch, &params));
+    OP_REQUIRES_OK(context,
+                   allocate_scratch(context, Device::forward_scratch_bytes(params),
+                                    &scratch, &params));
     OP_REQUIRES_OK(context, to_tensorflow(Device::forward(context, params, outputs)));
   }
 
@@ -239,8 +248,9 @@ class NegativeCosineLossOp : public OpKernel {
     TF_RETURN_IF_ERROR(allocate(context, "row_loss", rows, &outputs->row_loss));
     TF_RETURN_IF_ERROR(
         allocate(context, "positive_cosine", rows, &outputs->positive_cosine));
-    TF_RETURN_IF_ERROR(
-        allocate(context, "query_inverse_norm", rows, &outputs->query_inverse_norm));
+    TF_RETURN_IF_ERROR(allocate(context, "row_facts",
+                                TensorShape({params.batch_size, 4}),
+                                &outputs->row_facts));
     TF_RETURN_IF_ERROR(allocate(context, "doc_inverse_norm",
                                 TensorShape({params.num_candidates}),
                                 &outputs->doc_inverse_norm));
@@ -287,8 +297,9 @@ class NegativeCosineLossGradOp : public OpKernel {
     OP_REQUIRES_OK(context, read_saved(context, params, &arguments));
     OP_REQUIRES_OK(context, allocate_outputs(context, params, &arguments));
     Tensor scratch;
-    OP_REQUIRES_OK(context, allocate_scratch(context, gradient_scratch_bytes(params),
-                                             &scratch, &params));
+    OP_REQUIRES_OK(context,
+                   allocate_scratch(context, Device::gradient_scratch_bytes(params),
+                                    &scratch, &params));
     OP_REQUIRES_OK(context,
                    to_tensorflow(Device::gradient(context, params, arguments)));
   }
@@ -304,9 +315,7 @@ class NegativeCosineLossGradOp : public OpKernel {
       int64_t size;
     } inputs[] = {
         {"loss_gradient", &arguments->loss_gradient, reduced ? 1 : rows},
-        {"row_loss", &arguments->row_loss, rows},
-        {"positive_cosine", &arguments->positive_cosine, rows},
-        {"query_inverse_norm", &arguments->query_inverse_norm, rows},
+        {"row_facts", &arguments->row_facts, 4 * rows},
         {"doc_inverse_norm", &arguments->doc_inverse_norm, params.num_candidates},
         {"row_scale_gradient", &arguments->row_scale_gradient, rows},
         {"query_direction", &arguments->query_direction, rows * params.dim},

@@ -72,7 +72,7 @@ absl::Status loss_shapes(InferenceContext* context) {
       {"loss", reduction == "none" ? rows : context->Scalar()},
       {"row_loss", rows},
       {"positive_cosine", rows},
-      {"query_inverse_norm", rows},
+      {"row_facts", context->Matrix(sizes.batch, 4)},
       {"doc_inverse_norm", context->Vector(sizes.candidates)},
       {"row_scale_gradient", rows},
       {"query_direction", with_query_direction ? context->Matrix(sizes.batch, sizes.dim)
@@ -139,7 +139,7 @@ const Registered kLoss = with_loss_arguments(Builder("NegativeCosineLoss"))
                              .Output("loss: Real")
                              .Output("row_loss: Real")
                              .Output("positive_cosine: Real")
-                             .Output("query_inverse_norm: Real")
+                             .Output("row_facts: Real")
                              .Output("doc_inverse_norm: Real")
                              .Output("row_scale_gradient: Real")
                              .Output("query_direction: Real")
@@ -149,9 +149,7 @@ const Registered kLoss = with_loss_arguments(Builder("NegativeCosineLoss"))
 
 const Registered kGradient = with_loss_arguments(Builder("NegativeCosineLossGrad"))
                                  .Input("loss_gradient: Real")
-                                 .Input("row_loss: Real")
-                                 .Input("positive_cosine: Real")
-                                 .Input("query_inverse_norm: Real")
+                                 .Input("row_facts: Real")
                                  .Input("doc_inverse_norm: Real")
                                  .Input("row_scale_gradient: Real")
                                  .Input("query_direction: Real")

@@ -42,13 +42,11 @@ def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
         query_direction = ops.negative_cosine_loss(
             **arguments, **options, with_query_direction=True, with_statistics=False
         ).query_direction
-    _, row_loss, cosine, query_norm, doc_norm, scale_gradient, *_ = op.outputs
+    _, _, _, row_facts, doc_norm, scale_gradient, *_ = op.outputs
     gradients = ops.negative_cosine_loss_grad(
         **arguments,
         loss_gradient=loss_gradient,
-        row_loss=row_loss,
-        positive_cosine=cosine,
-        query_inverse_norm=query_norm,
+        row_facts=row_facts,
         doc_inverse_norm=doc_norm,
         row_scale_gradient=scale_gradient,
         query_direction=query_direction,
