@@ -31,6 +31,10 @@ struct ComputeTypeOf<double> {
 template <typename Storage>
 using ComputeType = typename ComputeTypeOf<Storage>::type;
 
+NEGATIVE_COSINE_INLINE int64_t storage_size_of(DataType type) {
+  return type == DataType::kFloat64 ? 8 : type == DataType::kFloat32 ? 4 : 2;
+}
+
 NEGATIVE_COSINE_INLINE int64_t compute_size_of(DataType type) {
   return type == DataType::kFloat64 ? 8 : 4;
 }

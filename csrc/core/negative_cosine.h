@@ -2,7 +2,8 @@
 //
 // Nothing here allocates device or host memory that outlives a call: the caller
 // provides outputs and scratch (params.scratch), whose sizes the two functions give.
-// The CUDA kernels take the same structs and a stream in place of `ParallelFor`.
+// CPU and CUDA take the same structs; the one runs on the caller's threads, the other
+// on the caller's stream.
 #pragma once
 
 #include <cstdint>
@@ -36,4 +37,21 @@ void sample_negatives(const LossParams& params, int32_t* table,
                       const ParallelFor& parallel_for);
 
 }  // namespace cpu
+
+// Work is put on the stream and nothing is waited for: an error of the device itself
+// appears in a later call. Every pointer is the device's, and scratch is aligned to 256
+// bytes, as allocators of device memory give it.
+namespace cuda {
+
+using Stream = void*;  // a cudaStream_t
+
+int64_t forward_scratch_bytes(const LossParams& params);
+int64_t gradient_scratch_bytes(const LossParams& params);
+
+Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream);
+
+Status gradient(const LossParams& params, const GradientArguments& arguments,
+                Stream stream);
+
+}  // namespace cuda
 }  // namespace negative_cosine

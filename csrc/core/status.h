@@ -6,20 +6,35 @@
 
 namespace negative_cosine {
 
+enum class StatusCode {
+  kOk,
+  kInvalidArgument,     // the caller's arguments are wrong
+  kFailedPrecondition,  // this build or machine cannot do it
+  kInternal,            // the device failed
+};
+
 class [[nodiscard]] Status {
  public:
-  static Status Ok() { return Status(); }
+  static Status Ok() { return Status(StatusCode::kOk, ""); }
   static Status InvalidArgument(std::string message) {
-    return Status(std::move(message));
+    return Status(StatusCode::kInvalidArgument, std::move(message));
+  }
+  static Status FailedPrecondition(std::string message) {
+    return Status(StatusCode::kFailedPrecondition, std::move(message));
+  }
+  static Status Internal(std::string message) {
+    return Status(StatusCode::kInternal, std::move(message));
   }
 
-  bool ok() const { return message_.empty(); }
+  bool ok() const { return code_ == StatusCode::kOk; }
+  StatusCode code() const { return code_; }
   const std::string& message() const { return message_; }
 
  private:
-  Status() = default;
-  explicit Status(std::string message) : message_(std::move(message)) {}
+  Status(StatusCode code, std::string message)
+      : code_(code), message_(std::move(message)) {}
 
+  StatusCode code_;
   std::string message_;
 };
 

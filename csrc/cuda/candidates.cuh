@@ -1,0 +1,78 @@
+// Which rows a row meets: one of them a lane, 32 at a time.
+//
+// The forward pass asks for a query's candidates, the gradient pass for the queries
+// that drew a document. An index is hashed once, by one lane, and goes to the others by
+// shuffles.
+#pragma once
+
+#include "core/candidate_rules.h"
+#include "core/sampler.h"
+#include "cuda/device.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+struct Met {
+  int32_t index;  // 0 where not kept
+  bool kept;
+};
+
+// The caller's table turned around (see inverted_table.h); null for `shuffle`.
+struct RowsOfDocs {
+  const int64_t* starts = nullptr;  // [C + 1]
+  const int32_t* rows = nullptr;
+};
+
+class CandidateSource {
+ public:
+  __device__ __forceinline__ explicit CandidateSource(const LossParams& params)
+      : shape_(feistel_shape(params.num_candidates)), state_{} {
+    if (params.negative_indices != nullptr) return;
+    state_ = seed_state(load_index(params.seed, params.seed_type, 0),
+                        load_index(params.seed, params.seed_type, 1));
+  }
+
+  // Candidate number k of a query row. An index that is no row of doc is dropped: it is
+  // never read (SPEC section 8).
+  __device__ __forceinline__ Met candidate(const LossParams& params, int64_t row,
+                                           int64_t k) const {
+    if (k >= params.num_negatives) return {0, false};
+    const int64_t candidate =
+        params.negative_indices != nullptr
+            ? load_index(params.negative_indices, params.negative_indices_type,
+                         row * params.num_negatives + k)
+            : permuted(row, k);
+    const bool exists = candidate >= 0 && candidate < params.num_candidates;
+    if (!exists || is_dropped(params, row, candidate)) return {0, false};
+    return {static_cast<int32_t>(candidate), true};
+  }
+
+  // The k-th row that drew document `doc`, by the inverse of permutation k + 1.
+  __device__ __forceinline__ Met row_that_drew(const LossParams& params, int64_t doc,
+                                               int64_t k) const {
+    if (k >= params.num_negatives) return {0, false};
+    const PermutationKeys keys(state_, static_cast<uint32_t>(k + 1));
+    auto row = static_cast<uint32_t>(doc);
+    do {
+      row = feistel_inverse(shape_, keys, row);
+    } while (row >= shape_.num_candidates);
+    if (row >= params.batch_size || is_dropped(params, row, doc)) return {0, false};
+    return {static_cast<int32_t>(row), true};
+  }
+
+ private:
+  __device__ __forceinline__ int64_t permuted(int64_t row, int64_t k) const {
+    const PermutationKeys keys(state_, static_cast<uint32_t>(k + 1));
+    auto candidate = static_cast<uint32_t>(row);
+    do {
+      candidate = feistel_forward(shape_, keys, candidate);
+    } while (candidate >= shape_.num_candidates);
+    return candidate;
+  }
+
+  FeistelShape shape_;
+  SeedState state_;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,258 @@
+// What the kernels use of a GPU beyond plain C++: packets of memory, and sums over the
+// lanes of a warp.
+//
+// Global memory is touched through __ldg, __ldcg, __stcs and __stcg alone: they say how
+// long a value is of use, and tests/emulation checks each of them.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "core/data_type.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+constexpr int kWarpSize = 32;
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+// An element of an array in shared memory. The emulator puts its own in, which sees
+// reads of what nothing wrote and missing barriers.
+#if defined(NEGATIVE_COSINE_SHARED_ELEMENT)
+template <typename Value>
+using SharedElement = NEGATIVE_COSINE_SHARED_ELEMENT<Value>;
+#else
+template <typename Value>
+using SharedElement = Value;
+#endif
+
+// --- Packets: the elements of a row that one instruction loads. ----------------------
+
+__device__ __forceinline__ void unpack(uint4 bits, const float*, float (&values)[4]) {
+  values[0] = __uint_as_float(bits.x);
+  values[1] = __uint_as_float(bits.y);
+  values[2] = __uint_as_float(bits.z);
+  values[3] = __uint_as_float(bits.w);
+}
+
+__device__ __forceinline__ double double_of(uint32_t low, uint32_t high) {
+  return __hiloint2double(static_cast<int>(high), static_cast<int>(low));
+}
+
+__device__ __forceinline__ void unpack(uint4 bits, const double*, double (&values)[2]) {
+  values[0] = double_of(bits.x, bits.y);
+  values[1] = double_of(bits.z, bits.w);
+}
+
+__device__ __forceinline__ float half_to_float(uint32_t bits) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
+}
+
+__device__ __forceinline__ void unpack(uint4 bits, const Float16*, float (&values)[8]) {
+  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+  for (int word = 0; word < 4; ++word) {
+    values[2 * word] = half_to_float(words[word] & 0xffffu);
+    values[2 * word + 1] = half_to_float(words[word] >> 16);
+  }
+}
+
+__device__ __forceinline__ void unpack(uint4 bits, const BFloat16*,
+                                       float (&values)[8]) {
+  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+  for (int word = 0; word < 4; ++word) {
+    values[2 * word] = __uint_as_float(words[word] << 16);
+    values[2 * word + 1] = __uint_as_float(words[word] & 0xffff0000u);
+  }
+}
+
+// 16 bytes of a row: rows whose size and address are multiples of 16 bytes.
+template <typename StorageType>
+struct VectorPacket {
+  using Storage = StorageType;
+  using Real = ComputeType<Storage>;
+  static constexpr int kElements = 16 / static_cast<int>(sizeof(Storage));
+
+  __device__ __forceinline__ static VectorPacket load(const Storage* address) {
+    return {__ldg(reinterpret_cast<const uint4*>(address))};
+  }
+  __device__ __forceinline__ static VectorPacket zero() {
+    return {make_uint4(0, 0, 0, 0)};
+  }
+  __device__ __forceinline__ void unpack_to(Real (&values)[kElements]) const {
+    unpack(bits, static_cast<const Storage*>(nullptr), values);
+  }
+  __device__ __forceinline__ void forget() {
+    asm volatile("" : "+r"(bits.x), "+r"(bits.y), "+r"(bits.z), "+r"(bits.w));
+  }
+
+  uint4 bits;
+};
+
+// One element: every other row.
+template <typename StorageType>
+struct ScalarPacket {
+  using Storage = StorageType;
+  using Real = ComputeType<Storage>;
+  static constexpr int kElements = 1;
+
+  __device__ __forceinline__ static ScalarPacket load(const Storage* address) {
+    return {load_element(address)};
+  }
+  __device__ __forceinline__ static ScalarPacket zero() { return {Real(0)}; }
+  __device__ __forceinline__ void unpack_to(Real (&values)[1]) const {
+    values[0] = value;
+  }
+
+  Real value;
+
+ private:
+  __device__ __forceinline__ static float load_element(const float* address) {
+    return __ldg(address);
+  }
+  __device__ __forceinline__ static double load_element(const double* address) {
+    return __ldg(address);
+  }
+  __device__ __forceinline__ static float load_element(const Float16* address) {
+    return half_to_float(__ldg(reinterpret_cast<const unsigned short*>(address)));
+  }
+  __device__ __forceinline__ static float load_element(const BFloat16* address) {
+    const uint32_t bits = __ldg(reinterpret_cast<const unsigned short*>(address));
+    return __uint_as_float(bits << 16);
+  }
+};
+
+__device__ __forceinline__ void store_element(float value, float* to) {
+  __stcs(to, value);
+}
+__device__ __forceinline__ void store_element(double value, double* to) {
+  __stcs(to, value);
+}
+template <typename Storage>
+__device__ __forceinline__ void store_element(float value, Storage* to) {
+  Storage rounded;
+  round_to(value, &rounded);
+  __stcs(reinterpret_cast<unsigned short*>(to), rounded.bits);
+}
+
+template <typename Real, typename Out>
+__device__ __forceinline__ void store_packet(const Real (&values)[1], Out* to) {
+  store_element(values[0], to);
+}
+__device__ __forceinline__ void store_packet(const float (&values)[4], float* to) {
+  __stcs(reinterpret_cast<float4*>(to),
+         make_float4(values[0], values[1], values[2], values[3]));
+}
+__device__ __forceinline__ void store_packet(const float (&values)[8], float* to) {
+  __stcs(reinterpret_cast<float4*>(to),
+         make_float4(values[0], values[1], values[2], values[3]));
+  __stcs(reinterpret_cast<float4*>(to) + 1,
+         make_float4(values[4], values[5], values[6], values[7]));
+}
+__device__ __forceinline__ void store_packet(const double (&values)[2], double* to) {
+  __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
+}
+template <typename Storage>
+__device__ __forceinline__ void store_packet(const float (&values)[8], Storage* to) {
+  uint32_t words[4];
+#pragma unroll
+  for (int word = 0; word < 4; ++word) {
+    Storage low, high;
+    round_to(values[2 * word], &low);
+    round_to(values[2 * word + 1], &high);
+    words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
+  }
+  __stcs(reinterpret_cast<uint4*>(to),
+         make_uint4(words[0], words[1], words[2], words[3]));
+}
+
+// The same packet back again, by the thread that stored it: from the second-level
+// cache.
+__device__ __forceinline__ void load_sums(const float* from, float (&values)[1]) {
+  values[0] = __ldcg(from);
+}
+__device__ __forceinline__ void load_sums(const double* from, double (&values)[1]) {
+  values[0] = __ldcg(from);
+}
+__device__ __forceinline__ void load_sums(const float* from, float (&values)[4]) {
+  const float4 packet = __ldcg(reinterpret_cast<const float4*>(from));
+  values[0] = packet.x;
+  values[1] = packet.y;
+  values[2] = packet.z;
+  values[3] = packet.w;
+}
+__device__ __forceinline__ void load_sums(const float* from, float (&values)[8]) {
+  float halves[2][4];
+  load_sums(from, halves[0]);
+  load_sums(from + 4, halves[1]);
+#pragma unroll
+  for (int element = 0; element < 8; ++element) {
+    values[element] = halves[element / 4][element % 4];
+  }
+}
+__device__ __forceinline__ void load_sums(const double* from, double (&values)[2]) {
+  const double2 packet = __ldcg(reinterpret_cast<const double2*>(from));
+  values[0] = packet.x;
+  values[1] = packet.y;
+}
+
+// --- Warps ---------------------------------------------------------------------------
+
+__device__ __forceinline__ int lane_of_thread() {
+  return static_cast<int>(threadIdx.x) % kWarpSize;
+}
+
+__device__ __forceinline__ float multiply_add(float a, float b, float c) {
+  return fmaf(a, b, c);
+}
+__device__ __forceinline__ double multiply_add(double a, double b, double c) {
+  return fma(a, b, c);
+}
+
+// The sum over lanes that differ in the bits kNearest..kFarthest of their number, in a
+// fixed order; every one of them gets the same bits.
+template <int kFarthest = kWarpSize / 2, int kNearest = 1, typename Value>
+__device__ __forceinline__ Value sum_over_lanes(Value value) {
+#pragma unroll
+  for (int distance = kFarthest; distance >= kNearest; distance /= 2) {
+    value += __shfl_xor_sync(kWholeWarp, value, distance);
+  }
+  return value;
+}
+
+// NaN counts as smaller than everything, as in fmax.
+template <typename Real>
+__device__ __forceinline__ Real largest_over_lanes(Real value) {
+#pragma unroll
+  for (int distance = kWarpSize / 2; distance >= 1; distance /= 2) {
+    const Real other = __shfl_xor_sync(kWholeWarp, value, distance);
+    value = other > value || value != value ? other : value;
+  }
+  return value;
+}
+
+// Sums kValues values over groups of kLanes lanes at the price of little more than one:
+// in each step half of the lanes hand over one half of the values and keep the other.
+// Lane l of a group gets the sum of value number l / (kLanes / kValues), added in the
+// order of sum_over_lanes.
+template <int kValues, int kLanes, typename Real>
+__device__ __forceinline__ Real transposed_sums(Real (&values)[kValues]) {
+  int distance = kLanes / 2;
+#pragma unroll
+  for (int count = kValues; count > 1; count /= 2, distance /= 2) {
+    const bool keeps_upper = (lane_of_thread() & distance) != 0;
+#pragma unroll
+    for (int i = 0; i < count / 2; ++i) {
+      const Real kept = keeps_upper ? values[i + count / 2] : values[i];
+      const Real given = keeps_upper ? values[i] : values[i + count / 2];
+      values[i] = kept + __shfl_xor_sync(kWholeWarp, given, distance);
+    }
+  }
+  return sum_over_lanes<kLanes / kValues / 2, 1>(values[0]);
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

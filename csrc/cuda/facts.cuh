@@ -1,0 +1,70 @@
+// The facts of a query row (RowFacts): one 16-byte access for float32 arithmetic, two
+// for float64.
+#pragma once
+
+#include "core/loss_formulas.h"
+#include "cuda/device.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+__device__ __forceinline__ RowFacts<float> load_facts(const RowFacts<float>* facts) {
+  const float4 bits = __ldg(reinterpret_cast<const float4*>(facts));
+  return {bits.x, bits.y, bits.z, bits.w};
+}
+
+__device__ __forceinline__ RowFacts<double> load_facts(const RowFacts<double>* facts) {
+  const double2 first = __ldg(reinterpret_cast<const double2*>(facts));
+  const double2 second = __ldg(reinterpret_cast<const double2*>(facts) + 1);
+  return {first.x, first.y, second.x, second.y};
+}
+
+__device__ __forceinline__ void store_facts(const RowFacts<float>& facts,
+                                            RowFacts<float>* to) {
+  __stcs(reinterpret_cast<float4*>(to),
+         make_float4(facts.coefficient, facts.positive_cosine, facts.row_loss,
+                     facts.query_inverse_norm));
+}
+
+__device__ __forceinline__ void store_facts(const RowFacts<double>& facts,
+                                            RowFacts<double>* to) {
+  __stcs(reinterpret_cast<double2*>(to),
+         make_double2(facts.coefficient, facts.positive_cosine));
+  __stcs(reinterpret_cast<double2*>(to) + 1,
+         make_double2(facts.row_loss, facts.query_inverse_norm));
+}
+
+template <typename Real>
+__device__ __forceinline__ Real upstream_of_row(const LossParams& params,
+                                                const GradientArguments& arguments,
+                                                int64_t row) {
+  return load_value(static_cast<const Real*>(arguments.loss_gradient) +
+                    (params.reduction == Reduction::kNone ? row : 0));
+}
+
+// The saved facts of a row, with a_i of core/loss_formulas.h as their coefficient.
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_of_row(
+    const LossParams& params, const GradientArguments& arguments,
+    const double* coefficient_sum, int64_t row) {
+  RowFacts<Real> facts =
+      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+  facts.coefficient *= upstream_of_row<Real>(params, arguments, row);
+  if (params.normalize_over == NormalizeOver::kBatch) {
+    facts.coefficient = coefficient_over_batch(facts.coefficient, facts.row_loss,
+                                               __ldg(coefficient_sum));
+  }
+  return facts;
+}
+
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_of_lane(const RowFacts<Real>& facts,
+                                                        int lane) {
+  return {__shfl_sync(kWholeWarp, facts.coefficient, lane),
+          __shfl_sync(kWholeWarp, facts.positive_cosine, lane),
+          __shfl_sync(kWholeWarp, facts.row_loss, lane),
+          __shfl_sync(kWholeWarp, facts.query_inverse_norm, lane)};
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,236 @@
+// The forward pass: a warp takes one query row through all of its candidates.
+//
+// Load the row, meet the candidates by tiles: load, product, softmax, accumulate; then
+// store. The sums are online, relative to a running maximum (Milakov and Gimelshein,
+// 2018), and the query's direction is summed beside them as FlashAttention sums its
+// output. While no logit can leave [-kSafeLogit, kSafeLogit] the maximum is not needed.
+// The formulas are in core/loss_formulas.h.
+#pragma once
+
+#include "core/loss_formulas.h"
+#include "cuda/block.cuh"
+#include "cuda/candidates.cuh"
+#include "cuda/facts.cuh"
+#include "cuda/row_kernels.h"
+#include "cuda/rows.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// e^40 times the largest inverse norm, 10^12, times 2^31 candidates is below 10^39, and
+// e^-40 keeps its digits: sums relative to the positive's own logit are safe.
+constexpr double kSafeLogit = 40.0;
+
+// Cosines are at most 1 apart from zero, so a relative logit without logQ correction is
+// at most scale * (2 + |margin|).
+template <typename Real>
+__device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
+                                                      Real scale) {
+  const double margin = params.margin < 0 ? -params.margin : params.margin;
+  return params.doc_log_q != nullptr || !(scale * (2.0 + margin) <= kSafeLogit);
+}
+
+template <typename Rows>
+struct ForwardState {
+  using Real = typename Rows::Real;
+  // Lane by lane, each candidate in Rows::kLanesPerCandidate lanes.
+  CandidateSums<Real> softmax{0, 0, 0};
+  int32_t rank = 0;
+  int32_t kept = 0;
+  typename Rows::Sums sums;
+};
+
+// Raises the shift to the tile's largest logit, if that is larger, and scales down what
+// was summed before.
+template <typename Rows>
+__device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Real logit,
+                                            bool sums_rows, ForwardState<Rows>* state) {
+  using Real = typename Rows::Real;
+  const Real largest = largest_over_lanes(logit);
+  if (!(largest > state->softmax.shift)) return;
+  const Real factor = exp_of(state->softmax.shift - largest);
+  state->softmax.shift = largest;
+  state->softmax.weight_sum *= factor;
+  state->softmax.cosine_sum *= factor;
+  if (sums_rows) rows.scale(factor, &state->sums);
+}
+
+// 1 / |row| of the lane's candidate from its squares; see core/norms.h.
+template <typename Storage>
+__device__ __forceinline__ ComputeType<Storage> inverse_norm_of_candidate(
+    ComputeType<Storage> squares, const Storage* docs, int64_t dim, int32_t index) {
+  using Real = ComputeType<Storage>;
+  Real inverse_norm = inverse_norm_of(squares);
+  unsigned overflowed = __ballot_sync(kWholeWarp, may_have_overflowed(squares));
+  while (overflowed != 0) {
+    const int lane = __ffs(static_cast<int>(overflowed)) - 1;
+    const int64_t row = __shfl_sync(kWholeWarp, index, lane);
+    const Real scaled = scaled_inverse_norm(docs + row * dim, dim);
+    if (lane_of_thread() == lane) inverse_norm = scaled;
+    overflowed &= overflowed - 1;
+  }
+  return inverse_norm;
+}
+
+template <typename Rows>
+__device__ __forceinline__ void meet_candidates(
+    const LossParams& params, const CandidateSource& source, const Rows& rows,
+    int64_t row, const typename Rows::Unit& query, typename Rows::Real positive_cosine,
+    bool sums_rows, ForwardState<Rows>* state) {
+  using Real = typename Rows::Real;
+  const auto* docs = static_cast<const typename Rows::Storage*>(params.doc);
+  const Real scale = logit_scale_of<Real>(params);
+  const Real margin = static_cast<Real>(params.margin);
+  const Real positive_log_q = log_q_at<Real>(params, row);
+  const bool running_maximum = needs_running_maximum(params, scale);
+  const bool is_first_lane = lane_of_thread() % Rows::kLanesPerCandidate == 0;
+
+  for (int64_t start = 0; start < params.num_negatives; start += kWarpSize) {
+    const Met mine = source.candidate(params, row, start + lane_of_thread());
+    const Real my_log_q = mine.kept ? log_q_at<Real>(params, mine.index) : Real(0);
+    const unsigned kept = __ballot_sync(kWholeWarp, mine.kept);
+    state->kept += __popc(kept);
+
+    for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
+      const typename Rows::Tile tile = rows.load_tile(docs, mine.index, kept, first);
+      const RowProducts<Real> products = rows.template products<true>(query, tile);
+
+      const int number = first + Rows::candidate_of_lane();
+      const bool is_kept = (kept >> number & 1u) != 0;
+      const int32_t index = __shfl_sync(kWholeWarp, mine.index, number);
+      const Real log_q = params.doc_log_q == nullptr
+                             ? Real(0)
+                             : __shfl_sync(kWholeWarp, my_log_q, number);
+      const Real inverse_norm =
+          inverse_norm_of_candidate(products.squares, docs, params.dim, index);
+      const Real cosine = cosine_of(products.dot, inverse_norm);
+      const Real relative =
+          relative_logit(scale, margin, cosine, positive_cosine, log_q, positive_log_q);
+      const Real logit = is_kept ? relative : -static_cast<Real>(INFINITY);
+      state->rank += is_first_lane && logit > 0;
+
+      if (running_maximum) raise_shift(rows, logit, sums_rows, state);
+      const Real weight = exp_of(logit - state->softmax.shift);
+      state->softmax.weight_sum += weight;
+      state->softmax.cosine_sum =
+          multiply_add(weight, cosine, state->softmax.cosine_sum);
+      if (sums_rows) rows.add_weighted(tile, weight * inverse_norm, &state->sums);
+    }
+  }
+  constexpr int kNearest = Rows::kLanesPerCandidate;
+  CandidateSums<Real>& softmax = state->softmax;
+  softmax.weight_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.weight_sum);
+  softmax.cosine_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.cosine_sum);
+  state->rank = sum_over_lanes(state->rank);
+}
+
+template <typename Real>
+__device__ __forceinline__ Real reduced_weight_of_row(const LossParams& params,
+                                                      int64_t row) {
+  const auto* weights = static_cast<const Real*>(params.sample_weight);
+  return reduced_weight(params,
+                        weights == nullptr ? Real(1) : load_value(weights + row));
+}
+
+// What is saved of a row, by one lane. Returns the row's part of the reduced loss.
+template <typename Real>
+__device__ __forceinline__ double store_row_results(const LossParams& params,
+                                                    const ForwardOutputs& outputs,
+                                                    int64_t row, Real positive_cosine,
+                                                    Real query_inverse_norm,
+                                                    const RowResult<Real>& result) {
+  const Real weight = reduced_weight_of_row<Real>(params, row);
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  const Real row_loss = over_batch ? Real(0) : result.row_loss;  // see reductions.cu
+  __stcs(static_cast<Real*>(outputs.positive_cosine) + row, positive_cosine);
+  __stcs(static_cast<Real*>(outputs.row_scale_gradient) + row, result.scale_gradient);
+  store_facts({weight, positive_cosine, row_loss, query_inverse_norm},
+              static_cast<RowFacts<Real>*>(outputs.row_facts) + row);
+  if (over_batch) return 0;
+  __stcs(static_cast<Real*>(outputs.row_loss) + row, row_loss);
+  const Real loss = weight * row_loss;
+  if (params.reduction == Reduction::kNone) {
+    __stcs(static_cast<Real*>(outputs.loss) + row, loss);
+  }
+  return loss;
+}
+
+// One row of doc and, for the first B of them, the query row that it belongs to.
+template <typename Rows>
+__device__ __forceinline__ double forward_row(const LossParams& params,
+                                              const ForwardOutputs& outputs,
+                                              const CandidateSource& source,
+                                              const Rows& rows, int64_t row) {
+  using Storage = typename Rows::Storage;
+  using Real = typename Rows::Real;
+  const Storage* positive = static_cast<const Storage*>(params.doc) + row * params.dim;
+  auto* doc_inverse_norms = static_cast<Real*>(outputs.doc_inverse_norm);
+  const bool is_first_lane = lane_of_thread() == 0;
+
+  if (row >= params.batch_size) {
+    Real doc_inverse_norm;
+    rows.load_unit(positive, &doc_inverse_norm);
+    if (is_first_lane) __stcs(doc_inverse_norms + row, doc_inverse_norm);
+    return 0;
+  }
+
+  Real query_inverse_norm;
+  const typename Rows::Unit query =
+      rows.load_unit(static_cast<const Storage*>(params.query) + row * params.dim,
+                     &query_inverse_norm);
+  const RowProducts<Real> products = rows.products_with(query, positive);
+  const Real doc_inverse_norm =
+      inverse_norm_of_row(products.squares, positive, params.dim);
+  const Real positive_cosine = cosine_of(products.dot, doc_inverse_norm);
+
+  Real* direction =
+      outputs.query_direction == nullptr
+          ? nullptr
+          : static_cast<Real*>(outputs.query_direction) + row * params.dim;
+  ForwardState<Rows> state;
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  if (direction != nullptr) state.sums = rows.no_sums(direction);
+  if (!over_batch || outputs.num_kept != nullptr) {
+    meet_candidates(params, source, rows, row, query, positive_cosine,
+                    direction != nullptr && !over_batch, &state);
+  }
+  const RowResult<Real> result = finish_row(params, state.softmax, positive_cosine);
+
+  if (direction != nullptr) {
+    const Real positive_weight = result.weights.positive * doc_inverse_norm;
+    const auto combine = [&](Real unit, Real sum, Real doc) {
+      const Real along =
+          multiply_add(positive_weight, doc, sum * result.weights.candidates);
+      return (along - unit * result.projection) * query_inverse_norm;
+    };
+    rows.store(query, state.sums, positive, combine, direction);
+  }
+  if (!is_first_lane) return 0;
+  __stcs(doc_inverse_norms + row, doc_inverse_norm);
+  if (outputs.num_kept != nullptr) __stcs(outputs.num_kept + row, state.kept);
+  if (outputs.positive_rank != nullptr) __stcs(outputs.positive_rank + row, state.rank);
+  return store_row_results(params, outputs, row, positive_cosine, query_inverse_norm,
+                           result);
+}
+
+template <typename Rows>
+__global__ void __launch_bounds__(kMostRowsPerBlock* kWarpSize,
+                                  Rows::kBlocksPerMultiprocessor)
+    forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
+                        const ForwardScratch scratch) {
+  const Rows rows(params.dim);
+  const CandidateSource source(params);
+  const int64_t warps_per_block = blockDim.x / kWarpSize;
+  const int64_t warp = threadIdx.x / kWarpSize;
+  double loss = 0;  // of this warp's rows, in lane 0
+  for (int64_t row = blockIdx.x * warps_per_block + warp; row < params.num_candidates;
+       row += gridDim.x * warps_per_block) {
+    loss += forward_row(params, outputs, source, rows, row);
+  }
+  if (params.reduction == Reduction::kNone) return;
+  const double block_loss = sum_over_warps(loss);
+  if (threadIdx.x == 0) __stcs(scratch.block_losses + blockIdx.x, block_loss);
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,186 @@
+// The gradient pass: a warp takes one document row through all queries that drew it,
+// and scales one query's saved direction.
+//
+// The softmax weight of a pair is recomputed from one product and the row's saved
+// facts: p_ij = e^(t_ij - loss_i). So nothing is added to by two warps, and there is
+// nothing to store of the size B * K. The formulas are in core/loss_formulas.h.
+#pragma once
+
+#include "core/loss_formulas.h"
+#include "cuda/block.cuh"
+#include "cuda/candidates.cuh"
+#include "cuda/facts.cuh"
+#include "cuda/row_kernels.h"
+#include "cuda/rows.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Adds the rows that drew `doc` to `sums`; returns their part of H . d.
+template <typename Rows>
+__device__ __forceinline__ typename Rows::Real meet_rows(
+    const LossParams& params, const GradientArguments& arguments,
+    const GradientScratch& scratch, const CandidateSource& source, const Rows& rows,
+    int64_t doc, const typename Rows::Unit& unit, typename Rows::Sums* sums) {
+  using Real = typename Rows::Real;
+  const auto* queries = static_cast<const typename Rows::Storage*>(params.query);
+  const Real scale = logit_scale_of<Real>(params);
+  const Real margin = static_cast<Real>(params.margin);
+  const Real doc_log_q = log_q_at<Real>(params, doc);
+  const bool by_table = scratch.rows_of_docs.starts != nullptr;
+  const int64_t begin = by_table ? __ldg(scratch.rows_of_docs.starts + doc) : 0;
+  const int64_t end =
+      by_table ? __ldg(scratch.rows_of_docs.starts + doc + 1) : params.num_negatives;
+
+  Real projection = 0;
+  for (int64_t start = begin; start < end; start += kWarpSize) {
+    const int64_t k = start + lane_of_thread();
+    Met mine{0, false};
+    if (!by_table) {
+      mine = source.row_that_drew(params, doc, k);
+    } else if (k < end) {
+      mine = {__ldg(scratch.rows_of_docs.rows + k), true};
+    }
+    RowFacts<Real> my_facts{0, 0, 0, 0};
+    Real my_log_q = 0;
+    if (mine.kept) {
+      my_facts =
+          facts_of_row<Real>(params, arguments, scratch.coefficient_sum, mine.index);
+      my_log_q = log_q_at<Real>(params, mine.index);
+    }
+    const unsigned kept = __ballot_sync(kWholeWarp, mine.kept);
+
+    for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
+      const typename Rows::Tile tile = rows.load_tile(queries, mine.index, kept, first);
+      const Real dot = rows.template products<false>(unit, tile).dot;
+
+      const int number = first + Rows::candidate_of_lane();
+      const bool is_kept = (kept >> number & 1u) != 0;
+      const RowFacts<Real> facts = facts_of_lane(my_facts, number);
+      const Real row_log_q = params.doc_log_q == nullptr
+                                 ? Real(0)
+                                 : __shfl_sync(kWholeWarp, my_log_q, number);
+      const Real cosine = cosine_of(dot, facts.query_inverse_norm);
+      const Real logit = relative_logit(scale, margin, cosine, facts.positive_cosine,
+                                        doc_log_q, row_log_q);
+      const Real weight =
+          is_kept ? exp_of(logit - facts.row_loss) * facts.coefficient : Real(0);
+      projection = multiply_add(weight, cosine, projection);
+      rows.add_weighted(tile, weight * facts.query_inverse_norm, sums);
+    }
+  }
+  return sum_over_lanes<kWarpSize / 2, Rows::kLanesPerCandidate>(projection);
+}
+
+template <typename Rows>
+__device__ __forceinline__ void doc_gradient_row(const LossParams& params,
+                                                 const GradientArguments& arguments,
+                                                 const GradientScratch& scratch,
+                                                 const CandidateSource& source,
+                                                 const Rows& rows, int64_t doc,
+                                                 typename Rows::Real* sum_memory) {
+  using Storage = typename Rows::Storage;
+  using Real = typename Rows::Real;
+  const Real doc_inverse_norm =
+      __ldg(static_cast<const Real*>(arguments.doc_inverse_norm) + doc);
+  const typename Rows::Unit unit = rows.load_unit_of_norm(
+      static_cast<const Storage*>(params.doc) + doc * params.dim, doc_inverse_norm);
+  typename Rows::Sums sums = rows.no_sums(sum_memory);
+  Real projection = 0;
+  if (params.normalize_over == NormalizeOver::kCandidates) {
+    projection = meet_rows(params, arguments, scratch, source, rows, doc, unit, &sums);
+  }
+
+  const Storage* own_query = nullptr;
+  Real own_weight = 0;
+  if (doc < params.batch_size) {
+    const RowFacts<Real> own =
+        facts_of_row<Real>(params, arguments, scratch.coefficient_sum, doc);
+    const Real coefficient =
+        positive_coefficient(params.normalize_over, own.coefficient, own.row_loss);
+    own_query = static_cast<const Storage*>(params.query) + doc * params.dim;
+    own_weight = coefficient * own.query_inverse_norm;
+    projection = multiply_add(coefficient, own.positive_cosine, projection);
+  }
+  const Real factor = logit_scale_of<Real>(params) * doc_inverse_norm;
+  const auto combine = [&](Real unit_element, Real sum, Real query_element) {
+    const Real along = multiply_add(own_weight, query_element, sum);
+    return (along - unit_element * projection) * factor;
+  };
+  rows.store(unit, sums, own_query, combine,
+             static_cast<Storage*>(arguments.doc_gradient) + doc * params.dim);
+}
+
+template <typename Rows>
+__device__ __forceinline__ void query_gradient_row(const LossParams& params,
+                                                   const GradientArguments& arguments,
+                                                   const GradientScratch& scratch,
+                                                   const Rows& rows, int64_t row) {
+  using Storage = typename Rows::Storage;
+  using Real = typename Rows::Real;
+  const RowFacts<Real> facts =
+      facts_of_row<Real>(params, arguments, scratch.coefficient_sum, row);
+  if (arguments.sample_weight_gradient != nullptr && lane_of_thread() == 0) {
+    const Real upstream = upstream_of_row<Real>(params, arguments, row);
+    __stcs(static_cast<Real*>(arguments.sample_weight_gradient) + row,
+           upstream * reduced_weight(params, Real(1)) * facts.row_loss);
+  }
+  if (arguments.query_gradient == nullptr) return;
+  rows.store_multiple(
+      static_cast<const Real*>(arguments.query_direction) + row * params.dim,
+      logit_scale_of<Real>(params) * facts.coefficient,
+      static_cast<Storage*>(arguments.query_gradient) + row * params.dim);
+}
+
+// d loss / d logit_scale: one block sums over the rows.
+template <typename Real>
+__device__ __forceinline__ void logit_scale_gradient(const LossParams& params,
+                                                     const GradientArguments& arguments,
+                                                     const GradientScratch& scratch) {
+  double sum = 0;
+  for (int64_t row = threadIdx.x; row < params.batch_size; row += blockDim.x) {
+    const Real coefficient =
+        facts_of_row<Real>(params, arguments, scratch.coefficient_sum, row).coefficient;
+    sum += coefficient *
+           __ldg(static_cast<const Real*>(arguments.row_scale_gradient) + row);
+  }
+  sum = sum_over_block(sum);
+  if (threadIdx.x == 0) {
+    __stcs(static_cast<Real*>(arguments.logit_scale_gradient), static_cast<Real>(sum));
+  }
+}
+
+// Block 0 sums the gradient of the scale beside the blocks that work on rows.
+template <typename Rows>
+__global__ void __launch_bounds__(kMostRowsPerBlock* kWarpSize,
+                                  Rows::kBlocksPerMultiprocessor)
+    gradient_rows_kernel(const LossParams params, const GradientArguments arguments,
+                         const GradientScratch scratch) {
+  using Real = typename Rows::Real;
+  if (blockIdx.x == 0) {
+    if (arguments.logit_scale_gradient != nullptr) {
+      logit_scale_gradient<Real>(params, arguments, scratch);
+    }
+    return;
+  }
+  const Rows rows(params.dim);
+  const CandidateSource source(params);
+  const int64_t warps_per_block = blockDim.x / kWarpSize;
+  const int64_t first_row =
+      (blockIdx.x - 1) * warps_per_block + threadIdx.x / kWarpSize;
+  Real* sum_memory = Rows::kNeedsSumMemory
+                         ? static_cast<Real*>(scratch.sums) + first_row * params.dim
+                         : nullptr;
+  for (int64_t row = first_row; row < params.num_candidates;
+       row += (gridDim.x - 1) * warps_per_block) {
+    if (row < params.batch_size) {
+      query_gradient_row(params, arguments, scratch, rows, row);
+    }
+    if (arguments.doc_gradient != nullptr) {
+      doc_gradient_row(params, arguments, scratch, source, rows, row, sum_memory);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,46 @@
+// Launches: the shape of a grid from the device's properties, and the launch itself.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "core/portability.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+// The grid of a kernel in which a warp takes a row, and turns where rows outnumber the
+// warps.
+struct RowGrid {
+  int64_t blocks;
+  int rows_per_block;
+};
+
+// Few rows get small blocks, so that every multiprocessor has some.
+inline RowGrid row_grid(int64_t rows, int64_t most_warps, int most_rows_per_block,
+                        int multiprocessors) {
+  int rows_per_block = most_rows_per_block;
+  while (rows_per_block > 1 && rows < int64_t{2} * multiprocessors * rows_per_block) {
+    rows_per_block /= 2;
+  }
+  const int64_t warps = std::min(rows, most_warps);
+  return {round_up(warps, rows_per_block) / rows_per_block, rows_per_block};
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads,
+                   cudaStream_t stream, Arguments&&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream;
+  const cudaError_t error =
+      cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  return error != cudaSuccess ? error : cudaGetLastError();
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

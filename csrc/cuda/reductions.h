@@ -1,0 +1,25 @@
+// What needs every row: the reduced loss, the softmax over the batch, and the sum of
+// the rows' coefficients. One block each; host side.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/params.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Writes what launch_forward_rows leaves open: the reduced loss from the blocks'
+// partial sums and, under NormalizeOver::kBatch, every row's loss.
+cudaError_t launch_finish_forward(const LossParams& params,
+                                  const ForwardOutputs& outputs,
+                                  const double* block_losses, int64_t num_blocks,
+                                  cudaStream_t stream);
+
+// Writes sum_j a_j of core/loss_formulas.h for NormalizeOver::kBatch.
+cudaError_t launch_coefficient_sum(const LossParams& params,
+                                   const GradientArguments& arguments,
+                                   double* coefficient_sum, cudaStream_t stream);
+
+}  // namespace cuda
+}  // namespace negative_cosine

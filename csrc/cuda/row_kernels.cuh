@@ -1,0 +1,77 @@
+// Chooses how to hold a row and launches the kernels of row_kernels.h: instantiated for
+// one element type a source file, so that they compile side by side.
+#pragma once
+
+#include <limits>
+
+#include "cuda/forward_rows.cuh"
+#include "cuda/gradient_rows.cuh"
+#include "cuda/launch.h"
+#include "cuda/row_kernels.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Rows>
+struct RowsTag {
+  using type = Rows;
+};
+
+// Calls `call` with a RowsTag of the narrowest layout that holds a row.
+template <typename Storage, typename Call>
+cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
+  using Vector = VectorPacket<Storage>;
+  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+  const int64_t packets = params.dim / Vector::kElements;
+  if (!holds_rows_in_registers(params)) return call(RowsTag<StreamedRows<Vector>>{});
+  if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
+  if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
+  if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
+  if constexpr (sizeof(Storage) > 2) {
+    if (packets > 128) return call(RowsTag<RegisterRows<Vector, 32, 8>>{});
+  }
+  return call(RowsTag<RegisterRows<Vector, 32, 4>>{});
+}
+
+template <typename Rows>
+RowGrid grid_of(const LossParams& params, int multiprocessors) {
+  const int64_t most_warps =
+      Rows::kNeedsSumMemory ? kStreamedWarps : std::numeric_limits<int64_t>::max();
+  return row_grid(params.num_candidates, most_warps, kMostRowsPerBlock,
+                  multiprocessors);
+}
+
+template <typename Storage>
+cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
+                                const ForwardScratch& scratch, int multiprocessors,
+                                cudaStream_t stream, int64_t* num_blocks) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
+  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+    using Rows = typename decltype(tag)::type;
+    const RowGrid grid = grid_of<Rows>(params, multiprocessors);
+    *num_blocks = grid.blocks;
+    return launch(forward_rows_kernel<Rows>, grid.blocks,
+                  grid.rows_per_block * kWarpSize, stream, params, outputs, scratch);
+  });
+}
+
+template <typename Storage>
+cudaError_t launch_gradient_rows(const LossParams& params,
+                                 const GradientArguments& arguments,
+                                 const GradientScratch& scratch, int multiprocessors,
+                                 cudaStream_t stream) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
+                                 arguments.query_gradient, arguments.doc_gradient});
+  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+    using Rows = typename decltype(tag)::type;
+    const RowGrid grid = grid_of<Rows>(params, multiprocessors);
+    return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
+                  grid.rows_per_block * kWarpSize, stream, params, arguments, scratch);
+  });
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,65 @@
+// The two kernels that do the work: one warp a row. Host side.
+//
+// Each is compiled once for an element type (rows_float32.cu and its like) and for each
+// way to hold a row (rows.cuh); these functions choose and launch.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "core/params.h"
+#include "cuda/candidates.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// A launch's blocks write one partial sum of the loss each: at most one a row.
+struct ForwardScratch {
+  double* block_losses;  // [C]
+};
+
+struct GradientScratch {
+  const double* coefficient_sum;  // for NormalizeOver::kBatch
+  void* sums;                     // Real [kStreamedWarps, D] for StreamedRows
+  RowsOfDocs rows_of_docs;
+};
+
+// A warp takes a row, a block up to four warps.
+constexpr int kMostRowsPerBlock = 4;
+
+// StreamedRows sum in memory: so many warps take turns.
+constexpr int64_t kStreamedWarps = 2048;
+
+// Whether rows are whole packets of 16 bytes, in every one of the arrays.
+inline bool has_whole_packets(const LossParams& params,
+                              std::initializer_list<const void*> arrays) {
+  bool whole = params.dim * storage_size_of(params.data_type) % 16 == 0;
+  for (const void* array : arrays) {
+    whole = whole && reinterpret_cast<uintptr_t>(array) % 16 == 0;
+  }
+  return whole;
+}
+
+// Whether a row of whole packets fits the registers of a warp: 32 elements a lane, and
+// eight packets.
+inline bool holds_rows_in_registers(const LossParams& params) {
+  const int64_t size = params.dim * storage_size_of(params.data_type);
+  return params.dim <= 1024 && size <= 4096;
+}
+
+// `num_blocks` gets the number of partial sums written.
+template <typename Storage>
+cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
+                                const ForwardScratch& scratch, int multiprocessors,
+                                cudaStream_t stream, int64_t* num_blocks);
+
+template <typename Storage>
+cudaError_t launch_gradient_rows(const LossParams& params,
+                                 const GradientArguments& arguments,
+                                 const GradientScratch& scratch, int multiprocessors,
+                                 cudaStream_t stream);
+
+}  // namespace cuda
+}  // namespace negative_cosine
