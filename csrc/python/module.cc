@@ -1,33 +1,14 @@
 // The core on NumPy arrays, with no TensorFlow: for tests, and for a look inside.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <algorithm>
-#include <functional>
-#include <optional>
-#include <stdexcept>
-#include <string>
 #include <thread>
-#include <utility>
-#include <vector>
 
-#include "core/negative_cosine.h"
 #include "core/sampler.h"
-#include "core/shapes.h"
 #include "cpu/kernel_table.h"
 #include "cpu/parallel_for.h"
-
-namespace py = pybind11;
+#include "python/loss_arguments.h"
 
 namespace negative_cosine {
 namespace {
-
-using OptionalArray = std::optional<py::array>;
-
-void raise_unless_ok(const Status& status) {
-  if (!status.ok()) throw std::invalid_argument(status.message());
-}
 
 // Fresh threads in place of a pool: enough for tests.
 class FreshThreads {
@@ -46,203 +27,22 @@ class FreshThreads {
   std::vector<std::thread> threads_;
 };
 
-Shape shape_of(const py::array& array) {
-  return Shape(array.shape(), array.shape() + array.ndim());
+// Eight bytes' alignment is enough for all that scratch holds.
+std::vector<uint64_t> make_scratch(int64_t bytes) {
+  return std::vector<uint64_t>(static_cast<size_t>(round_up(bytes, 8) / 8));
 }
 
-std::optional<Shape> shape_of(const OptionalArray& array) {
-  return array ? std::optional<Shape>(shape_of(*array)) : std::nullopt;
-}
-
-std::string dtype_name(const py::array& array) {
-  return py::str(array.dtype().attr("name"));
-}
-
-void require(bool condition, const std::string& message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-const void* contiguous_data(const std::string& name, const py::array& array) {
-  require(
-      (array.flags() & py::array::c_style) != 0,
-      name + " must be a C-contiguous array, got strides; use np.ascontiguousarray");
-  require((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0,
-          name + " must be aligned to its elements; use np.require");
-  require(py::cast<bool>(array.dtype().attr("isnative")),
-          name + " must have the processor's byte order; use np.astype");
-  return array.data();
-}
-
-DataType data_type_of(const std::string& argument, const py::array& array) {
-  const std::string name = dtype_name(array);
-  if (name == "float16") return DataType::kFloat16;
-  if (name == "bfloat16") return DataType::kBFloat16;
-  if (name == "float32") return DataType::kFloat32;
-  require(name == "float64",
-          argument + " must be float16, bfloat16, float32 or float64, got " + name);
-  return DataType::kFloat64;
-}
-
-void read_index_array(const std::string& name, const OptionalArray& array,
-                      const void** data, IndexType* type) {
-  if (!array) return;
-  const std::string dtype = dtype_name(*array);
-  require(dtype == "int32" || dtype == "int64",
-          name + " must be int32 or int64, got " + dtype);
-  *data = contiguous_data(name, *array);
-  *type = dtype == "int64" ? IndexType::kInt64 : IndexType::kInt32;
-}
-
-// NumPy arrays as LossParams, checked, and the memory that they point to.
-class LossArguments {
- public:
-  LossArguments(const py::array& query, const py::array& doc, double logit_scale,
-                std::optional<int64_t> num_negatives, const OptionalArray& seed,
-                const OptionalArray& negative_indices, bool mask_self,
-                const OptionalArray& doc_ids, const OptionalArray& query_ids,
-                double margin, const OptionalArray& doc_log_q,
-                const OptionalArray& sample_weight, const std::string& normalize_over,
-                const std::string& reduction) {
-    InputShapes shapes;
-    shapes.query = shape_of(query);
-    shapes.doc = shape_of(doc);
-    shapes.num_negatives = num_negatives;
-    shapes.seed = shape_of(seed);
-    shapes.negative_indices = shape_of(negative_indices);
-    shapes.doc_ids = shape_of(doc_ids);
-    shapes.query_ids = shape_of(query_ids);
-    shapes.doc_log_q = shape_of(doc_log_q);
-    shapes.sample_weight = shape_of(sample_weight);
-    raise_unless_ok(check_shapes(shapes, &params));
-
-    params.data_type = data_type_of("query", query);
-    require(data_type_of("doc", doc) == params.data_type,
-            "doc must have query's dtype " + dtype_name(query) + ", got " +
-                dtype_name(doc));
-    params.query = contiguous_data("query", query);
-    params.doc = contiguous_data("doc", doc);
-    read_index_array("seed", seed, &params.seed, &params.seed_type);
-    read_index_array("negative_indices", negative_indices, &params.negative_indices,
-                     &params.negative_indices_type);
-    read_index_array("doc_ids", doc_ids, &params.doc_ids, &params.doc_ids_type);
-    read_index_array("query_ids", query_ids, &params.query_ids, &params.query_ids_type);
-    params.doc_log_q = read_reals("doc_log_q", doc_log_q);
-    params.sample_weight = read_reals("sample_weight", sample_weight);
-
-    params.mask_self = mask_self;
-    params.margin = margin;
-    require(
-        normalize_over == "candidates" || normalize_over == "batch",
-        "normalize_over must be 'candidates' or 'batch', got '" + normalize_over + "'");
-    params.normalize_over =
-        normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
-    require(reduction == "mean" || reduction == "sum" || reduction == "none",
-            "reduction must be 'mean', 'sum' or 'none', got '" + reduction + "'");
-    params.reduction = reduction == "mean"  ? Reduction::kMean
-                       : reduction == "sum" ? Reduction::kSum
-                                            : Reduction::kNone;
-    logit_scale_64 = logit_scale;
-    logit_scale_32 = static_cast<float>(logit_scale);
-    params.logit_scale = is_double() ? static_cast<const void*>(&logit_scale_64)
-                                     : static_cast<const void*>(&logit_scale_32);
-  }
-
-  LossArguments(const LossArguments&) = delete;
-  LossArguments& operator=(const LossArguments&) = delete;
-
-  bool is_double() const { return params.data_type == DataType::kFloat64; }
-
-  py::array new_reals(std::vector<py::ssize_t> shape) const {
-    return py::array(py::dtype(is_double() ? "float64" : "float32"), std::move(shape));
-  }
-
-  void use_scratch(int64_t bytes) {
-    scratch.resize(static_cast<size_t>((bytes + 7) / 8));
-    params.scratch = scratch.data();
-  }
-
-  LossParams params;
-
- private:
-  const void* read_reals(const std::string& name, const OptionalArray& array) const {
-    if (!array) return nullptr;
-    const std::string required = is_double() ? "float64" : "float32";
-    require(dtype_name(*array) == required,
-            name + " must be " + required + ", got " + dtype_name(*array));
-    return contiguous_data(name, *array);
-  }
-
-  double logit_scale_64 = 0;
-  float logit_scale_32 = 0;
-  std::vector<uint64_t> scratch;
-};
-
-// Every output of the forward pass by its name in ForwardOutputs, and with
-// `loss_gradient` those of the gradient pass.
-py::dict negative_cosine_loss(
-    const py::array& query, const py::array& doc, double logit_scale,
-    std::optional<int64_t> num_negatives, const OptionalArray& seed,
-    const OptionalArray& negative_indices, bool mask_self, const OptionalArray& doc_ids,
-    const OptionalArray& query_ids, double margin, const OptionalArray& doc_log_q,
-    const OptionalArray& sample_weight, const std::string& normalize_over,
-    const std::string& reduction, const OptionalArray& loss_gradient, int num_threads) {
+void run(LossParams params, const LossResults& results, int num_threads) {
   require(num_threads >= 1,
           "num_threads must be at least 1, got " + std::to_string(num_threads));
-  LossArguments arguments(query, doc, logit_scale, num_negatives, seed,
-                          negative_indices, mask_self, doc_ids, query_ids, margin,
-                          doc_log_q, sample_weight, normalize_over, reduction);
-  LossParams& params = arguments.params;
-  const bool reduced = params.reduction != Reduction::kNone;
-  const std::vector<py::ssize_t> rows = {params.batch_size};
-
-  py::dict results;
-  const auto add = [&](const char* name, py::array array) {
-    results[name] = array;
-    return array.mutable_data();
-  };
-  ForwardOutputs outputs;
-  outputs.loss =
-      add("loss", arguments.new_reals(reduced ? std::vector<py::ssize_t>{} : rows));
-  outputs.row_loss = add("row_loss", arguments.new_reals(rows));
-  outputs.positive_cosine = add("positive_cosine", arguments.new_reals(rows));
-  outputs.row_facts = add("row_facts", arguments.new_reals({params.batch_size, 4}));
-  outputs.doc_inverse_norm =
-      add("doc_inverse_norm", arguments.new_reals({params.num_candidates}));
-  outputs.row_scale_gradient = add("row_scale_gradient", arguments.new_reals(rows));
-  outputs.query_direction =
-      add("query_direction", arguments.new_reals({params.batch_size, params.dim}));
-  outputs.num_kept = static_cast<int32_t*>(add("num_kept", py::array_t<int32_t>(rows)));
-  outputs.positive_rank =
-      static_cast<int32_t*>(add("positive_rank", py::array_t<int32_t>(rows)));
-  arguments.use_scratch(std::max(cpu::forward_scratch_bytes(params),
-                                 cpu::gradient_scratch_bytes(params)));
+  std::vector<uint64_t> scratch = make_scratch(std::max(
+      cpu::forward_scratch_bytes(params), cpu::gradient_scratch_bytes(params)));
+  params.scratch = scratch.data();
   FreshThreads threads;
   const ParallelFor parallel_for = threads.parallel_for(num_threads);
-  raise_unless_ok(cpu::forward(params, outputs, parallel_for));
-  if (!loss_gradient) return results;
-
-  require(loss_gradient->size() == (reduced ? 1 : params.batch_size),
-          "loss_gradient must have the loss's shape");
-  require(
-      dtype_name(*loss_gradient) == (arguments.is_double() ? "float64" : "float32"),
-      "loss_gradient must have the loss's dtype, got " + dtype_name(*loss_gradient));
-  GradientArguments gradient;
-  gradient.loss_gradient = contiguous_data("loss_gradient", *loss_gradient);
-  gradient.row_facts = outputs.row_facts;
-  gradient.doc_inverse_norm = outputs.doc_inverse_norm;
-  gradient.row_scale_gradient = outputs.row_scale_gradient;
-  gradient.query_direction = outputs.query_direction;
-  gradient.query_gradient =
-      add("query_gradient", py::array(query.dtype(), {params.batch_size, params.dim}));
-  gradient.doc_gradient =
-      add("doc_gradient", py::array(doc.dtype(), {params.num_candidates, params.dim}));
-  gradient.logit_scale_gradient = add("logit_scale_gradient", arguments.new_reals({}));
-  if (sample_weight) {
-    gradient.sample_weight_gradient =
-        add("sample_weight_gradient", arguments.new_reals(rows));
-  }
-  raise_unless_ok(cpu::gradient(params, gradient, parallel_for));
-  return results;
+  raise_unless_ok(cpu::forward(params, results.outputs, parallel_for));
+  if (!results.with_gradient()) return;
+  raise_unless_ok(cpu::gradient(params, results.gradient, parallel_for));
 }
 
 py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates,
@@ -272,17 +72,10 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
 }  // namespace negative_cosine
 
 PYBIND11_MODULE(_core, module) {
-  using namespace py::literals;
+  using namespace pybind11::literals;
   module.doc() = "The negative_cosine core on NumPy arrays.";
-  module.def("negative_cosine_loss", &negative_cosine::negative_cosine_loss, "query"_a,
-             "doc"_a, py::kw_only(), "logit_scale"_a = 20.0,
-             "num_negatives"_a = py::none(), "seed"_a = py::none(),
-             "negative_indices"_a = py::none(), "mask_self"_a = true,
-             "doc_ids"_a = py::none(), "query_ids"_a = py::none(), "margin"_a = 0.0,
-             "doc_log_q"_a = py::none(), "sample_weight"_a = py::none(),
-             "normalize_over"_a = "candidates", "reduction"_a = "mean",
-             "loss_gradient"_a = py::none(), "num_threads"_a = 1,
-             "Forward outputs by name and, given loss_gradient, the gradients.");
+  negative_cosine::define_negative_cosine_loss(module, negative_cosine::run,
+                                               "num_threads"_a = 1);
   module.def("sample_negatives", &negative_cosine::sample_negatives, "batch_size"_a,
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
              "The [batch_size, num_negatives] table that `shuffle` draws.");

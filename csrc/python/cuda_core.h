@@ -1,0 +1,12 @@
+// The CUDA core as a Python module, with no TensorFlow: for tests in emulation, and for
+// kernel work on a bare GPU machine.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace negative_cosine {
+
+// negative_cosine_loss, device_info, copy_bandwidth and time_passes.
+void define_cuda_core(pybind11::module_& module);
+
+}  // namespace negative_cosine

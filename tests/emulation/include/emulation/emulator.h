@@ -1,0 +1,41 @@
+// What tests may ask of the emulator, beyond CUDA's own API.
+//
+// One operating system thread at a time may use the emulator.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "emulation/runtime_api.h"
+
+namespace emulator {
+
+// 0: lanes, warps and blocks run in their order. Other seeds: in an order drawn from a
+// generator that starts from the seed, warps taking turns at every collective.
+void set_schedule(uint64_t seed);
+
+// What one launch asked of global memory: zero unless count_traffic(true) came before.
+struct LaunchStatistics {
+  dim3 grid;
+  dim3 block;
+  uint64_t threads = 0;
+  uint64_t bytes_read = 0;  // as asked for, repeats included
+  uint64_t bytes_written = 0;
+  // 32-byte sectors: the distinct ones of each access by a warp, summed over accesses.
+  uint64_t sectors_read = 0;
+  uint64_t sectors_written = 0;
+  uint64_t reads_of_16_bytes = 0;
+  uint64_t atomics = 0;  // in none of the figures above
+};
+
+void count_traffic(bool on);
+void reset_statistics();
+std::vector<LaunchStatistics> statistics();  // of every launch since the reset
+
+// The device's memory, in bytes: allocations beyond it fail.
+void set_memory_limit(size_t bytes);
+// What the device says that it is; the kernels run in any case.
+void set_capability(int major, int minor);
+
+}  // namespace emulator

@@ -1,0 +1,27 @@
+// The kernels of planted_faults.cu by name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+namespace planted {
+
+struct Arguments {
+  const float* input;  // `count` numbers
+  float* output;       // as many
+  float* scratch;      // as many, never written before the kernel
+  unsigned* ticket;    // zero before the kernel
+  int count;
+  int repeats;  // of what the timed kernels do
+  bool wrong;   // whether to commit the fault that the kernel is named for
+};
+
+using Kernel = void (*)(Arguments);
+
+// Null where there is none.
+Kernel kernel_named(const std::string& name);
+std::vector<std::string> kernel_names();
+
+}  // namespace planted

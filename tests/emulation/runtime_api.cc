@@ -1,0 +1,347 @@
+// CUDA's runtime API over the emulator's memory and scheduler.
+#include "emulation/runtime_api.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "block.h"
+#include "emulation/emulator.h"
+#include "fault.h"
+#include "memory.h"
+#include "traffic.h"
+
+struct CUstream_st {};
+struct CUevent_st {
+  std::chrono::steady_clock::time_point time;
+};
+
+namespace emulator {
+namespace {
+
+constexpr int kMultiprocessors = 4;
+constexpr int kThreadsOfMultiprocessor = 2048;
+constexpr int kL2CacheBytes = 4 << 20;
+constexpr int kSharedMemoryBytes = 48 << 10;
+constexpr int kMaxGridX = 0x7fffffff;
+constexpr int kMaxGridYZ = 65535;
+constexpr unsigned kMaxBlockZ = 64;
+
+int capability_major = 9;
+int capability_minor = 0;
+
+cudaError_t last_error = cudaSuccess;
+// What the last failure was, where there is more to say than its name.
+cudaError_t explained_error = cudaSuccess;
+std::string explanation;
+
+cudaError_t fail(cudaError_t error, const std::string& why) {
+  last_error = explained_error = error;
+  explanation = why;
+  return error;
+}
+
+cudaError_t fail_if(const std::string& problem) {
+  return problem.empty() ? cudaSuccess : fail(cudaErrorInvalidValue, problem);
+}
+
+cudaError_t fail_unless_only_device(int device) {
+  if (device == 0) return cudaSuccess;
+  return fail(cudaErrorInvalidDevice, "there is no device " + std::to_string(device));
+}
+
+// What a call that waits for the device reports: a kernel's fault, no other call's
+// error.
+cudaError_t fault_not_yet_seen() {
+  switch (last_error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorLaunchFailure:
+      return last_error;
+    default:
+      return cudaSuccess;
+  }
+}
+
+struct ErrorText {
+  cudaError_t error;
+  const char* name;
+  const char* meaning;
+};
+
+constexpr ErrorText kErrorTexts[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInitializationError, "cudaErrorInitializationError",
+     "initialization error"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+     "invalid configuration argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
+    {cudaErrorUnsupportedPtxVersion, "cudaErrorUnsupportedPtxVersion",
+     "the provided PTX was compiled with an unsupported toolchain."},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle",
+     "invalid resource handle"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+     "an illegal memory access was encountered"},
+    {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources",
+     "too many resources requested for launch"},
+    {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"},
+};
+
+const ErrorText& text_of(cudaError_t error) {
+  for (const ErrorText& text : kErrorTexts) {
+    if (text.error == error) return text;
+  }
+  return kErrorTexts[std::size(kErrorTexts) - 1];
+}
+
+bool is_possible(const dim3& grid, const dim3& block) {
+  return count_of(grid) > 0 && grid.x <= kMaxGridX && grid.y <= kMaxGridYZ &&
+         grid.z <= kMaxGridYZ && count_of(block) > 0 &&
+         count_of(block) <= kMaxThreads && block.z <= kMaxBlockZ;
+}
+
+}  // namespace
+
+void set_capability(int major, int minor) {
+  capability_major = major;
+  capability_minor = minor;
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, std::function<void()> thread) {
+  if (!is_possible(config.gridDim, config.blockDim)) {
+    return fail(cudaErrorInvalidConfiguration,
+                text_of(cudaErrorInvalidConfiguration).meaning);
+  }
+  if (config.dynamicSmemBytes != 0 || config.numAttrs != 0) {
+    return fail(cudaErrorNotSupported,
+                "the emulator has no dynamic shared memory and no launch attributes");
+  }
+  begin_launch_in_memory();
+  begin_launch_in_traffic(config);
+  try {
+    run_grid(config.gridDim, config.blockDim, thread);
+  } catch (const Fault& fault) {
+    return fail(fault.error, fault.message);
+  }
+  return cudaSuccess;
+}
+
+}  // namespace emulator
+
+using emulator::fail;
+using emulator::fail_if;
+using emulator::fail_unless_only_device;
+
+// --- Errors ------------------------------------------------------------------------
+
+const char* cudaGetErrorString(cudaError_t error) {
+  if (error != cudaSuccess && error == emulator::explained_error) {
+    return emulator::explanation.c_str();
+  }
+  return emulator::text_of(error).meaning;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  return emulator::text_of(error).name;
+}
+
+cudaError_t cudaGetLastError() {
+  return std::exchange(emulator::last_error, cudaSuccess);
+}
+
+cudaError_t cudaPeekAtLastError() { return emulator::last_error; }
+
+// --- The device --------------------------------------------------------------------
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) { return fail_unless_only_device(device); }
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = emulator::kMaxThreads;
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = emulator::kMaxGridX;
+      break;
+    case cudaDevAttrMaxGridDimY:
+    case cudaDevAttrMaxGridDimZ:
+      *value = emulator::kMaxGridYZ;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = emulator::kSharedMemoryBytes;
+      break;
+    case cudaDevAttrWarpSize:
+      *value = warpSize;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = emulator::kMultiprocessors;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = emulator::kL2CacheBytes;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = emulator::kThreadsOfMultiprocessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = emulator::capability_major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = emulator::capability_minor;
+      break;
+    default:
+      return fail(cudaErrorInvalidValue, "the emulator does not know this attribute");
+  }
+  return fail_unless_only_device(device);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  *properties = {};
+  std::strncpy(properties->name, "emulated device", sizeof properties->name - 1);
+  properties->totalGlobalMem = emulator::memory_limit();
+  properties->sharedMemPerBlock = emulator::kSharedMemoryBytes;
+  properties->warpSize = warpSize;
+  properties->maxThreadsPerBlock = emulator::kMaxThreads;
+  properties->maxGridSize[0] = emulator::kMaxGridX;
+  properties->maxGridSize[1] = properties->maxGridSize[2] = emulator::kMaxGridYZ;
+  properties->major = emulator::capability_major;
+  properties->minor = emulator::capability_minor;
+  properties->multiProcessorCount = emulator::kMultiprocessors;
+  properties->maxThreadsPerMultiProcessor = emulator::kThreadsOfMultiprocessor;
+  properties->l2CacheSize = emulator::kL2CacheBytes;
+  return fail_unless_only_device(device);
+}
+
+cudaError_t cudaDeviceSynchronize() { return emulator::fault_not_yet_seen(); }
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+// --- Memory ------------------------------------------------------------------------
+
+cudaError_t cudaMalloc(void** address, size_t size) {
+  *address = size == 0 ? nullptr : emulator::allocate(size);
+  if (size == 0 || *address != nullptr) return cudaSuccess;
+  return fail(cudaErrorMemoryAllocation,
+              emulator::text_of(cudaErrorMemoryAllocation).meaning);
+}
+
+cudaError_t cudaFree(void* address) {
+  if (address == nullptr || emulator::release(address)) return cudaSuccess;
+  return fail(cudaErrorInvalidValue, "cudaFree of an address that is not allocated");
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = emulator::memory_limit();
+  *free = *total - std::min(*total, emulator::bytes_allocated());
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+  if (size == 0) return cudaSuccess;
+  switch (kind) {
+    case cudaMemcpyHostToHost:
+      std::memcpy(to, from, size);
+      return cudaSuccess;
+    case cudaMemcpyHostToDevice:
+      return fail_if(emulator::copy_to_device(to, from, size));
+    case cudaMemcpyDeviceToHost:
+      return fail_if(emulator::copy_to_host(to, from, size));
+    case cudaMemcpyDeviceToDevice:
+      return fail_if(emulator::copy_on_device(to, from, size));
+  }
+  return fail(cudaErrorInvalidValue, "cudaMemcpy of an unknown kind");
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size,
+                            cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, size, kind);
+}
+
+cudaError_t cudaMemset(void* address, int byte, size_t size) {
+  if (size == 0) return cudaSuccess;
+  return fail_if(emulator::fill(address, byte, size));
+}
+
+cudaError_t cudaMemsetAsync(void* address, int byte, size_t size, cudaStream_t) {
+  return cudaMemset(address, byte, size);
+}
+
+// --- Streams and events ------------------------------------------------------------
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  *stream = new CUstream_st();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return emulator::fault_not_yet_seen();
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new CUevent_st();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return emulator::fault_not_yet_seen(); }
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
+                                 cudaEvent_t end) {
+  const std::chrono::duration<float, std::milli> elapsed = end->time - start->time;
+  *milliseconds = elapsed.count();
+  return cudaSuccess;
+}
+
+// --- Launches ----------------------------------------------------------------------
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->maxThreadsPerBlock = emulator::kMaxThreads;
+  attributes->ptxVersion = attributes->binaryVersion =
+      emulator::capability_major * 10 + emulator::capability_minor;
+  return cudaSuccess;
+}

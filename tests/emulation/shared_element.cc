@@ -1,0 +1,59 @@
+// Two accesses of one element clash when at least one is a write, two threads make
+// them, and nothing orders them: no __syncthreads in between and, within a warp, no
+// __syncwarp of all its lanes. Shuffles and votes order nothing, by CUDA's definition.
+#include "emulation/shared_element.h"
+
+#include <string>
+
+#include "block.h"
+#include "fault.h"
+
+namespace emulator {
+
+SharedHistory::Trace SharedHistory::trace_of_the_running_thread() {
+  return {barriers_passed(), syncs_passed_by_warp(), running_thread(),
+          Scope::kOneThread};
+}
+
+bool SharedHistory::may_clash(const Trace& earlier) {
+  const Trace now = trace_of_the_running_thread();
+  if (earlier.barriers != now.barriers) return false;
+  if (earlier.scope == Scope::kBlock) return true;
+  if (earlier.thread / kWarpSize != now.thread / kWarpSize) return true;
+  if (earlier.syncs != now.syncs) return false;
+  return earlier.scope == Scope::kOneWarp || earlier.thread != now.thread;
+}
+
+void SharedHistory::on_read() {
+  if (write_.barriers < barriers_at_start_of_block()) {
+    raise_fault(cudaErrorLaunchFailure, "read of shared memory that nothing wrote");
+  }
+  if (may_clash(write_)) {
+    raise_fault(cudaErrorLaunchFailure,
+                "missing barrier: read of shared memory that thread " +
+                    std::to_string(write_.thread) + " of the block wrote");
+  }
+  Trace read = trace_of_the_running_thread();
+  if (may_clash(read_)) {
+    const bool same_warp = read_.thread / kWarpSize == read.thread / kWarpSize;
+    read.scope =
+        same_warp && read_.scope != Scope::kBlock ? Scope::kOneWarp : Scope::kBlock;
+  }
+  read_ = read;
+}
+
+void SharedHistory::on_write() {
+  if (may_clash(write_)) {
+    raise_fault(cudaErrorLaunchFailure,
+                "missing barrier: write to shared memory that thread " +
+                    std::to_string(write_.thread) + " of the block wrote");
+  }
+  if (may_clash(read_)) {
+    raise_fault(cudaErrorLaunchFailure,
+                "missing barrier: write to shared memory that thread " +
+                    std::to_string(read_.thread) + " of the block read");
+  }
+  write_ = trace_of_the_running_thread();
+}
+
+}  // namespace emulator
