@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 import tensorflow as tf
 from negative_cosine import __main__ as report
 from negative_cosine import _core, _loader
+from negative_cosine._loss import choose_implementation
 
 LIBRARY = "_negative_cosine_ops.so"
 
@@ -186,13 +188,27 @@ def test_auto_warns_once_of_a_sampler_without_a_kernel() -> None:
         negative_cosine.fused_negative_cosine_loss(rows, rows, 2, sampler="ring")
 
 
-def test_on_a_gpu_auto_takes_the_reference_and_says_so() -> None:
-    from negative_cosine._loss import choose_implementation
+def test_on_a_gpu_auto_takes_the_native_op_if_it_was_built_with_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from negative_cosine import _loss
 
-    choice = choose_implementation("shuffle", on_gpu=True)
+    library = _loader.native_library()
+    for cuda, native in (("13.0", True), (None, False)):
+        info = {**(library.build_info or {}), "cuda": cuda}
+        built = dataclasses.replace(library, build_info=info)
+        monkeypatch.setattr(_loss, "native_library", lambda built=built: built)
+        choice = _loss.choose_implementation("shuffle", on_gpu=True)
+        assert choice.native == native
+    assert "built without CUDA kernels" in choice.problem
+    assert "NEGATIVE_COSINE_CUDA=1" in choice.mend
+
+
+@pytest.mark.parametrize("sampler", ["ring", "all"])
+def test_on_a_gpu_too_auto_takes_the_reference_for_other_samplers(sampler: str) -> None:
+    choice = choose_implementation(sampler, on_gpu=True)
     assert not choice.native
-    assert "no GPU kernel" in choice.problem
-    assert "tf.device('CPU')" in choice.mend
+    assert f"sampler='{sampler}' has no native kernel" in choice.problem
 
 
 def test_in_a_graph_the_device_scope_says_where_the_loss_runs(
@@ -213,16 +229,3 @@ def test_in_a_graph_the_device_scope_says_where_the_loss_runs(
 
     tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec([2, 2]))
     assert found == {"no scope": True, "CPU": False, "GPU": True}
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_auto_gives_the_references_loss() -> None:
-    from negative_cosine import _loss
-
-    _loss._warn_once.cache_clear()
-    with tf.device("GPU"):
-        rows = tf.eye(4)
-    with pytest.warns(RuntimeWarning, match="no GPU kernel"):
-        auto = negative_cosine.fused_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
-    reference = negative_cosine.reference_negative_cosine_loss(rows, rows, 2, seed=(1, 2))
-    assert abs(float(auto - reference)) < 1e-6

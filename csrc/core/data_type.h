@@ -48,7 +48,7 @@ NEGATIVE_COSINE_INLINE int64_t load_index(const void* values, IndexType type,
 
 // Calls `call` with a value-initialised element of the storage type named by `type`.
 template <typename Call>
-NEGATIVE_COSINE_INLINE void with_storage_type(DataType type, const Call& call) {
+NEGATIVE_COSINE_INLINE_HOST void with_storage_type(DataType type, const Call& call) {
   switch (type) {
     case DataType::kFloat16:
       return call(Float16{});

@@ -10,9 +10,11 @@
 #if defined(__CUDACC__)
 #define NEGATIVE_COSINE_INLINE static __forceinline__ __host__ __device__
 #define NEGATIVE_COSINE_INLINE_MEMBER __forceinline__ __host__ __device__
+#define NEGATIVE_COSINE_INLINE_HOST static inline
 #else
 #define NEGATIVE_COSINE_INLINE static inline __attribute__((always_inline, unused))
 #define NEGATIVE_COSINE_INLINE_MEMBER __attribute__((always_inline))
+#define NEGATIVE_COSINE_INLINE_HOST NEGATIVE_COSINE_INLINE
 #endif
 
 namespace negative_cosine {

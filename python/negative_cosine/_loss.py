@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from negative_cosine._inputs import (
     IMPLEMENTATIONS,
-    LossInputs,
     check_inputs,
     check_name,
     check_num_negatives,
@@ -97,7 +96,7 @@ def fused_negative_cosine_loss(
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
         tf.errors.InvalidArgumentError: the same, found in a running graph; also an index
-            outside ``[0, C)``.
+            outside ``[0, C)``, but on a GPU and under XLA: there it is dropped.
         RuntimeError: ``implementation="native"`` cannot run here.
 
     Source:
@@ -125,8 +124,11 @@ def fused_negative_cosine_loss(
         normalize_over=normalize_over,
         reduction=reduction,
     )
-    run = native_loss if _takes_native(inputs, implementation) else reference_loss
-    loss, stats = run(inputs, return_stats)
+    on_gpu = runs_on_gpu(inputs.query)
+    if _takes_native(inputs.sampler, on_gpu, implementation):
+        loss, stats = native_loss(inputs, return_stats, on_gpu)
+    else:
+        loss, stats = reference_loss(inputs, return_stats)
     return loss if stats is None else (loss, stats)
 
 
@@ -235,11 +237,12 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
             f"sampler={sampler!r} has no native kernel yet",
             "use sampler='shuffle', or implementation='reference' to accept it",
         )
-    if on_gpu:
+    if on_gpu and not (library.build_info or {}).get("cuda"):
         return Choice(
             False,
-            "this version has no GPU kernel",
-            "place the loss on the CPU with tf.device('CPU'), or use "
+            "the native library was built without CUDA kernels",
+            "install it again where nvcc is on PATH (NEGATIVE_COSINE_CUDA=1 makes that an "
+            "error if it fails), place the loss on the CPU with tf.device('CPU'), or use "
             "implementation='reference' to accept it",
         )
     return Choice(True)
@@ -254,10 +257,10 @@ def runs_on_gpu(tensor: tf.Tensor) -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def _takes_native(inputs: LossInputs, implementation: str) -> bool:
+def _takes_native(sampler: str | None, on_gpu: bool, implementation: str) -> bool:
     if implementation == "reference":
         return False
-    choice = choose_implementation(inputs.sampler, runs_on_gpu(inputs.query))
+    choice = choose_implementation(sampler, on_gpu)
     if choice.native:
         return True
     if implementation == "native":

@@ -3,12 +3,14 @@
 Of the two passes over the rows the first computes the loss and, beside it, the direction
 of the query's gradient; the second computes the document's gradient. A graph in which
 nobody asks for gradients prunes the direction away by itself: the op skips an output that
-has no consumer. Eager execution knows no consumers, so there the direction is left out
-and computed when a gradient is asked for.
+has no consumer. Eager execution knows no consumers. There the CPU leaves the direction out
+and computes it when a gradient is asked for; on a GPU, where memory is the limit and the
+rows are read anyway, it is computed at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import tensorflow as tf
@@ -21,16 +23,19 @@ NATIVE_SAMPLERS = (None, "shuffle")
 
 
 def native_loss(
-    inputs: LossInputs, with_statistics: bool
+    inputs: LossInputs, with_statistics: bool, on_gpu: bool
 ) -> tuple[tf.Tensor, NegativeCosineStats | None]:
     """The reduced loss and, if asked for, the statistics of each row."""
     ops = native_library().ops
     assert ops is not None, "the caller has chosen the native path"
+    # The kernels take the margin from the host's memory: no copy from the device.
+    with tf.device("CPU") if on_gpu else contextlib.nullcontext():
+        margin = tf.constant(inputs.margin, inputs.compute_dtype)
     outputs = ops.negative_cosine_loss(
         inputs.query,
         inputs.doc,
         inputs.logit_scale,
-        tf.constant(inputs.margin, inputs.compute_dtype),
+        margin,
         _as_list(inputs.seed),
         _as_list(inputs.negative_indices),
         _as_list(inputs.doc_ids),
@@ -41,7 +46,7 @@ def native_loss(
         mask_self=inputs.mask_self,
         normalize_over=inputs.normalize_over,
         reduction=inputs.reduction,
-        with_query_direction=not tf.executing_eagerly(),
+        with_query_direction=on_gpu or not tf.executing_eagerly(),
         with_statistics=with_statistics,
     )
     if not with_statistics:

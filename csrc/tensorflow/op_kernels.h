@@ -1,15 +1,20 @@
-// The op's kernels: validate, allocate, call the core. No arithmetic.
+// The op's kernels for any device: validate, allocate, call the core. No arithmetic.
+//
+// `Device` has forward_scratch_bytes, gradient_scratch_bytes, forward and gradient: see
+// cpu_kernels.cc and gpu_kernels.cc. Inputs and outputs are the device's memory, but
+// for `margin`, which is the host's.
+#pragma once
+
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "core/negative_cosine.h"
 #include "core/shapes.h"
-#include "cpu/parallel_for.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace negative_cosine {
-namespace {
+namespace op_kernels {
 
 using ::tensorflow::OpInputList;
 using ::tensorflow::OpKernel;
@@ -18,18 +23,28 @@ using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::TensorShape;
 
-absl::Status to_tensorflow(const Status& status) {
-  return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message());
+inline absl::Status to_tensorflow(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kOk:
+      return absl::OkStatus();
+    case StatusCode::kInvalidArgument:
+      return absl::InvalidArgumentError(status.message());
+    case StatusCode::kFailedPrecondition:
+      return absl::FailedPreconditionError(status.message());
+    case StatusCode::kInternal:
+      return absl::InternalError(status.message());
+  }
+  return absl::UnknownError(status.message());
 }
 
-Shape shape_of(const Tensor& tensor) {
+inline Shape shape_of(const Tensor& tensor) {
   const auto sizes = tensor.shape().dim_sizes();
   return Shape(sizes.begin(), sizes.end());
 }
 
 // An optional argument: a list input of length zero or one.
-absl::Status read_optional(OpKernelContext* context, const char* name,
-                           std::optional<Tensor>* tensor) {
+inline absl::Status read_optional(OpKernelContext* context, const char* name,
+                                  std::optional<Tensor>* tensor) {
   OpInputList list;
   if (absl::Status status = context->input_list(name, &list); !status.ok())
     return status;
@@ -43,23 +58,23 @@ absl::Status read_optional(OpKernelContext* context, const char* name,
 }
 
 // Null means absent, and an empty tensor has no memory of its own to point at.
-const void* data_of(const std::optional<Tensor>& tensor) {
+inline const void* data_of(const std::optional<Tensor>& tensor) {
   static const int64_t kNothing = 0;
   if (!tensor) return nullptr;
   return tensor->NumElements() == 0 ? &kNothing : tensor->data();
 }
 
-std::optional<Shape> shape_of(const std::optional<Tensor>& tensor) {
+inline std::optional<Shape> shape_of(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional<Shape>(shape_of(*tensor)) : std::nullopt;
 }
 
-IndexType index_type_of(const std::optional<Tensor>& tensor) {
+inline IndexType index_type_of(const std::optional<Tensor>& tensor) {
   return tensor && tensor->dtype() == tensorflow::DT_INT64 ? IndexType::kInt64
                                                            : IndexType::kInt32;
 }
 
-absl::Status read_scalar(OpKernelContext* context, const char* name,
-                         const Tensor** tensor) {
+inline absl::Status read_scalar(OpKernelContext* context, const char* name,
+                                const Tensor** tensor) {
   if (absl::Status status = context->input(name, tensor); !status.ok()) return status;
   if ((*tensor)->dims() == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(std::string(name) +
@@ -67,7 +82,7 @@ absl::Status read_scalar(OpKernelContext* context, const char* name,
                                     to_string(shape_of(**tensor)));
 }
 
-DataType data_type_of(tensorflow::DataType type) {
+inline DataType data_type_of(tensorflow::DataType type) {
   switch (type) {
     case tensorflow::DT_HALF:
       return DataType::kFloat16;
@@ -156,22 +171,22 @@ class OpOptions {
   int64_t num_negatives_ = 0;
 };
 
-absl::Status allocate_scratch(OpKernelContext* context, int64_t bytes, Tensor* scratch,
-                              LossParams* params) {
+inline absl::Status allocate_scratch(OpKernelContext* context, int64_t bytes,
+                                     Tensor* scratch, LossParams* params) {
   TF_RETURN_IF_ERROR(
       context->allocate_temp(tensorflow::DT_INT8, TensorShape({bytes}), scratch));
   params->scratch = scratch->data();
   return absl::OkStatus();
 }
 
-bool is_required(OpKernelContext* context, const char* output) {
+inline bool is_required(OpKernelContext* context, const char* output) {
   int start = 0, end = 0;
   return !context->op_kernel().OutputRange(output, &start, &end).ok() ||
          context->output_required(start);
 }
 
-absl::Status allocate(OpKernelContext* context, const char* output,
-                      const TensorShape& shape, void** data) {
+inline absl::Status allocate(OpKernelContext* context, const char* output,
+                             const TensorShape& shape, void** data) {
   Tensor* tensor = nullptr;
   TF_RETURN_IF_ERROR(context->allocate_output(output, shape, &tensor));
   *data = tensor->data();
@@ -179,41 +194,11 @@ absl::Status allocate(OpKernelContext* context, const char* output,
 }
 
 // Allocates an output that costs work only if somebody reads it.
-absl::Status allocate_if_required(OpKernelContext* context, const char* output,
-                                  const TensorShape& shape, void** data) {
+inline absl::Status allocate_if_required(OpKernelContext* context, const char* output,
+                                         const TensorShape& shape, void** data) {
   return is_required(context, output) ? allocate(context, output, shape, data)
                                       : absl::OkStatus();
 }
-
-// Runs the core on TensorFlow's own threads. The CUDA kernels get a device of their own
-// beside this one, with the context's stream.
-struct CpuDevice {
-  static ParallelFor parallel_for(OpKernelContext* context) {
-    const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-    return make_parallel_for(threads->num_threads,
-                             [pool = threads->workers](std::function<void()> closure) {
-                               pool->Schedule(std::move(closure));
-                             });
-  }
-
-  static int64_t forward_scratch_bytes(const LossParams& params) {
-    return cpu::forward_scratch_bytes(params);
-  }
-
-  static int64_t gradient_scratch_bytes(const LossParams& params) {
-    return cpu::gradient_scratch_bytes(params);
-  }
-
-  static Status forward(OpKernelContext* context, const LossParams& params,
-                        const ForwardOutputs& outputs) {
-    return cpu::forward(params, outputs, parallel_for(context));
-  }
-
-  static Status gradient(OpKernelContext* context, const LossParams& params,
-                         const GradientArguments& arguments) {
-    return cpu::gradient(params, arguments, parallel_for(context));
-  }
-};
 
 template <typename Device>
 class NegativeCosineLossOp : public OpKernel {
@@ -368,18 +353,5 @@ class NegativeCosineLossGradOp : public OpKernel {
   OpOptions options_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("NegativeCosineLoss").Device(tensorflow::DEVICE_CPU),
-                        NegativeCosineLossOp<CpuDevice>);
-REGISTER_KERNEL_BUILDER(Name("NegativeCosineLossGrad").Device(tensorflow::DEVICE_CPU),
-                        NegativeCosineLossGradOp<CpuDevice>);
-
-}  // namespace
+}  // namespace op_kernels
 }  // namespace negative_cosine
-
-// What TensorFlow knows of the ops, for the report of `python -m negative_cosine`.
-extern "C" __attribute__((visibility("default"))) const char*
-negative_cosine_registered_kernels(const char* op) {
-  static thread_local std::string kernels;
-  kernels = tensorflow::KernelsRegisteredForOp(op);
-  return kernels.c_str();
-}

@@ -1,0 +1,46 @@
+// The op's kernels on a GPU: the CUDA core on TensorFlow's stream.
+#include "tensorflow/op_kernels.h"
+#include "xla/stream_executor/stream.h"
+
+namespace negative_cosine {
+namespace {
+
+using ::tensorflow::OpKernelContext;
+
+struct GpuDevice {
+  static int64_t forward_scratch_bytes(const LossParams& params) {
+    return cuda::forward_scratch_bytes(params);
+  }
+
+  static int64_t gradient_scratch_bytes(const LossParams& params) {
+    return cuda::gradient_scratch_bytes(params);
+  }
+
+  static Status forward(OpKernelContext* context, const LossParams& params,
+                        const ForwardOutputs& outputs) {
+    return cuda::forward(params, outputs, stream_of(context));
+  }
+
+  static Status gradient(OpKernelContext* context, const LossParams& params,
+                         const GradientArguments& arguments) {
+    return cuda::gradient(params, arguments, stream_of(context));
+  }
+
+ private:
+  static cuda::Stream stream_of(OpKernelContext* context) {
+    return context->op_device_context()->stream()->platform_specific_handle().stream;
+  }
+};
+
+using LossOp = op_kernels::NegativeCosineLossOp<GpuDevice>;
+using LossGradOp = op_kernels::NegativeCosineLossGradOp<GpuDevice>;
+
+REGISTER_KERNEL_BUILDER(
+    Name("NegativeCosineLoss").Device(tensorflow::DEVICE_GPU).HostMemory("margin"),
+    LossOp);
+REGISTER_KERNEL_BUILDER(
+    Name("NegativeCosineLossGrad").Device(tensorflow::DEVICE_GPU).HostMemory("margin"),
+    LossGradOp);
+
+}  // namespace
+}  // namespace negative_cosine
