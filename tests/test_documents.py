@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import update_readme
+from benchmarks import update_documents
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,9 +18,12 @@ FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv)"
 FOLDERS = (".", "python/negative_cosine", "csrc/tensorflow", "csrc/cpu")
 
 
-def test_the_tables_in_the_readme_are_what_their_files_say() -> None:
-    assert len(re.findall("<!-- table: ", README)) == len(update_readme.TABLES)
-    assert update_readme.with_tables(README) == README
+def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
+    texts = [document.read_text() for document in update_documents.DOCUMENTS]
+    tables = re.findall(r"<!-- table: (\S+) -->", "".join(texts))
+    assert sorted(tables) == sorted(update_documents.TABLES)
+    for text in texts:
+        assert update_documents.with_tables(text) == text
 
 
 def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in ("README.md", "CONTRIBUTING.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "docs/gpu.md"):
         text = (ROOT / document).read_text()
         named = re.findall(
             r"(?:\]\(|`)((?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv))[)`]", text

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from the result files that they name: `make results`.
+"""Writes the documents' tables from the result files that they name: `make results`.
 
 A table stands between `<!-- table: PATH -->` and `<!-- end -->`.
 """
@@ -12,16 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import training_step
+from benchmarks import gpu_model, report
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 Cells = Callable[[Mapping[Any, Any]], list[str]]
 TABLES: dict[str, tuple[tuple[str, ...], Cells]] = {
     "examples/results/scores.csv": (two_tower.COLUMNS, two_tower.cells),
-    "benchmarks/results/training_step.csv": (training_step.COLUMNS, training_step.cells),
+    "benchmarks/results/cpu.csv": (report.COLUMNS, report.cells),
+    "benchmarks/results/gpu_predictions.csv": (gpu_model.COLUMNS, gpu_model.cells),
 }
 
 
@@ -45,4 +46,5 @@ def with_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text()))

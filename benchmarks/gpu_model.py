@@ -1,0 +1,255 @@
+"""Predicts the times on GPUs from bytes and operations, counted before anything ran.
+
+A step takes as long as the slowest of the things it does at the same time, plus its
+launches: rows through the L2 cache, device memory, floating-point operations, the hash.
+
+    python -m benchmarks.gpu_model --output benchmarks/results/gpu_predictions.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.tables import print_table
+
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+PASSES = ("loss", "step")
+
+# The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
+# less than a sector.
+SECTOR_BYTES = 32
+# Integer operations of a candidate's hash in a pass: nine a round. CONTRIBUTING.md counts
+# eleven, some of which one instruction does; neither makes the hash the slowest.
+HASH_OPERATIONS = 54
+LAUNCH_SECONDS = 2.5e-6
+
+
+@dataclass(frozen=True)
+class Size:
+    """A problem: B rows of D numbers of a dtype, K candidates a row."""
+
+    batch_size: int
+    num_negatives: int
+    dim: int
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.batch_size}x{self.num_negatives}x{self.dim}"
+
+    @property
+    def table_bytes(self) -> int:
+        """The bytes of one of the two inputs."""
+        return self.batch_size * self.dim * BYTES[self.dtype]
+
+
+def parse_size(text: str) -> Size:
+    """``4096x20x128`` is B x K x D."""
+    try:
+        batch_size, num_negatives, dim = map(int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"a size is BxKxD, such as 4096x20x128, got {text!r}"
+        ) from None
+    if min(batch_size, num_negatives, dim) < 1:
+        raise argparse.ArgumentTypeError(f"B, K and D must be at least 1, got {text!r}")
+    return Size(batch_size, num_negatives, dim)
+
+
+def l2_bytes(size: Size, training: bool) -> int:
+    """Bytes through the L2: query, positive and K rows a row and pass, and row facts."""
+    rows = size.table_bytes * (size.num_negatives + 2)
+    facts = size.batch_size * size.num_negatives * SECTOR_BYTES
+    return 2 * rows + facts if training else rows
+
+
+def memory_bytes(size: Size, training: bool) -> int:
+    """Each input read and each output written once, and the direction both.
+
+    The query's direction, in float32 or wider, goes from the forward pass to the
+    gradient pass.
+    """
+    if not training:
+        return 2 * size.table_bytes
+    direction = size.batch_size * size.dim * max(4, BYTES[size.dtype])
+    return 4 * size.table_bytes + 2 * direction
+
+
+def floating_operations(size: Size, training: bool) -> int:
+    """Two a multiply-add; the forward pass does a product and a squared norm.
+
+    A training step adds the weighted sum to it, and product and weighted sum to the
+    gradient pass.
+    """
+    multiply_adds = 5 if training else 2
+    elements = size.batch_size * (size.num_negatives + 1) * size.dim
+    return 2 * multiply_adds * elements
+
+
+def hash_operations(size: Size, training: bool) -> int:
+    """Integer operations of the sampler, which hashes each candidate once a pass."""
+    return HASH_OPERATIONS * size.batch_size * size.num_negatives * (2 if training else 1)
+
+
+def launches(training: bool) -> int:
+    """Kernels: two of the forward pass, one of the gradient pass."""
+    return 3 if training else 2
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device can do, in bytes and operations a second."""
+
+    name: str
+    l2_bandwidth: float
+    l2_capacity: float  # bytes that the L2 holds at its full bandwidth
+    memory_bandwidth: float
+    floating_rate: float = math.inf  # float32, a multiply-add counts two
+    integer_rate: float = math.inf
+    reported_name: str = ""  # what the driver's name begins with
+
+
+# L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
+# gpu-l2-cache/{a100_80,h100_pcie,h200}.txt in github.com/te42kyfo/gpu-benches (1c36d50).
+# The H100's is that of the PCIe card, which has 114 of the SXM card's 132
+# multiprocessors and half its power: a lower bound.
+# Memory: NVIDIA's data sheets (A100 80 GB SXM: 2.039 TB/s, H100 SXM: 3.35 TB/s); H200:
+# 3.9 TB/s measured of the sheet's 4.8.
+# Operations: data sheets (float32: A100 19.5, H100 and H200 67 Tflop/s); integers: 64 a
+# clock and multiprocessor (CUDA programming guide, arithmetic throughput) times 108
+# multiprocessors at 1.41 GHz and 132 at 1.98 GHz.
+DEVICES = {
+    "A100": Device(
+        "A100 SXM 80 GB",
+        5.4e12,
+        25600 * 1024,
+        2.039e12,
+        19.5e12,
+        9.7e12,
+        "NVIDIA A100-SXM4-80GB",
+    ),
+    "H100": Device(
+        "H100 SXM", 6.9e12, 36864 * 1024, 3.35e12, 67e12, 16.7e12, "NVIDIA H100 80GB HBM3"
+    ),
+    "H200": Device("H200", 9.7e12, 40448 * 1024, 3.9e12, 67e12, 16.7e12, "NVIDIA H200"),
+}
+
+
+def find_device(reported_name: str) -> Device | None:
+    """The device of the table that a driver's name means."""
+    for device in DEVICES.values():
+        if reported_name.startswith(device.reported_name):
+            return device
+    return None
+
+
+def gather_seconds(size: Size, training: bool, device: Device) -> float:
+    """The rows' time: what does not fit into the L2 comes from device memory."""
+    missed = max(0.0, 1 - device.l2_capacity / size.table_bytes)
+    a_byte = (1 - missed) / device.l2_bandwidth + missed / device.memory_bandwidth
+    return l2_bytes(size, training) * a_byte
+
+
+def limits(size: Size, training: bool, device: Device) -> dict[str, float]:
+    """Seconds that each resource needs by itself."""
+    # Both generations have half as many float64 as float32 units.
+    rate = device.floating_rate / (2 if size.dtype == "float64" else 1)
+    return {
+        "rows": gather_seconds(size, training, device),
+        "memory": memory_bytes(size, training) / device.memory_bandwidth,
+        "floating point": floating_operations(size, training) / rate,
+        "hash": hash_operations(size, training) / device.integer_rate,
+    }
+
+
+def predicted_seconds(size: Size, training: bool, device: Device) -> float:
+    """The slowest resource, and the launches."""
+    slowest = max(limits(size, training, device).values())
+    return slowest + launches(training) * LAUNCH_SECONDS
+
+
+def floor_seconds(size: Size, training: bool, device: Device) -> float:
+    """What the measured bandwidths alone allow."""
+    bound = limits(size, training, device)
+    return max(bound["rows"], bound["memory"])
+
+
+SIZES = tuple(map(parse_size, ("4096x20x128", "8192x64x256", "65536x50x128")))
+COLUMNS = (
+    "B x K x D",
+    "dtype",
+    "pass",
+    "L2, MB",
+    "memory, MB",
+    "Gflop",
+    *(f"{device.name}, µs" for device in DEVICES.values()),
+)
+
+
+def prediction(size: Size, training: bool) -> dict[str, Any]:
+    """A row of the table of predictions."""
+    times = {
+        key: 1e6 * predicted_seconds(size, training, device)
+        for key, device in DEVICES.items()
+    }
+    bounds = {key: limits(size, training, device) for key, device in DEVICES.items()}
+    return {
+        "size": str(size),
+        "dtype": size.dtype,
+        "pass": PASSES[training],
+        "l2_bytes": l2_bytes(size, training),
+        "memory_bytes": memory_bytes(size, training),
+        "floating_operations": floating_operations(size, training),
+        "hash_operations": hash_operations(size, training),
+        "launches": launches(training),
+        **{f"{key}_us": round(time, 1) for key, time in times.items()},
+        **{
+            f"{key}_bound": max(bound, key=bound.__getitem__)
+            for key, bound in bounds.items()
+        },
+    }
+
+
+def predictions(sizes: Iterable[Size] = SIZES) -> pd.DataFrame:
+    """Every size in float32 and bfloat16, the loss alone and the training step."""
+    combinations = itertools.product(sizes, ("float32", "bfloat16"), (False, True))
+    return pd.DataFrame(
+        prediction(replace(size, dtype=dtype), training)
+        for size, dtype, training in combinations
+    )
+
+
+def cells(row: Mapping[Any, Any]) -> list[str]:
+    """A row of predictions as the tables show it."""
+    return [
+        row["size"].replace("x", " x "),
+        row["dtype"],
+        row["pass"],
+        f"{row['l2_bytes'] / 1e6:.0f}",
+        f"{row['memory_bytes'] / 1e6:.0f}",
+        f"{row['floating_operations'] / 1e9:.2f}",
+        *(f"{row[f'{key}_us']:.0f}" for key in DEVICES),
+    ]
+
+
+def main() -> None:
+    """Prints the table and, with --output, writes a CSV."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    table = predictions()
+    print_table("Predictions: nothing ran", COLUMNS, map(cells, table.to_dict("records")))
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(arguments.output, index=False)
+
+
+if __name__ == "__main__":
+    main()
