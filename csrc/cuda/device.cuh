@@ -193,6 +193,19 @@ __device__ __forceinline__ void load_sums(const float* from, float (&values)[8])
     values[element] = halves[element / 4][element % 4];
   }
 }
+__device__ __forceinline__ void load_half(const float* from, int half,
+                                          float (&values)[8]) {
+  float elements[4];
+  load_sums(from, elements);
+#pragma unroll
+  for (int e = 0; e < 4; ++e) values[4 * half + e] = elements[e];
+}
+__device__ __forceinline__ void store_half(const float (&values)[8], int half,
+                                           float* to) {
+  const float elements[4] = {values[4 * half], values[4 * half + 1],
+                             values[4 * half + 2], values[4 * half + 3]};
+  store_packet(elements, to);
+}
 __device__ __forceinline__ void load_sums(const double* from, double (&values)[2]) {
   const double2 packet = __ldcg(reinterpret_cast<const double2*>(from));
   values[0] = packet.x;

@@ -203,30 +203,85 @@ class RegisterRows {
       const Real sum = sum_over_lanes<kWarpSize / 2, kLanes>(sums.values[v][e]);
       results.values[v][e] = combine(unit.values[v][e], sum, others.values[v][e]);
     });
-    if (lane_of_thread() >= kLanes) return;
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      if (has_packet(v)) store_packet(results.values[v], to + column_of(v));
-    }
+    store_row(&results, to);
   }
 
   // to = factor * from: a row of the compute type.
   template <typename Out>
   __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
                                                  Out* to) const {
-    if (lane_of_thread() >= kLanes) return;
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      if (!has_packet(v)) continue;
-      Real values[kElements];
-      load_sums(from + column_of(v), values);
-#pragma unroll
-      for (int e = 0; e < kElements; ++e) values[e] *= factor;
-      store_packet(values, to + column_of(v));
-    }
+    Reals row = load_reals(from);
+    row = times(row, factor);
+    store_row(&row, to);
   }
 
  private:
+  // Elements of 16 bits are eight to a packet, which are 32 bytes as floats, too many
+  // for one access. Two neighbouring lanes then share their packets: both together
+  // touch the 32 bytes of the one, then of the other, so that each access of the warp
+  // covers whole sectors. The even lane holds the first half of each, the odd lane the
+  // second.
+  static constexpr bool kSharesPackets = kElements * sizeof(Real) > 16;
+  static constexpr int kHalf = kElements / 2;
+
+  // From own packets to shared ones, and back: it is its own inverse.
+  __device__ __forceinline__ static void share_packets(Reals* row) {
+    const bool is_odd = lane_of_thread() % 2 != 0;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+#pragma unroll
+      for (int e = 0; e < kHalf; ++e) {
+        Real& first = row->values[v][e];
+        Real& second = row->values[v][e + kHalf];
+        const Real given = __shfl_xor_sync(kWholeWarp, is_odd ? first : second, 1);
+        (is_odd ? first : second) = given;
+      }
+    }
+  }
+
+  // Column and presence of half `half` of what the lane holds of shared packet v.
+  __device__ __forceinline__ int64_t shared_column_of(int v, int half) const {
+    const int lane = lane_of_thread() % kLanes;
+    return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
+  }
+
+  template <typename Out>
+  __device__ __forceinline__ void store_row(Reals* row, Out* to) const {
+    constexpr bool kShares = kElements * sizeof(Out) > 16;
+    if constexpr (kShares) share_packets(row);
+    if (lane_of_thread() >= kLanes) return;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+      if constexpr (kShares) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int64_t column = shared_column_of(v, half);
+          if (column < dim_) store_half(row->values[v], half, to + column);
+        }
+      } else if (has_packet(v)) {
+        store_packet(row->values[v], to + column_of(v));
+      }
+    }
+  }
+
+  __device__ __forceinline__ Reals load_reals(const Real* from) const {
+    Reals row;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+      if constexpr (kSharesPackets) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int64_t column = shared_column_of(v, half);
+          if (column < dim_) load_half(from + column, half, row.values[v]);
+        }
+      } else if (has_packet(v)) {
+        load_sums(from + column_of(v), row.values[v]);
+      }
+    }
+    if constexpr (kSharesPackets) share_packets(&row);
+    return row;
+  }
+
   __device__ __forceinline__ int64_t column_of(int v) const {
     return first_column_ + v * kLanes * kElements;
   }
