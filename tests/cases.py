@@ -56,7 +56,8 @@ class Batch:
         self.query = self._embeddings(random, self.rows)
         self.doc = self._embeddings(random, self.docs)
         self.seed = (int(random.integers(2**31)), int(random.integers(2**31)))
-        real = np.float64 if dtype == "float64" else np.float32
+        self.real: Any = np.float64 if dtype == "float64" else np.float32
+        real = self.real
         self.options: dict[str, Any] = {
             "scale": 12.5,
             "temperature": 0.7,
@@ -136,6 +137,33 @@ def run_loss(
     results = {"loss": loss, **stats}
     results |= {f"{name}_gradient": value for name, value in gradients.items()}
     return {name: np.asarray(value) for name, value in results.items()}
+
+
+def run_on_arrays(
+    core: Any, batch: Batch, source: str, options: dict[str, Any], **setting: int
+) -> dict[str, Array]:
+    """The same from a module of the core: the CPU's, or the CUDA core's."""
+    candidates: dict[str, Any] = (
+        {"negative_indices": batch.indices}
+        if source == "indices"
+        else {"num_negatives": batch.k, "seed": np.array(batch.seed)}
+    )
+    fixed = dict(options)
+    scale, temperature = fixed.pop("scale", 20.0), fixed.pop("temperature", 1.0)
+    upstream = np.ones(batch.rows if fixed.get("reduction") == "none" else (), batch.real)
+    results: dict[str, Array] = core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        logit_scale=scale / temperature,
+        loss_gradient=upstream,
+        **candidates,
+        **fixed,
+        **setting,
+    )
+    by_logit_scale = results["logit_scale_gradient"]
+    results["scale_gradient"] = by_logit_scale / temperature
+    results["temperature_gradient"] = -by_logit_scale * scale / temperature**2
+    return results
 
 
 def in_mode(mode: str, step: Callable[[Any], Any], watched: dict[str, Any]) -> Any:

@@ -18,3 +18,12 @@ def load(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(f"{name} is not built in {FOLDER}: run make emulation") from error
+
+
+def cuda_core() -> Any:
+    """The CUDA core, run by the emulator with everything in its order."""
+    core = load("_emulated_core")
+    core.set_schedule(0)
+    core.set_capability(9, 0)
+    core.count_traffic(False)
+    return core
