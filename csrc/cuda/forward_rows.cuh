@@ -165,7 +165,7 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
   using Real = typename Rows::Real;
   const Storage* positive = static_cast<const Storage*>(params.doc) + row * params.dim;
   auto* doc_inverse_norms = static_cast<Real*>(outputs.doc_inverse_norm);
-  const bool is_first_lane = lane_of_thread() == 0;
+  const bool is_first_lane = Rows::is_first_lane();
 
   if (row >= params.batch_size) {
     Real doc_inverse_norm;
@@ -214,17 +214,17 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
 }
 
 template <typename Rows>
-__global__ void __launch_bounds__(kMostRowsPerBlock* kWarpSize,
+__global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
                         const ForwardScratch scratch) {
   const Rows rows(params.dim);
   const CandidateSource source(params);
-  const int64_t warps_per_block = blockDim.x / kWarpSize;
-  const int64_t warp = threadIdx.x / kWarpSize;
-  double loss = 0;  // of this warp's rows, in lane 0
-  for (int64_t row = blockIdx.x * warps_per_block + warp; row < params.num_candidates;
-       row += gridDim.x * warps_per_block) {
+  constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
+  const int64_t rows_per_block = blockDim.x / kThreads;
+  double loss = 0;  // of this row's first lane
+  for (int64_t row = blockIdx.x * rows_per_block + threadIdx.x / kThreads;
+       row < params.num_candidates; row += gridDim.x * rows_per_block) {
     loss += forward_row(params, outputs, source, rows, row);
   }
   if (params.reduction == Reduction::kNone) return;

@@ -120,7 +120,7 @@ __device__ __forceinline__ void query_gradient_row(const LossParams& params,
   using Real = typename Rows::Real;
   const RowFacts<Real> facts =
       facts_of_row<Real>(params, arguments, scratch.coefficient_sum, row);
-  if (arguments.sample_weight_gradient != nullptr && lane_of_thread() == 0) {
+  if (arguments.sample_weight_gradient != nullptr && Rows::is_first_lane()) {
     const Real upstream = upstream_of_row<Real>(params, arguments, row);
     __stcs(static_cast<Real*>(arguments.sample_weight_gradient) + row,
            upstream * reduced_weight(params, Real(1)) * facts.row_loss);
@@ -152,7 +152,7 @@ __device__ __forceinline__ void logit_scale_gradient(const LossParams& params,
 
 // Block 0 sums the gradient of the scale beside the blocks that work on rows.
 template <typename Rows>
-__global__ void __launch_bounds__(kMostRowsPerBlock* kWarpSize,
+__global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     gradient_rows_kernel(const LossParams params, const GradientArguments arguments,
                          const GradientScratch scratch) {
@@ -165,14 +165,14 @@ __global__ void __launch_bounds__(kMostRowsPerBlock* kWarpSize,
   }
   const Rows rows(params.dim);
   const CandidateSource source(params);
-  const int64_t warps_per_block = blockDim.x / kWarpSize;
-  const int64_t first_row =
-      (blockIdx.x - 1) * warps_per_block + threadIdx.x / kWarpSize;
+  constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
+  const int64_t rows_per_block = blockDim.x / kThreads;
+  const int64_t first_row = (blockIdx.x - 1) * rows_per_block + threadIdx.x / kThreads;
   Real* sum_memory = Rows::kNeedsSumMemory
                          ? static_cast<Real*>(scratch.sums) + first_row * params.dim
                          : nullptr;
   for (int64_t row = first_row; row < params.num_candidates;
-       row += (gridDim.x - 1) * warps_per_block) {
+       row += (gridDim.x - 1) * rows_per_block) {
     if (row < params.batch_size) {
       query_gradient_row(params, arguments, scratch, rows, row);
     }

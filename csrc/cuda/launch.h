@@ -12,22 +12,22 @@
 namespace negative_cosine {
 namespace cuda {
 
-// The grid of a kernel in which a warp takes a row, and turns where rows outnumber the
-// warps.
+// The grid of a kernel in which some threads take a row, and then the next in turn
+// where rows outnumber them.
 struct RowGrid {
   int64_t blocks;
   int rows_per_block;
 };
 
 // Few rows get small blocks, so that every multiprocessor has some.
-inline RowGrid row_grid(int64_t rows, int64_t most_warps, int most_rows_per_block,
+inline RowGrid row_grid(int64_t rows, int64_t most_rows, int most_rows_per_block,
                         int multiprocessors) {
   int rows_per_block = most_rows_per_block;
   while (rows_per_block > 1 && rows < int64_t{2} * multiprocessors * rows_per_block) {
     rows_per_block /= 2;
   }
-  const int64_t warps = std::min(rows, most_warps);
-  return {round_up(warps, rows_per_block) / rows_per_block, rows_per_block};
+  const int64_t at_once = std::min(rows, most_rows);
+  return {round_up(at_once, rows_per_block) / rows_per_block, rows_per_block};
 }
 
 template <typename... Parameters, typename... Arguments>

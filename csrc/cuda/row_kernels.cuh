@@ -17,28 +17,43 @@ struct RowsTag {
   using type = Rows;
 };
 
-// Calls `call` with a RowsTag of the narrowest layout that holds a row.
+// Calls `call` with a RowsTag of the narrowest layout that holds a row of whole
+// packets.
 template <typename Storage, typename Call>
-cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
+cudaError_t with_register_rows(int64_t packets, const Call& call) {
   using Vector = VectorPacket<Storage>;
-  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
-  const int64_t packets = params.dim / Vector::kElements;
-  if (!holds_rows_in_registers(params)) return call(RowsTag<StreamedRows<Vector>>{});
   if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
   if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
   if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
   if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
-  if constexpr (sizeof(Storage) > 2) {
-    if (packets > 128) return call(RowsTag<RegisterRows<Vector, 32, 8>>{});
+  if (packets <= 128) return call(RowsTag<RegisterRows<Vector, 32, 4>>{});
+  // 32 elements a lane are four packets of 16-bit elements, and eight of others.
+  constexpr int kMost = sizeof(Storage) == 2 ? 4 : 8;
+  constexpr int kWarps = kMostWarpsPerBlock;
+  if constexpr (kMost > 4) {
+    if (packets <= 256) return call(RowsTag<RegisterRows<Vector, 32, kMost>>{});
   }
-  return call(RowsTag<RegisterRows<Vector, 32, 4>>{});
+  if (packets <= kWarps * 32 * kMost / 2) {
+    return call(RowsTag<RegisterRows<Vector, 32, kMost / 2, kWarps>>{});
+  }
+  return call(RowsTag<RegisterRows<Vector, 32, kMost, kWarps>>{});
+}
+
+template <typename Storage, typename Call>
+cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
+  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+  using Vector = VectorPacket<Storage>;
+  if (warps_of_row(params) > kMostWarpsPerBlock) {
+    return call(RowsTag<StreamedRows<Vector>>{});
+  }
+  return with_register_rows<Storage>(params.dim / Vector::kElements, call);
 }
 
 template <typename Rows>
 RowGrid grid_of(const LossParams& params, int multiprocessors) {
-  const int64_t most_warps =
+  const int64_t most_rows =
       Rows::kNeedsSumMemory ? kStreamedWarps : std::numeric_limits<int64_t>::max();
-  return row_grid(params.num_candidates, most_warps, kMostRowsPerBlock,
+  return row_grid(params.num_candidates, most_rows, kMostWarpsPerBlock / Rows::kWarps,
                   multiprocessors);
 }
 
@@ -53,7 +68,8 @@ cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& 
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     *num_blocks = grid.blocks;
     return launch(forward_rows_kernel<Rows>, grid.blocks,
-                  grid.rows_per_block * kWarpSize, stream, params, outputs, scratch);
+                  grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
+                  outputs, scratch);
   });
 }
 
@@ -69,7 +85,8 @@ cudaError_t launch_gradient_rows(const LossParams& params,
     using Rows = typename decltype(tag)::type;
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
-                  grid.rows_per_block * kWarpSize, stream, params, arguments, scratch);
+                  grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
+                  arguments, scratch);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 
@@ -26,8 +27,8 @@ struct GradientScratch {
   RowsOfDocs rows_of_docs;
 };
 
-// A warp takes a row, a block up to four warps.
-constexpr int kMostRowsPerBlock = 4;
+// A warp takes a row, or a block where the row is long.
+constexpr int kMostWarpsPerBlock = 4;
 
 // StreamedRows sum in memory: so many warps take turns.
 constexpr int64_t kStreamedWarps = 2048;
@@ -42,11 +43,11 @@ inline bool has_whole_packets(const LossParams& params,
   return whole;
 }
 
-// Whether a row of whole packets fits the registers of a warp: 32 elements a lane, and
-// eight packets.
-inline bool holds_rows_in_registers(const LossParams& params) {
+// The warps that it takes to hold a row of whole packets in registers, at 32 elements
+// and eight packets a lane; more than a block has means that it does not fit.
+inline int64_t warps_of_row(const LossParams& params) {
   const int64_t size = params.dim * storage_size_of(params.data_type);
-  return params.dim <= 1024 && size <= 4096;
+  return std::max((params.dim + 1023) / 1024, (size + 4095) / 4096);
 }
 
 // `num_blocks` gets the number of partial sums written.

@@ -4,8 +4,10 @@
 // RegisterRows keeps all three in registers, for rows of up to kLanes * kPackets
 // packets of 16 bytes. A row is spread over a group of kLanes lanes; a warp has 32 /
 // kLanes groups, and each has kRows rows in flight, so that a tile is (32 / kLanes) *
-// kRows rows. StreamedRows is for every other row, longer or not of whole packets: it
-// reads a tile twice, through the caches, and keeps the sum in global memory.
+// kRows rows. A long row is spread over the kWarps warps of a block, which go through
+// the same candidates side by side. StreamedRows is for every other row, longer still
+// or not of whole packets: it reads a tile twice, through the caches, and keeps the sum
+// in global memory.
 //
 // Both have the same members, so that a kernel is written once:
 //   load_unit      a row at unit length
@@ -60,13 +62,44 @@ __device__ __forceinline__ ComputeType<Storage> inverse_norm_of_row(
                                       : inverse_norm_of(squares);
 }
 
-template <typename PacketType, int kLanesOfRow, int kPacketsOfLane>
+// Adds up what the warps of a block have of a row, in the order of the warps; there is
+// nothing to do for one warp.
+template <typename Real, int kWarps>
+class WarpTeam {
+ public:
+  template <int kValues>
+  __device__ __forceinline__ void sum(Real (&values)[kValues]) const {
+    if constexpr (kWarps > 1) {
+      // Two of each, used in turn: a barrier then lies between every read and the next
+      // write of the same element.
+      __shared__ SharedElement<Real> of_thread[2][kValues][kWarps * kWarpSize];
+      turn_ = 1 - turn_;
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) of_thread[turn_][i][threadIdx.x] = values[i];
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) {
+        values[i] = of_thread[turn_][i][lane_of_thread()];
+#pragma unroll
+        for (int warp = 1; warp < kWarps; ++warp) {
+          values[i] += of_thread[turn_][i][warp * kWarpSize + lane_of_thread()];
+        }
+      }
+    }
+  }
+
+ private:
+  mutable int turn_ = 0;
+};
+
+template <typename PacketType, int kLanesOfRow, int kPacketsOfLane, int kWarpsOfRow = 1>
 class RegisterRows {
  public:
   using Packet = PacketType;
   using Storage = typename Packet::Storage;
   using Real = typename Packet::Real;
-  static constexpr int kLanes = kLanesOfRow;
+  static constexpr int kLanes = kLanesOfRow;  // of one warp
+  static constexpr int kWarps = kWarpsOfRow;
   static constexpr int kPackets = kPacketsOfLane;
   static constexpr int kElements = Packet::kElements;
   // Eight packets a lane in flight: 4 KiB a warp, 16 KiB a block.
@@ -82,7 +115,7 @@ class RegisterRows {
       kPackets * kElements * static_cast<int>(sizeof(Real));
   static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 ? 2
                                                   : kBytesOfLane > 32 ||
-                                                          sizeof(Real) == 8
+                                                          sizeof(Storage) != 4
                                                       ? 3
                                                       : 4;
 
@@ -109,7 +142,12 @@ class RegisterRows {
   using Sums = Reals;
 
   __device__ __forceinline__ explicit RegisterRows(int64_t dim)
-      : dim_(dim), first_column_(lane_of_thread() % kLanes * kElements) {}
+      : dim_(dim), first_column_(lane_of_row() * kElements) {}
+
+  // Whether this thread writes what there is one of for a row.
+  __device__ __forceinline__ static bool is_first_lane() {
+    return static_cast<int>(threadIdx.x) % (kWarps * kWarpSize) == 0;
+  }
 
   __device__ __forceinline__ static int candidate_of_lane() {
     return lane_of_thread() / kLanesPerCandidate;
@@ -122,8 +160,9 @@ class RegisterRows {
     for_each([&](int v, int e) {
       squares = multiply_add(unit.values[v][e], unit.values[v][e], squares);
     });
-    *inverse_norm =
-        inverse_norm_of_row(sum_over_lanes<kLanes / 2, 1>(squares), row, dim_);
+    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(total);
+    *inverse_norm = inverse_norm_of_row(total[0], row, dim_);
     return times(unit, *inverse_norm);
   }
 
@@ -137,7 +176,10 @@ class RegisterRows {
                                                              const Storage* row) const {
     Real dot, squares;
     multiply(unit, load_row(row, true), &dot, &squares);
-    return {sum_over_lanes<kLanes / 2, 1>(dot), sum_over_lanes<kLanes / 2, 1>(squares)};
+    Real totals[2] = {sum_over_lanes<kLanes / 2, 1>(dot),
+                      sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(totals);
+    return {totals[0], totals[1]};
   }
 
   __device__ __forceinline__ Tile load_tile(const Storage* matrix, int32_t index,
@@ -161,9 +203,11 @@ class RegisterRows {
     for (int r = 0; r < kRows; ++r) {
       multiply(unit, tile.rows[r], &dots[r], &squares[r]);
     }
-    const Real dot = transposed_sums<kRows, kLanes>(dots);
-    if constexpr (!kWithSquares) return {dot, 0};
-    return {dot, transposed_sums<kRows, kLanes>(squares)};
+    Real totals[kWithSquares ? 2 : 1];
+    totals[0] = transposed_sums<kRows, kLanes>(dots);
+    if constexpr (kWithSquares) totals[1] = transposed_sums<kRows, kLanes>(squares);
+    team_.sum(totals);
+    return {totals[0], kWithSquares ? totals[kWithSquares] : 0};
   }
 
   __device__ __forceinline__ Sums no_sums(Real*) const {
@@ -241,7 +285,7 @@ class RegisterRows {
 
   // Column and presence of half `half` of what the lane holds of shared packet v.
   __device__ __forceinline__ int64_t shared_column_of(int v, int half) const {
-    const int lane = lane_of_thread() % kLanes;
+    const int lane = lane_of_row();
     return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
   }
 
@@ -282,8 +326,11 @@ class RegisterRows {
     return row;
   }
 
+  __device__ __forceinline__ static int lane_of_row() {
+    return static_cast<int>(threadIdx.x) % (kLanes * kWarps);
+  }
   __device__ __forceinline__ int64_t column_of(int v) const {
-    return first_column_ + v * kLanes * kElements;
+    return first_column_ + v * kLanes * kWarps * kElements;
   }
   __device__ __forceinline__ bool has_packet(int v) const {
     return column_of(v) < dim_;
@@ -334,6 +381,7 @@ class RegisterRows {
 
   const int64_t dim_;
   const int64_t first_column_;
+  WarpTeam<Real, kWarps> team_;
 };
 
 template <typename PacketType>
@@ -343,6 +391,7 @@ class StreamedRows {
   using Storage = typename Packet::Storage;
   using Real = typename Packet::Real;
   static constexpr int kElements = Packet::kElements;
+  static constexpr int kWarps = 1;
   static constexpr int kRows = 4;
   static constexpr int kTile = kRows;
   static constexpr int kLanesPerCandidate = kWarpSize / kTile;
@@ -359,6 +408,10 @@ class StreamedRows {
   using Sums = Real*;
 
   __device__ __forceinline__ explicit StreamedRows(int64_t dim) : dim_(dim) {}
+
+  __device__ __forceinline__ static bool is_first_lane() {
+    return lane_of_thread() == 0;
+  }
 
   __device__ __forceinline__ static int candidate_of_lane() {
     return lane_of_thread() / kLanesPerCandidate;
