@@ -12,10 +12,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-struct Met {
-  int32_t index;  // 0 where not kept
-  bool kept;
-};
+// In place of the index of a row that is dropped, or that there is not.
+constexpr int32_t kNotKept = -1;
 
 // The caller's table turned around (see inverted_table.h); null for `shuffle`.
 struct RowsOfDocs {
@@ -34,30 +32,30 @@ class CandidateSource {
 
   // Candidate number k of a query row. An index that is no row of doc is dropped: it is
   // never read (SPEC section 8).
-  __device__ __forceinline__ Met candidate(const LossParams& params, int64_t row,
-                                           int64_t k) const {
-    if (k >= params.num_negatives) return {0, false};
+  __device__ __forceinline__ int32_t candidate(const LossParams& params, int64_t row,
+                                               int64_t k) const {
+    if (k >= params.num_negatives) return kNotKept;
     const int64_t candidate =
         params.negative_indices != nullptr
             ? load_index(params.negative_indices, params.negative_indices_type,
                          row * params.num_negatives + k)
             : permuted(row, k);
     const bool exists = candidate >= 0 && candidate < params.num_candidates;
-    if (!exists || is_dropped(params, row, candidate)) return {0, false};
-    return {static_cast<int32_t>(candidate), true};
+    if (!exists || is_dropped(params, row, candidate)) return kNotKept;
+    return static_cast<int32_t>(candidate);
   }
 
   // The k-th row that drew document `doc`, by the inverse of permutation k + 1.
-  __device__ __forceinline__ Met row_that_drew(const LossParams& params, int64_t doc,
-                                               int64_t k) const {
-    if (k >= params.num_negatives) return {0, false};
+  __device__ __forceinline__ int32_t row_that_drew(const LossParams& params,
+                                                   int64_t doc, int64_t k) const {
+    if (k >= params.num_negatives) return kNotKept;
     const PermutationKeys keys(state_, static_cast<uint32_t>(k + 1));
     auto row = static_cast<uint32_t>(doc);
     do {
       row = feistel_inverse(shape_, keys, row);
     } while (row >= shape_.num_candidates);
-    if (row >= params.batch_size || is_dropped(params, row, doc)) return {0, false};
-    return {static_cast<int32_t>(row), true};
+    if (row >= params.batch_size || is_dropped(params, row, doc)) return kNotKept;
+    return static_cast<int32_t>(row);
   }
 
  private:

@@ -76,28 +76,26 @@ template <typename Rows>
 __device__ __forceinline__ void meet_candidates(
     const LossParams& params, const CandidateSource& source, const Rows& rows,
     int64_t row, const typename Rows::Unit& query, typename Rows::Real positive_cosine,
-    bool sums_rows, ForwardState<Rows>* state) {
+    typename Rows::Real margin, bool sums_rows, ForwardState<Rows>* state) {
   using Real = typename Rows::Real;
   const auto* docs = static_cast<const typename Rows::Storage*>(params.doc);
   const Real scale = logit_scale_of<Real>(params);
-  const Real margin = static_cast<Real>(params.margin);
   const Real positive_log_q = log_q_at<Real>(params, row);
   const bool running_maximum = needs_running_maximum(params, scale);
   const bool is_first_lane = lane_of_thread() % Rows::kLanesPerCandidate == 0;
 
   for (int64_t start = 0; start < params.num_negatives; start += kWarpSize) {
-    const Met mine = source.candidate(params, row, start + lane_of_thread());
-    const Real my_log_q = mine.kept ? log_q_at<Real>(params, mine.index) : Real(0);
-    const unsigned kept = __ballot_sync(kWholeWarp, mine.kept);
+    const int32_t mine = source.candidate(params, row, start + lane_of_thread());
+    const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
+    const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
     state->kept += __popc(kept);
 
     for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
-      const typename Rows::Tile tile = rows.load_tile(docs, mine.index, kept, first);
+      const typename Rows::Tile tile = rows.load_tile(docs, mine, first);
       const RowProducts<Real> products = rows.template products<true>(query, tile);
 
       const int number = first + Rows::candidate_of_lane();
-      const bool is_kept = (kept >> number & 1u) != 0;
-      const int32_t index = __shfl_sync(kWholeWarp, mine.index, number);
+      const int32_t index = __shfl_sync(kWholeWarp, mine, number);
       const Real log_q = params.doc_log_q == nullptr
                              ? Real(0)
                              : __shfl_sync(kWholeWarp, my_log_q, number);
@@ -106,7 +104,7 @@ __device__ __forceinline__ void meet_candidates(
       const Real cosine = cosine_of(products.dot, inverse_norm);
       const Real relative =
           relative_logit(scale, margin, cosine, positive_cosine, log_q, positive_log_q);
-      const Real logit = is_kept ? relative : -static_cast<Real>(INFINITY);
+      const Real logit = index != kNotKept ? relative : -static_cast<Real>(INFINITY);
       state->rank += is_first_lane && logit > 0;
 
       if (running_maximum) raise_shift(rows, logit, sums_rows, state);
@@ -160,7 +158,8 @@ template <typename Rows>
 __device__ __forceinline__ double forward_row(const LossParams& params,
                                               const ForwardOutputs& outputs,
                                               const CandidateSource& source,
-                                              const Rows& rows, int64_t row) {
+                                              const Rows& rows, int64_t row,
+                                              typename Rows::Real margin) {
   using Storage = typename Rows::Storage;
   using Real = typename Rows::Real;
   const Storage* positive = static_cast<const Storage*>(params.doc) + row * params.dim;
@@ -191,7 +190,7 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   if (direction != nullptr) state.sums = rows.no_sums(direction);
   if (!over_batch || outputs.num_kept != nullptr) {
-    meet_candidates(params, source, rows, row, query, positive_cosine,
+    meet_candidates(params, source, rows, row, query, positive_cosine, margin,
                     direction != nullptr && !over_batch, &state);
   }
   const RowResult<Real> result = finish_row(params, state.softmax, positive_cosine);
@@ -213,11 +212,13 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
                            result);
 }
 
+// The margin comes beside the parameters so that no lane converts it again and again.
 template <typename Rows>
 __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
-                        const ForwardScratch scratch) {
+                        const ForwardScratch scratch,
+                        const typename Rows::Real margin) {
   const Rows rows(params.dim);
   const CandidateSource source(params);
   constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
@@ -225,7 +226,7 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
   double loss = 0;  // of this row's first lane
   for (int64_t row = blockIdx.x * rows_per_block + threadIdx.x / kThreads;
        row < params.num_candidates; row += gridDim.x * rows_per_block) {
-    loss += forward_row(params, outputs, source, rows, row);
+    loss += forward_row(params, outputs, source, rows, row, margin);
   }
   if (params.reduction == Reduction::kNone) return;
   const double block_loss = sum_over_warps(loss);

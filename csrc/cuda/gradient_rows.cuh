@@ -21,11 +21,11 @@ template <typename Rows>
 __device__ __forceinline__ typename Rows::Real meet_rows(
     const LossParams& params, const GradientArguments& arguments,
     const GradientScratch& scratch, const CandidateSource& source, const Rows& rows,
-    int64_t doc, const typename Rows::Unit& unit, typename Rows::Sums* sums) {
+    int64_t doc, const typename Rows::Unit& unit, typename Rows::Real margin,
+    typename Rows::Sums* sums) {
   using Real = typename Rows::Real;
   const auto* queries = static_cast<const typename Rows::Storage*>(params.query);
   const Real scale = logit_scale_of<Real>(params);
-  const Real margin = static_cast<Real>(params.margin);
   const Real doc_log_q = log_q_at<Real>(params, doc);
   const bool by_table = scratch.rows_of_docs.starts != nullptr;
   const int64_t begin = by_table ? __ldg(scratch.rows_of_docs.starts + doc) : 0;
@@ -35,23 +35,22 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
   Real projection = 0;
   for (int64_t start = begin; start < end; start += kWarpSize) {
     const int64_t k = start + lane_of_thread();
-    Met mine{0, false};
+    int32_t mine = kNotKept;
     if (!by_table) {
       mine = source.row_that_drew(params, doc, k);
     } else if (k < end) {
-      mine = {__ldg(scratch.rows_of_docs.rows + k), true};
+      mine = __ldg(scratch.rows_of_docs.rows + k);
     }
     RowFacts<Real> my_facts{0, 0, 0, 0};
     Real my_log_q = 0;
-    if (mine.kept) {
-      my_facts =
-          facts_of_row<Real>(params, arguments, scratch.coefficient_sum, mine.index);
-      my_log_q = log_q_at<Real>(params, mine.index);
+    if (mine != kNotKept) {
+      my_facts = facts_of_row<Real>(params, arguments, scratch.coefficient_sum, mine);
+      my_log_q = log_q_at<Real>(params, mine);
     }
-    const unsigned kept = __ballot_sync(kWholeWarp, mine.kept);
+    const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
 
     for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
-      const typename Rows::Tile tile = rows.load_tile(queries, mine.index, kept, first);
+      const typename Rows::Tile tile = rows.load_tile(queries, mine, first);
       const Real dot = rows.template products<false>(unit, tile).dot;
 
       const int number = first + Rows::candidate_of_lane();
@@ -73,12 +72,10 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
 }
 
 template <typename Rows>
-__device__ __forceinline__ void doc_gradient_row(const LossParams& params,
-                                                 const GradientArguments& arguments,
-                                                 const GradientScratch& scratch,
-                                                 const CandidateSource& source,
-                                                 const Rows& rows, int64_t doc,
-                                                 typename Rows::Real* sum_memory) {
+__device__ __forceinline__ void doc_gradient_row(
+    const LossParams& params, const GradientArguments& arguments,
+    const GradientScratch& scratch, const CandidateSource& source, const Rows& rows,
+    int64_t doc, typename Rows::Real margin, typename Rows::Real* sum_memory) {
   using Storage = typename Rows::Storage;
   using Real = typename Rows::Real;
   const Real doc_inverse_norm =
@@ -88,7 +85,8 @@ __device__ __forceinline__ void doc_gradient_row(const LossParams& params,
   typename Rows::Sums sums = rows.no_sums(sum_memory);
   Real projection = 0;
   if (params.normalize_over == NormalizeOver::kCandidates) {
-    projection = meet_rows(params, arguments, scratch, source, rows, doc, unit, &sums);
+    projection =
+        meet_rows(params, arguments, scratch, source, rows, doc, unit, margin, &sums);
   }
 
   const Storage* own_query = nullptr;
@@ -155,7 +153,8 @@ template <typename Rows>
 __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     gradient_rows_kernel(const LossParams params, const GradientArguments arguments,
-                         const GradientScratch scratch) {
+                         const GradientScratch scratch,
+                         const typename Rows::Real margin) {
   using Real = typename Rows::Real;
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
@@ -177,7 +176,8 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
       query_gradient_row(params, arguments, scratch, rows, row);
     }
     if (arguments.doc_gradient != nullptr) {
-      doc_gradient_row(params, arguments, scratch, source, rows, row, sum_memory);
+      doc_gradient_row(params, arguments, scratch, source, rows, row, margin,
+                       sum_memory);
     }
   }
 }

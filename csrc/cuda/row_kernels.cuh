@@ -69,7 +69,7 @@ cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& 
     *num_blocks = grid.blocks;
     return launch(forward_rows_kernel<Rows>, grid.blocks,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  outputs, scratch);
+                  outputs, scratch, static_cast<typename Rows::Real>(params.margin));
   });
 }
 
@@ -86,7 +86,7 @@ cudaError_t launch_gradient_rows(const LossParams& params,
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  arguments, scratch);
+                  arguments, scratch, static_cast<typename Rows::Real>(params.margin));
   });
 }
 

@@ -11,7 +11,9 @@
 //
 // Both have the same members, so that a kernel is written once:
 //   load_unit      a row at unit length
-//   load_tile      the rows of a tile: number first + i is row __shfl(index, first + i)
+//   load_tile      the rows of a tile: number first + i is row __shfl(index, first +
+//   i),
+//                  zeros where that is kNotKept
 //   products       of each row of the tile with the unit row, and its squares if asked
 //                  for; a lane gets those of the row number candidate_of_lane()
 //   add_weighted   sums += weight * row, with the weight of a lane's row
@@ -142,7 +144,9 @@ class RegisterRows {
   using Sums = Reals;
 
   __device__ __forceinline__ explicit RegisterRows(int64_t dim)
-      : dim_(dim), first_column_(lane_of_row() * kElements) {}
+      : dim_(static_cast<int>(dim)),
+        row_bytes_(static_cast<uint32_t>(dim * sizeof(Storage))),
+        first_column_(lane_of_row() * kElements) {}
 
   // Whether this thread writes what there is one of for a row.
   __device__ __forceinline__ static bool is_first_lane() {
@@ -183,14 +187,17 @@ class RegisterRows {
   }
 
   __device__ __forceinline__ Tile load_tile(const Storage* matrix, int32_t index,
-                                            unsigned kept, int first) const {
+                                            int first) const {
     const int group = lane_of_thread() / kLanes;
+    const auto* bytes = reinterpret_cast<const char*>(matrix);
     Tile tile;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int number = first + group * kRows + r;
-      const int64_t row = __shfl_sync(kWholeWarp, index, number);
-      tile.rows[r] = load_row(matrix + row * dim_, (kept >> number & 1u) != 0);
+      const int row = __shfl_sync(kWholeWarp, index, first + group * kRows + r);
+      // Two factors of 32 bits and a sum of 64: one instruction.
+      const char* address =
+          bytes + static_cast<uint64_t>(static_cast<uint32_t>(row)) * row_bytes_;
+      tile.rows[r] = load_row(reinterpret_cast<const Storage*>(address), row >= 0);
     }
     return tile;
   }
@@ -284,7 +291,7 @@ class RegisterRows {
   }
 
   // Column and presence of half `half` of what the lane holds of shared packet v.
-  __device__ __forceinline__ int64_t shared_column_of(int v, int half) const {
+  __device__ __forceinline__ int shared_column_of(int v, int half) const {
     const int lane = lane_of_row();
     return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
   }
@@ -299,7 +306,7 @@ class RegisterRows {
       if constexpr (kShares) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int64_t column = shared_column_of(v, half);
+          const int column = shared_column_of(v, half);
           if (column < dim_) store_half(row->values[v], half, to + column);
         }
       } else if (has_packet(v)) {
@@ -315,7 +322,7 @@ class RegisterRows {
       if constexpr (kSharesPackets) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int64_t column = shared_column_of(v, half);
+          const int column = shared_column_of(v, half);
           if (column < dim_) load_half(from + column, half, row.values[v]);
         }
       } else if (has_packet(v)) {
@@ -329,7 +336,7 @@ class RegisterRows {
   __device__ __forceinline__ static int lane_of_row() {
     return static_cast<int>(threadIdx.x) % (kLanes * kWarps);
   }
-  __device__ __forceinline__ int64_t column_of(int v) const {
+  __device__ __forceinline__ int column_of(int v) const {
     return first_column_ + v * kLanes * kWarps * kElements;
   }
   __device__ __forceinline__ bool has_packet(int v) const {
@@ -345,13 +352,13 @@ class RegisterRows {
     }
   }
 
-  // Zeros where the row is not wanted or ends: what is dropped is never read.
+  // Zeros where the row is not wanted, and behind its end.
   __device__ __forceinline__ Row load_row(const Storage* row, bool wanted) const {
     Row loaded;
 #pragma unroll
     for (int v = 0; v < kPackets; ++v) {
       loaded.packets[v] =
-          wanted && has_packet(v) ? Packet::load(row + column_of(v)) : Packet::zero();
+          Packet::load_if_wanted(wanted && has_packet(v), row + column_of(v));
     }
     return loaded;
   }
@@ -379,8 +386,9 @@ class RegisterRows {
     });
   }
 
-  const int64_t dim_;
-  const int64_t first_column_;
+  const int dim_;
+  const uint32_t row_bytes_;
+  const int first_column_;
   WarpTeam<Real, kWarps> team_;
 };
 
@@ -445,13 +453,12 @@ class StreamedRows {
   }
 
   __device__ __forceinline__ Tile load_tile(const Storage* matrix, int32_t index,
-                                            unsigned kept, int first) const {
+                                            int first) const {
     Tile tile;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = __shfl_sync(kWholeWarp, index, first + r);
-      const bool is_kept = (kept >> (first + r) & 1u) != 0;
-      tile.rows[r] = is_kept ? matrix + row * dim_ : nullptr;
+      tile.rows[r] = row >= 0 ? matrix + row * dim_ : nullptr;
     }
     return tile;
   }
