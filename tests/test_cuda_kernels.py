@@ -77,9 +77,7 @@ def test_rows_at_an_odd_address_match_the_oracle(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_alone_matches_the_oracle(
-    option: str, source: str, dtype: str
-) -> None:
+def test_each_option_alone_matches_the_oracle(option: str, source: str, dtype: str) -> None:
     batch = Batch((37, 41, 20, 35), dtype)
     check(batch, source, batch.only(option))
 

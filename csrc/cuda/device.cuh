@@ -69,28 +69,20 @@ __device__ __forceinline__ void unpack(uint4 bits, const BFloat16*,
   }
 }
 
-// 16 bytes, or zeros where they are not wanted: what is dropped is never read. In PTX,
-// because from C++ the compiler puts a select behind each load, which then waits for it
-// before the next one starts.
-__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
+// 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
+// that wants nothing reads zeros of our own, because a load under a condition gets a
+// select behind it from the compiler, and then waits before the next one starts.
 #if defined(NEGATIVE_COSINE_EMULATION)
+__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
   return wanted ? __ldg(static_cast<const uint4*>(address)) : make_uint4(0, 0, 0, 0);
-#else
-  uint4 bits;
-  asm("{\n"
-      ".reg .pred wanted;\n"
-      "setp.ne.s32 wanted, %5, 0;\n"
-      "mov.u32 %0, 0;\n"
-      "mov.u32 %1, 0;\n"
-      "mov.u32 %2, 0;\n"
-      "mov.u32 %3, 0;\n"
-      "@wanted ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n"
-      "}"
-      : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)
-      : "l"(address), "r"(static_cast<int>(wanted)));
-  return bits;
-#endif
 }
+#else
+__device__ static uint4 zeros;
+
+__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
+  return __ldg(wanted ? static_cast<const uint4*>(address) : &zeros);
+}
+#endif
 
 // 16 bytes of a row: rows whose size and address are multiples of 16 bytes.
 template <typename StorageType>

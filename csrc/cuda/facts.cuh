@@ -42,14 +42,23 @@ __device__ __forceinline__ Real upstream_of_row(const LossParams& params,
                     (params.reduction == Reduction::kNone ? row : 0));
 }
 
-// The saved facts of a row, with a_i of core/loss_formulas.h as their coefficient.
+// The saved facts of a row with the upstream gradient in their coefficient: a_i of
+// core/loss_formulas.h for NormalizeOver::kCandidates.
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_over_candidates(
+    const LossParams& params, const GradientArguments& arguments, int64_t row) {
+  RowFacts<Real> facts =
+      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+  facts.coefficient *= upstream_of_row<Real>(params, arguments, row);
+  return facts;
+}
+
+// The same for either normalisation.
 template <typename Real>
 __device__ __forceinline__ RowFacts<Real> facts_of_row(
     const LossParams& params, const GradientArguments& arguments,
     const double* coefficient_sum, int64_t row) {
-  RowFacts<Real> facts =
-      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
-  facts.coefficient *= upstream_of_row<Real>(params, arguments, row);
+  RowFacts<Real> facts = facts_over_candidates<Real>(params, arguments, row);
   if (params.normalize_over == NormalizeOver::kBatch) {
     facts.coefficient = coefficient_over_batch(facts.coefficient, facts.row_loss,
                                                __ldg(coefficient_sum));

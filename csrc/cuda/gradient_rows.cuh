@@ -44,7 +44,7 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
     RowFacts<Real> my_facts{0, 0, 0, 0};
     Real my_log_q = 0;
     if (mine != kNotKept) {
-      my_facts = facts_of_row<Real>(params, arguments, scratch.coefficient_sum, mine);
+      my_facts = facts_over_candidates<Real>(params, arguments, mine);
       my_log_q = log_q_at<Real>(params, mine);
     }
     const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);

@@ -1,0 +1,247 @@
+"""What the CUDA compiler made of the kernels: registers, loads in flight, loops.
+
+Reads the built library with cuobjdump, so it needs no GPU. A kernel's gather loop is the
+loop that meets a tile of rows: the shortest one that loads as many packets of 16 bytes as
+a tile has.
+
+    python -m benchmarks.machine_code --output benchmarks/results/machine_code.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.tables import print_table
+
+ROOT = Path(__file__).parent.parent
+PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows.cuh
+THREADS_OF_A_BLOCK = 128
+REGISTERS_OF_A_MULTIPROCESSOR = 65536
+
+LOCAL_ACCESS = r"^(@!?U?P\d+ )?(LDL|STL)\b"
+ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
+
+Instructions = Sequence[tuple[int, str]]  # address, text
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled kernel."""
+
+    symbol: str
+    architecture: str
+    registers: int
+    stack: int
+    instructions: Instructions
+
+    @property
+    def pass_name(self) -> str:
+        """``forward`` or ``gradient``; "" for a kernel that works on no rows."""
+        found = re.search(r"(forward|gradient)_rows_kernel", self.symbol)
+        return found[1] if found else ""
+
+    @property
+    def dtype(self) -> str:
+        """The embeddings' element type."""
+        found = re.search(r"(?:Vector|Scalar)PacketI(f|d|NS_\d+B?Float16E)E", self.symbol)
+        names = {"f": "float32", "d": "float64", "NS_7Float16E": "float16"}
+        return names.get(found[1], "bfloat16") if found else ""
+
+    @property
+    def rows(self) -> str:
+        """How it holds a row, see csrc/cuda/rows.cuh."""
+        layout = re.search(r"ELi(\d+)ELi(\d+)ELi(\d+)EE", self.symbol)
+        if "RegisterRows" in self.symbol and layout:
+            return "{} lanes x {} packets x {} warps".format(*layout.groups())
+        return "streamed packets" if "VectorPacket" in self.symbol else "streamed elements"
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether it holds rows in registers."""
+        return "RegisterRows" in self.symbol
+
+    @property
+    def warps_of_a_multiprocessor(self) -> int:
+        """Resident warps that the registers leave room for."""
+        of_a_block = -(-self.registers // 8) * 8 * THREADS_OF_A_BLOCK
+        blocks = min(REGISTERS_OF_A_MULTIPROCESSOR // of_a_block, 16)
+        return blocks * THREADS_OF_A_BLOCK // 32
+
+    def count(self, pattern: str) -> int:
+        """Instructions whose operation matches."""
+        return sum(bool(re.search(pattern, text)) for _, text in self.instructions)
+
+
+def find_library() -> Path | None:
+    """The package's library of CUDA kernels, if it was built with them."""
+    found = sorted((ROOT / "python" / "negative_cosine").glob("_cuda_core*.so"))
+    return found[0] if found else None
+
+
+def cuobjdump(*arguments: str) -> str:
+    """The output of NVIDIA's disassembler, from its Python package."""
+    folders = Path(sysconfig.get_paths()["purelib"], "nvidia").glob("*/bin")
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
+    return subprocess.run(
+        ["cuobjdump", *arguments],
+        env={**os.environ, "PATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def read_kernels(library: Path, architecture: str) -> list[Kernel]:
+    """The library's kernels for an architecture, such as ``sm_90``."""
+    usage = cuobjdump("-res-usage", "-arch", architecture, str(library))
+    resources = {
+        symbol: (int(registers), int(stack))
+        for symbol, registers, stack in re.findall(
+            r"Function (\S+):\s+REG:(\d+) STACK:(\d+)", usage
+        )
+    }
+    code = cuobjdump("-sass", "-arch", architecture, str(library))
+    return [
+        Kernel(symbol, architecture, *resources[symbol], instructions)
+        for symbol, instructions in read_functions(code)
+    ]
+
+
+def read_functions(code: str) -> Iterator[tuple[str, Instructions]]:
+    """Symbols and instructions of a disassembly."""
+    for function in re.split(r"\n\s*Function : ", code)[1:]:
+        symbol, _, body = function.partition("\n")
+        found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", body)
+        yield symbol.strip(), [(int(address, 16), text) for address, text in found]
+
+
+def count_packet_loads(code: Instructions) -> int:
+    """Instructions that load 16 bytes of global memory."""
+    return sum("LDG.E.128" in text for _, text in code)
+
+
+def main_part(instructions: Instructions) -> Instructions:
+    """The code without the handlers of diverged warps, which stand behind it.
+
+    Their jumps back into the code are no loops.
+    """
+    handlers = [target_of(text) for _, text in instructions if "BRA.DIV" in text]
+    end = min(handlers, default=instructions[-1][0] + 1)
+    return [item for item in instructions if item[0] < end]
+
+
+def gather_loop(kernel: Kernel) -> Instructions:
+    """The loop over tiles, [] if there is none."""
+    best: Instructions = []
+    code = main_part(kernel.instructions)
+    for address, text in code:
+        if not jumps_back(address, text):
+            continue
+        loop = [item for item in code if target_of(text) <= item[0] <= address]
+        if count_packet_loads(loop) >= PACKETS_OF_A_TILE and (
+            not best or len(loop) < len(best)
+        ):
+            best = loop
+    return best
+
+
+def target_of(text: str) -> int:
+    """Where an instruction jumps to, -1 if it is no jump."""
+    jump = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
+    return int(jump[1], 16) if jump else -1
+
+
+def jumps_back(address: int, text: str) -> bool:
+    """Whether an instruction ends a loop."""
+    return 0 <= target_of(text) < address
+
+
+def packets_in_flight(loop: Instructions) -> int:
+    """The most 16-byte loads that are issued before one of their results is used."""
+    most = 0
+    pending: list[set[str]] = []
+    for _, text in loop:
+        load = re.search(r"LDG\.E\.128\S*\s+R(\d+)", text)
+        operands = set(re.findall(r"\bR\d+\b", text))
+        if load:
+            first = int(load[1])
+            pending.append({f"R{first + word}" for word in range(4)})
+            most = max(most, len(pending))
+        elif any(operands & results for results in pending):
+            pending = []
+    return most
+
+
+def describe(kernel: Kernel) -> dict[str, Any]:
+    """A row of the table."""
+    loop = gather_loop(kernel)
+    return {
+        "pass": kernel.pass_name,
+        "rows": kernel.rows,
+        "dtype": kernel.dtype,
+        "architecture": kernel.architecture,
+        "registers": kernel.registers,
+        "warps": kernel.warps_of_a_multiprocessor,
+        "stack_bytes": kernel.stack,
+        "local_accesses": kernel.count(LOCAL_ACCESS),
+        "atomics": kernel.count(ATOMIC),
+        "packets_in_flight": packets_in_flight(loop),
+        "loop_instructions": len(loop),
+    }
+
+
+def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
+    """Every kernel that works on rows."""
+    rows = [
+        describe(kernel)
+        for architecture in architectures
+        for kernel in read_kernels(library, architecture)
+        if kernel.pass_name
+    ]
+    order = ["architecture", "pass", "dtype", "rows"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+
+
+COLUMNS = ("kernel", "registers", "warps", "packets in flight", "spilled bytes")
+
+
+def cells(row: Mapping[Any, Any]) -> list[str]:
+    """A row of the table in words."""
+    return [
+        f"{row['pass']}, {row['dtype']}, {row['rows']}",
+        str(row["registers"]),
+        str(row["warps"]),
+        str(row["packets_in_flight"]),
+        str(row["stack_bytes"]),
+    ]
+
+
+def main() -> None:
+    """Prints the table and, with --output, writes it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--architectures", nargs="+", default=["sm_80", "sm_90"])
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    library = find_library()
+    if library is None:
+        parser.error("the package was built without CUDA kernels: install it where nvcc is")
+    results = table(library, arguments.architectures)
+    for architecture, group in results.groupby("architecture"):
+        print_table(str(architecture), COLUMNS, map(cells, group.to_dict("records")))
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(arguments.output, index=False)
+
+
+if __name__ == "__main__":
+    main()

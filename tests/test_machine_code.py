@@ -1,0 +1,170 @@
+"""The CUDA kernels as machine code: what the compiler was meant to make of them.
+
+A kernel that spills, waits for each load in turn or adds with atomics gives the right
+numbers all the same; only its code shows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import machine_code
+from benchmarks.machine_code import Kernel
+
+ARCHITECTURES = ("sm_80", "sm_90")
+# Rows of each way to hold them in registers, and two that stream them.
+LAYOUTS = {"float16": 7, "bfloat16": 7, "float32": 8, "float64": 8}
+
+LIBRARY = machine_code.find_library()
+pytestmark = pytest.mark.skipif(
+    LIBRARY is None, reason="the package was built without nvcc, so without CUDA kernels"
+)
+
+
+@functools.cache
+def kernels(architecture: str) -> list[Kernel]:
+    assert LIBRARY is not None
+    return machine_code.read_kernels(LIBRARY, architecture)
+
+
+def row_kernels(architecture: str) -> list[Kernel]:
+    return [kernel for kernel in kernels(architecture) if kernel.pass_name]
+
+
+def names(found: list[Kernel]) -> list[str]:
+    return [f"{kernel.pass_name} {kernel.dtype} {kernel.rows}" for kernel in found]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("pass_name", ["forward", "gradient"])
+@pytest.mark.parametrize("dtype", LAYOUTS)
+def test_every_way_to_hold_a_row_is_there(
+    dtype: str, pass_name: str, architecture: str
+) -> None:
+    found = {
+        kernel.rows
+        for kernel in row_kernels(architecture)
+        if (kernel.pass_name, kernel.dtype) == (pass_name, dtype)
+    }
+    assert len(found) == LAYOUTS[dtype] + 2
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_kernel_spills_or_uses_local_memory(architecture: str) -> None:
+    local = [
+        kernel
+        for kernel in row_kernels(architecture)
+        if kernel.stack > 0 or kernel.count(machine_code.LOCAL_ACCESS) > 0
+    ]
+    assert not names(local)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_kernel_has_an_atomic(architecture: str) -> None:
+    atomic = [
+        kernel for kernel in kernels(architecture) if kernel.count(machine_code.ATOMIC) > 0
+    ]
+    assert not names(atomic)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_tile_of_rows_is_loaded_by_packets_that_are_all_in_flight_at_once(
+    architecture: str,
+) -> None:
+    too_few = [
+        kernel
+        for kernel in row_kernels(architecture)
+        if kernel.in_registers
+        and machine_code.packets_in_flight(machine_code.gather_loop(kernel))
+        < machine_code.PACKETS_OF_A_TILE
+    ]
+    assert not names(too_few)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_registers_leave_room_for_32_kib_in_flight(architecture: str) -> None:
+    # A warp has eight packets of 16 bytes a lane in flight: 4 KiB.
+    too_large = [
+        kernel
+        for kernel in row_kernels(architecture)
+        if kernel.in_registers and kernel.warps_of_a_multiprocessor * 4 < 32
+    ]
+    assert not names(too_large)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_no_kernel_of_float32_arithmetic_has_float64_in_its_gather_loop(
+    dtype: str, architecture: str
+) -> None:
+    double = [
+        kernel
+        for kernel in row_kernels(architecture)
+        if kernel.dtype == dtype
+        and any(
+            text.split()[0].startswith(("DADD", "DMUL", "DFMA", "F2F.F32.F64"))
+            for _, text in machine_code.gather_loop(kernel)
+        )
+    ]
+    assert not names(double)
+
+
+# --- The checks see what they are for. -------------------------------------------------
+
+FAULTY = """
+#include <cstdint>
+extern "C" __global__ void atomic_sum(float* sum, const float* values) {
+  atomicAdd(sum, values[threadIdx.x]);
+}
+extern "C" __global__ void spills(float* values, const int* order) {
+  float local[64];
+  for (int i = 0; i < 64; ++i) local[i] = values[i * 32 + threadIdx.x];
+  for (int i = 0; i < 64; ++i) values[threadIdx.x] += local[order[i] & 63];
+}
+extern "C" __global__ void waits(float* sums, const uint4* packets, const int* next) {
+  uint32_t sum = 0;
+  int at = threadIdx.x;
+  for (int tile = 0; tile < next[1]; ++tile) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const uint4 packet = __ldg(packets + at);
+      at = packet.x;  // the next address needs this packet
+      sum += packet.y + packet.z + packet.w;
+    }
+  }
+  sums[threadIdx.x] = sum;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
+    """Kernels with one fault each."""
+    folder = tmp_path_factory.mktemp("faulty")
+    source, library = folder / "faulty.cu", folder / "faulty.cubin"
+    source.write_text(FAULTY)
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not Path(nvcc).is_file():
+        pytest.skip("nvcc is not on PATH")
+    subprocess.run([nvcc, "-cubin", "-arch=sm_90", "-o", library, source], check=True)
+    return {k.symbol: k for k in machine_code.read_kernels(library, "sm_90")}
+
+
+def test_an_atomic_sum_is_seen(faulty: dict[str, Kernel]) -> None:
+    assert faulty["atomic_sum"].count(machine_code.ATOMIC) > 0
+
+
+def test_local_memory_is_seen(faulty: dict[str, Kernel]) -> None:
+    assert faulty["spills"].stack > 0
+    assert faulty["spills"].count(machine_code.LOCAL_ACCESS) > 0
+
+
+def test_loads_that_wait_for_each_other_are_seen(faulty: dict[str, Kernel]) -> None:
+    loop = machine_code.gather_loop(faulty["waits"])
+    assert machine_code.count_packet_loads(loop) >= 8
+    assert machine_code.packets_in_flight(loop) == 1
