@@ -46,6 +46,7 @@ benchmark: install
 results: install
 	$(BIN)/python -m benchmarks.bench --output benchmarks/results/cpu.csv
 	$(BIN)/python -m benchmarks.gpu_model --output benchmarks/results/gpu_predictions.csv
+	$(BIN)/python -m benchmarks.machine_code --output benchmarks/results/machine_code.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents
 

@@ -3,7 +3,7 @@
 Environment variables:
     NEGATIVE_COSINE_JOBS                parallel compilations (default: all processors)
     NEGATIVE_COSINE_CUDA                1: require CUDA kernels, 0: none, unset: if possible
-    NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80;90" (default: chosen by the toolkit)
+    NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: all from 75 on)
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
 """
 
@@ -56,9 +56,12 @@ class CMakeBuild(build_ext):
     def copy_extensions_to_source(self) -> None:
         """For an editable install: the libraries go beside the Python files."""
         package = Path("negative_cosine")
+        source = ROOT / "python" / package
+        for old in source.glob("*.so"):  # of another build, perhaps one with CUDA
+            old.unlink()
         for built in (Path(self.build_lib) / package).iterdir():
             if built.suffix in (".so", ".json"):
-                shutil.copy2(built, ROOT / "python" / package / built.name)
+                shutil.copy2(built, source / built.name)
 
     def definitions(self, output: Path) -> dict[str, str]:
         """CMake's variables: the interpreter, TensorFlow's flags and the user's choices."""

@@ -226,6 +226,11 @@ def cells(row: Mapping[Any, Any]) -> list[str]:
     ]
 
 
+def is_documented(row: Mapping[Any, Any]) -> bool:
+    """Whether docs/gpu.md shows a row: the newest architecture, two dtypes."""
+    return row["architecture"] == "sm_90" and row["dtype"] in ("float32", "bfloat16")
+
+
 def main() -> None:
     """Prints the table and, with --output, writes it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -8,30 +8,43 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmarks import gpu_model, report
+from benchmarks import gpu_model, machine_code, report
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-Cells = Callable[[Mapping[Any, Any]], list[str]]
-TABLES: dict[str, tuple[tuple[str, ...], Cells]] = {
-    "examples/results/scores.csv": (two_tower.COLUMNS, two_tower.cells),
-    "benchmarks/results/cpu.csv": (report.COLUMNS, report.cells),
-    "benchmarks/results/gpu_predictions.csv": (gpu_model.COLUMNS, gpu_model.cells),
+Record = Mapping[Any, Any]
+
+
+class Table(NamedTuple):
+    """How a document shows a result file."""
+
+    columns: tuple[str, ...]
+    cells: Callable[[Record], list[str]]
+    shows: Callable[[Record], bool] = lambda record: True
+
+
+TABLES = {
+    "examples/results/scores.csv": Table(two_tower.COLUMNS, two_tower.cells),
+    "benchmarks/results/cpu.csv": Table(report.COLUMNS, report.cells),
+    "benchmarks/results/gpu_predictions.csv": Table(gpu_model.COLUMNS, gpu_model.cells),
+    "benchmarks/results/machine_code.csv": Table(
+        machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
+    ),
 }
 
 
 def markdown_table(path: str) -> str:
     """The table of a result file, in Markdown."""
-    columns, cells = TABLES[path]
-    records = pd.read_csv(ROOT / path).to_dict("records")
-    separator = ["---"] + ["---:"] * (len(columns) - 1)
-    rows = [list(columns), separator, *(cells(record) for record in records)]
+    table = TABLES[path]
+    records = filter(table.shows, pd.read_csv(ROOT / path).to_dict("records"))
+    separator = ["---"] + ["---:"] * (len(table.columns) - 1)
+    rows = [list(table.columns), separator, *map(table.cells, records)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -60,10 +60,11 @@ def report_of(folder: Path) -> str:
 def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     checkout: Path, tmp_path: Path
 ) -> None:
-    build = pip(
-        "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(checkout)
-    )
+    arguments = ("--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(checkout))
+    build = pip("wheel", "--verbose", *arguments, CUDACXX="no-such-compiler")
     assert build.returncode == 0, build.stderr
+    output = build.stdout + build.stderr
+    assert "building for the CPU only: no CUDA compiler was found" in output
     (wheel,) = tmp_path.glob("*.whl")
     names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
     assert {"_negative_cosine_ops.so", "_build_info.json", "py.typed", "_core.pyi"} <= names
@@ -73,6 +74,7 @@ def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     report = report_of(target)
     assert re.search("native library: +loaded", report)
     assert f"tensorflow {tf.__version__}, compiler" in report
+    assert "cuda None" in report
 
 
 def test_without_a_compiler_the_python_part_installs_when_asked_for(
@@ -100,7 +102,10 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"NEGATIVE_COSINE_CUDA": "1"}, "asks for CUDA kernels, and this version has none"),
+        (
+            {"NEGATIVE_COSINE_CUDA": "1", "CUDACXX": "no-such-compiler"},
+            "asks for CUDA kernels, and no CUDA compiler was found. Put nvcc on PATH",
+        ),
         ({"NEGATIVE_COSINE_CUDA": "yes"}, "NEGATIVE_COSINE_CUDA must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_PYTHON_ONLY": "2"}, "PYTHON_ONLY must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_JOBS": "many"}, "NEGATIVE_COSINE_JOBS must be"),

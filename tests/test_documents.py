@@ -12,10 +12,17 @@ from benchmarks import update_documents
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv)"
+FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|cu|cuh|png|csv)"
 
 # Where CONTRIBUTING.md names a second file of a folder by its name alone.
-FOLDERS = (".", "python/negative_cosine", "csrc/tensorflow", "csrc/cpu")
+FOLDERS = (
+    ".",
+    "python/negative_cosine",
+    "csrc/tensorflow",
+    "csrc/cpu",
+    "csrc/cuda",
+    "csrc/python",
+)
 
 
 def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
@@ -40,8 +47,6 @@ def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
 def test_every_file_that_the_documents_name_exists() -> None:
     for document in ("README.md", "CONTRIBUTING.md", "docs/gpu.md"):
         text = (ROOT / document).read_text()
-        named = re.findall(
-            r"(?:\]\(|`)((?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|png|csv))[)`]", text
-        )
+        named = re.findall(rf"(?:\]\(|`)({FILE})[)`]", text)
         for name in named:
             assert any((ROOT / folder / name).exists() for folder in FOLDERS), name
