@@ -14,6 +14,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 # For these alone: quick to build, and later devices compile what is for 90. A wheel of
 # your own gets all that the toolkit knows, see CONTRIBUTING.md.
 export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= 80-real;90
+export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \

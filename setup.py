@@ -5,6 +5,7 @@ Environment variables:
     NEGATIVE_COSINE_CUDA                1: require CUDA kernels, 0: none, unset: if possible
     NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: all from 75 on)
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
+    NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
 """
 
 import os
@@ -78,6 +79,9 @@ class CMakeBuild(build_ext):
             "NEGATIVE_COSINE_CUDA": cuda[environment_flag("NEGATIVE_COSINE_CUDA")],
             "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
+            ),
+            "CMAKE_COMPILE_WARNING_AS_ERROR": str(
+                bool(environment_flag("NEGATIVE_COSINE_WARNINGS_AS_ERRORS"))
             ),
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),

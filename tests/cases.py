@@ -161,8 +161,8 @@ def run_on_arrays(
         **setting,
     )
     by_logit_scale = results["logit_scale_gradient"]
-    results["scale_gradient"] = by_logit_scale / temperature
-    results["temperature_gradient"] = -by_logit_scale * scale / temperature**2
+    results["scale_gradient"] = np.asarray(by_logit_scale / temperature)
+    results["temperature_gradient"] = np.asarray(-by_logit_scale * scale / temperature**2)
     return results
 
 
@@ -208,7 +208,9 @@ def assert_values_close(
 
 
 def gradient_errors(results: dict[str, Array], expected: oracle.Result) -> dict[str, float]:
-    """The error of every gradient that ``results`` has."""
+    """The error of every gradient; a weight's only where there are weights."""
+    found = {name for name in GRADIENT_NAMES if f"{name}_gradient" in results}
+    assert found >= {"query", "doc", "scale", "temperature"}
     return {
         name: error(
             results[f"{name}_gradient"],

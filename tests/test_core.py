@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from cases import DTYPES, Array, Batch, assert_gradients_close, assert_values_close
+from cases import (
+    DTYPES,
+    Array,
+    Batch,
+    assert_gradients_close,
+    assert_values_close,
+    run_on_arrays,
+)
 from negative_cosine import _core
 
 ROWS = [1, 2, 3, 37, 257]
@@ -21,21 +28,8 @@ COUNTS = [1, 2, 31, 100]
 
 def run_core(batch: Batch, by_seed: bool = True, threads: int = 1) -> dict[str, Array]:
     """Forward and gradient pass of a batch without options."""
-    real = np.float64 if batch.dtype == "float64" else np.float32
-    candidates: dict[str, Any] = (
-        {"num_negatives": batch.k, "seed": np.array(batch.seed)}
-        if by_seed
-        else {"negative_indices": batch.indices}
-    )
-    results = _core.negative_cosine_loss(
-        batch.query,
-        batch.doc,
-        **candidates,
-        loss_gradient=np.ones((), real),
-        num_threads=threads,
-    )
-    results["scale_gradient"] = results["logit_scale_gradient"]
-    return results
+    source = "shuffle" if by_seed else "indices"
+    return run_on_arrays(_core, batch, source, {}, num_threads=threads)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -36,10 +36,19 @@ LONG_ROW_BYTES = [4112, 6144, 8192, 12288, 16384, 16400]
 ODD_ROW_ELEMENTS = [1, 3, 33, 129, 1025]
 
 
+ALL_OUTPUTS = ("loss", "row_loss", "positive_cosine", "query_gradient", "doc_gradient")
+
+
 def check(batch: Batch, source: str, options: dict[str, Any], **setting: int) -> None:
-    """The emulated kernels against the oracle, and against the reference's own error."""
+    """The emulated kernels against the oracle, and against the reference's own error.
+
+    Lanes, warps and blocks run in an order of the batch's own: what the right order
+    hides, such as a race through global memory, another one shows.
+    """
     expected = run_oracle(batch, source, options)
-    results = run_on_arrays(emulated.cuda_core(), batch, source, options, **setting)
+    core = emulated.cuda_core()
+    core.set_schedule(batch.seed[0] % 5)
+    results = run_on_arrays(core, batch, source, options, **setting)
     assert_values_close(results, expected, batch.dtype)
     reference = None
     if batch.dtype in ("float16", "bfloat16"):
@@ -136,6 +145,53 @@ def test_every_odd_size_matches_the_oracle(rows: int) -> None:
                 check(Batch((rows, rows + extra, dim, k), "float32"), "shuffle", {})
 
 
+# (B, C, D, K): a sort of more tiles than a round of its scan takes, and of tiles larger
+# than the least; more streamed rows than take turns.
+LARGE = {
+    "indices": [(2100, 2100, 4, 40), (600, 600, 4, 1000)],
+    "shuffle": [(2100, 2300, 3, 2), (4200, 4300, 3, 2)],
+}
+
+
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+@pytest.mark.parametrize("schedule", [0, 3])
+@pytest.mark.parametrize(
+    ("source", "shape"), [(source, shape) for source in LARGE for shape in LARGE[source]]
+)
+def test_large_batches_give_what_the_cpu_gives(
+    source: str, shape: tuple[int, int, int, int], schedule: int, normalize_over: str
+) -> None:
+    batch = Batch(shape, "float32")
+    options = {"normalize_over": normalize_over, "reduction": "sum"}
+    core = emulated.cuda_core()
+    core.set_schedule(schedule)
+    gpu = run_on_arrays(core, batch, source, options)
+    cpu = run_on_arrays(_core, batch, source, options)
+    for name in (*ALL_OUTPUTS, "scale_gradient"):
+        np.testing.assert_allclose(
+            gpu[name], cpu[name], atol=2e-5 * np.abs(cpu[name]).max(), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("scale", [-1000.0, -20.0])
+def test_a_scale_that_was_learned_below_zero_stays_finite(scale: float) -> None:
+    batch = Batch((37, 41, 64, 35), "float32")
+    gpu = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {"scale": scale})
+    cpu = run_on_arrays(_core, batch, "shuffle", {"scale": scale})
+    np.testing.assert_allclose(gpu["row_loss"], cpu["row_loss"], rtol=1e-4)
+    assert np.isfinite(gpu["query_gradient"]).all()
+
+
+def test_the_memory_of_few_long_rows_is_that_of_the_rows() -> None:
+    core = emulated.cuda_core()
+    batch = Batch((4, 4, 100_003, 3), "float32")
+    core.set_memory_limit(20 * batch.query.nbytes)
+    try:
+        run_on_arrays(core, batch, "shuffle", {})
+    finally:
+        core.set_memory_limit(2**32)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 0.02])
 def test_a_scale_beyond_the_safe_logits_takes_a_running_maximum(temperature: float) -> None:
     for dim in (64, 33):
@@ -159,9 +215,6 @@ def test_a_tiny_loss_keeps_its_digits(scale: float) -> None:
     results = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {"scale": scale})
     assert expected.row_loss.max() < 1e-4
     np.testing.assert_allclose(results["row_loss"], expected.row_loss, rtol=1e-5)
-
-
-ALL_OUTPUTS = ("loss", "row_loss", "positive_cosine", "query_gradient", "doc_gradient")
 
 
 @pytest.mark.parametrize("dim", [64, 33], ids=["registers", "streamed"])
@@ -256,14 +309,15 @@ def bits_of(results: dict[str, Array]) -> dict[str, bytes]:
     return {name: values.tobytes() for name, values in results.items()}
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("dim", [32, 64, 128, 256, 33, 2048])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
-    normalize_over: str, dim: int, source: str
+    normalize_over: str, dim: int, source: str, dtype: str
 ) -> None:
     core = emulated.cuda_core()
-    batch = Batch((37, 41, dim, 35), "float32")
+    batch = Batch((37, 41, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
     in_order = bits_of(run_on_arrays(core, batch, source, options))

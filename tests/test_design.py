@@ -93,6 +93,12 @@ def test_no_cuda_source_includes_tensorflow() -> None:
         assert "tensorflow" not in path.read_text(), path
 
 
+def test_shared_memory_is_made_of_elements_that_the_emulator_checks() -> None:
+    for path in ROOT.glob("csrc/cuda/*"):
+        for declared in re.findall(r"__shared__\s+(\w+)", path.read_text()):
+            assert declared == "SharedElement", path
+
+
 def test_the_library_needs_no_openmp() -> None:
     library = _loader.native_library().path.read_bytes()
     assert b"libgomp" not in library

@@ -70,6 +70,7 @@ def test_without_a_device_the_cuda_module_says_so() -> None:
         pytest.skip("this machine has a GPU")
     from negative_cosine import _cuda_core
 
+    assert "CUDA" in _loader.cuda_problem(LIBRARY)
     with pytest.raises(RuntimeError, match="no CUDA device was found"):
         _cuda_core.device_info()
     rows = np.ones((3, 4), np.float32)

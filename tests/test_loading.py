@@ -188,20 +188,28 @@ def test_auto_warns_once_of_a_sampler_without_a_kernel() -> None:
         negative_cosine.fused_negative_cosine_loss(rows, rows, 2, sampler="ring")
 
 
-def test_on_a_gpu_auto_takes_the_native_op_if_it_was_built_with_cuda(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("cuda", "device_problem", "problem"),
+    [
+        ("13.0", "", ""),
+        (None, "", "the native library was built without CUDA kernels"),
+        ("13.0", "the driver is too old", "the driver is too old"),
+    ],
+)
+def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
+    cuda: str | None, device_problem: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from negative_cosine import _loss
 
     library = _loader.native_library()
-    for cuda, native in (("13.0", True), (None, False)):
-        info = {**(library.build_info or {}), "cuda": cuda}
-        built = dataclasses.replace(library, build_info=info)
-        monkeypatch.setattr(_loss, "native_library", lambda built=built: built)
-        choice = _loss.choose_implementation("shuffle", on_gpu=True)
-        assert choice.native == native
-    assert "built without CUDA kernels" in choice.problem
-    assert "NEGATIVE_COSINE_CUDA=1" in choice.mend
+    built = dataclasses.replace(library, build_info={"cuda": cuda})
+    monkeypatch.setattr(_loss, "native_library", lambda: built)
+    monkeypatch.setattr(_loader, "_probe_device", lambda path: device_problem)
+    choice = choose_implementation("shuffle", on_gpu=True)
+    assert choice.native == (problem == "")
+    assert choice.problem == problem
+    if problem:
+        assert "NEGATIVE_COSINE_CUDA=1" in choice.mend
 
 
 @pytest.mark.parametrize("sampler", ["ring", "all"])
@@ -220,11 +228,11 @@ def test_in_a_graph_the_device_scope_says_where_the_loss_runs(
     found = {}
 
     def trace(rows: tf.Tensor) -> tf.Tensor:
-        found["no scope"] = runs_on_gpu(rows)
+        found["no scope"] = runs_on_gpu()
         with tf.device("CPU"):
-            found["CPU"] = runs_on_gpu(rows)
+            found["CPU"] = runs_on_gpu()
         with tf.device("GPU:0"):
-            found["GPU"] = runs_on_gpu(rows)
+            found["GPU"] = runs_on_gpu()
         return rows
 
     tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec([2, 2]))

@@ -84,6 +84,22 @@ NEGATIVE_COSINE_INLINE Real positive_coefficient(NormalizeOver normalize_over,
                                                  : coefficient * expm1_of(-row_loss);
 }
 
+// z_i0 of SPEC section 4.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real positive_logit(Real scale, Real margin, Real cosine,
+                                           Real log_q) {
+  return scale * (cosine - margin) - log_q;
+}
+
+// row_loss over the batch: logsumexp_j z_j0 - z_i0, with the sum of e^(z_j0 - z_max)
+// over all rows but one of the largest. Two non-negative parts, so that small losses
+// keep their digits.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real row_loss_over_batch(Real largest_logit, Real logit,
+                                                double others) {
+  return (largest_logit - logit) + static_cast<Real>(log1p_of(others));
+}
+
 // d loss / d z_i0 over the batch: p_i sum_j a_j - a_i.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real coefficient_over_batch(Real coefficient, Real row_loss,

@@ -45,6 +45,9 @@ namespace cuda {
 
 using Stream = void*;  // a cudaStream_t
 
+// Whether the current device can run the kernels, and if not, why.
+Status check_device();
+
 int64_t forward_scratch_bytes(const LossParams& params);
 int64_t gradient_scratch_bytes(const LossParams& params);
 

@@ -108,9 +108,7 @@ void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
   parallel_for(rows + params.num_candidates, 20 + params.dim / 4, work);
 }
 
-// row_loss of NormalizeOver::kBatch: logsumexp_j z_j0 - z_i0. Split as (z_max - z_i0) +
-// log1p(the other terms), two non-negative parts, so that small losses keep their
-// digits.
+// row_loss_over_batch of every row.
 template <typename Real>
 void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs) {
   const int64_t rows = params.batch_size;
@@ -122,7 +120,8 @@ void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs)
   for (int64_t row = 0; row < rows; ++row) {
     const Real cosine = typed<Real>(outputs.positive_cosine)[row];
     const Real log_q = params.doc_log_q ? typed<Real>(params.doc_log_q)[row] : 0;
-    row_loss[row] = scale * (cosine - static_cast<Real>(params.margin)) - log_q;
+    row_loss[row] =
+        positive_logit(scale, static_cast<Real>(params.margin), cosine, log_q);
     has_nan = has_nan || std::isnan(row_loss[row]);
     if (row_loss[row] > row_loss[largest]) largest = row;
   }
@@ -132,9 +131,8 @@ void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs)
   for (int64_t row = 0; row < rows; ++row) {
     if (row != largest) others += std::exp(row_loss[row] - largest_logit);
   }
-  const Real log_total = static_cast<Real>(std::log1p(others));
   for (int64_t row = 0; row < rows; ++row) {
-    row_loss[row] = (largest_logit - row_loss[row]) + log_total;
+    row_loss[row] = row_loss_over_batch(largest_logit, row_loss[row], others);
   }
 }
 

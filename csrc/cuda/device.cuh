@@ -79,7 +79,7 @@ __device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
 #else
 __device__ static uint4 zeros;
 
-__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
+static __device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
   return __ldg(wanted ? static_cast<const uint4*>(address) : &zeros);
 }
 #endif

@@ -1,4 +1,5 @@
-// The forward pass: a warp takes one query row through all of its candidates.
+// The forward pass: a warp (a block for a long row) takes one query row through all of
+// its candidates.
 //
 // Load the row, meet the candidates by tiles: load, product, softmax, accumulate; then
 // store. The sums are online, relative to a running maximum (Milakov and Gimelshein,
@@ -17,8 +18,9 @@
 namespace negative_cosine {
 namespace cuda {
 
-// e^40 times the largest inverse norm, 10^12, times 2^31 candidates is below 10^39, and
-// e^-40 keeps its digits: sums relative to the positive's own logit are safe.
+// A weighted row e^t d / |d| has no element above e^40, 2 * 10^17, and sums of 2^31
+// such stay far below float32's largest number; e^-40 keeps its digits. So sums
+// relative to the positive's own logit are safe.
 constexpr double kSafeLogit = 40.0;
 
 // Cosines are at most 1 apart from zero, so a relative logit without logQ correction is
@@ -26,8 +28,9 @@ constexpr double kSafeLogit = 40.0;
 template <typename Real>
 __device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
                                                       Real scale) {
-  const double margin = params.margin < 0 ? -params.margin : params.margin;
-  return params.doc_log_q != nullptr || !(scale * (2.0 + margin) <= kSafeLogit);
+  // A learned scale may have crossed zero.
+  const double largest = fabs(static_cast<double>(scale)) * (2.0 + fabs(params.margin));
+  return params.doc_log_q != nullptr || !(largest <= kSafeLogit);
 }
 
 template <typename Rows>

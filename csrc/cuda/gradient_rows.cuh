@@ -1,5 +1,5 @@
-// The gradient pass: a warp takes one document row through all queries that drew it,
-// and scales one query's saved direction.
+// The gradient pass: a warp (a block for a long row) takes one document row through all
+// queries that drew it, and scales one query's saved direction.
 //
 // The softmax weight of a pair is recomputed from one product and the row's saved
 // facts: p_ij = e^(t_ij - loss_i). So nothing is added to by two warps, and there is
@@ -130,17 +130,28 @@ __device__ __forceinline__ void query_gradient_row(const LossParams& params,
       static_cast<Storage*>(arguments.query_gradient) + row * params.dim);
 }
 
-// d loss / d logit_scale: one block sums over the rows.
+// d loss / d logit_scale: one block sums over the rows, several a thread in flight.
 template <typename Real>
 __device__ __forceinline__ void logit_scale_gradient(const LossParams& params,
                                                      const GradientArguments& arguments,
                                                      const GradientScratch& scratch) {
+  constexpr int kAtOnce = 8;
+  const auto* scale_gradients = static_cast<const Real*>(arguments.row_scale_gradient);
   double sum = 0;
-  for (int64_t row = threadIdx.x; row < params.batch_size; row += blockDim.x) {
-    const Real coefficient =
-        facts_of_row<Real>(params, arguments, scratch.coefficient_sum, row).coefficient;
-    sum += coefficient *
-           __ldg(static_cast<const Real*>(arguments.row_scale_gradient) + row);
+  for (int64_t start = threadIdx.x; start < params.batch_size;
+       start += int64_t{kAtOnce} * blockDim.x) {
+    RowFacts<Real> facts[kAtOnce];
+    Real scale_gradient[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t row = start + int64_t{i} * blockDim.x;
+      const bool exists = row < params.batch_size;
+      facts[i] = facts_of_row<Real>(params, arguments, scratch.coefficient_sum,
+                                    exists ? row : start);
+      scale_gradient[i] = exists ? __ldg(scale_gradients + row) : Real(0);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) sum += facts[i].coefficient * scale_gradient[i];
   }
   sum = sum_over_block(sum);
   if (threadIdx.x == 0) {

@@ -181,11 +181,18 @@ __global__ void __launch_bounds__(kWarpSize)
 __global__ void __launch_bounds__(kThreads)
     find_starts_kernel(const uint32_t* docs, int64_t num_pairs, int64_t num_docs,
                        int64_t* starts) {
-  const int64_t position = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (position > num_pairs) return;
-  const int64_t last = position < num_pairs ? __ldg(docs + position) : num_docs;
-  const int64_t first = position > 0 ? int64_t{__ldg(docs + position - 1)} + 1 : 0;
-  for (int64_t doc = first; doc <= last; ++doc) __stcg(starts + doc, position);
+  const int64_t doc = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (doc > num_docs) return;
+  int64_t below = 0, above = num_pairs;  // the answer lies in between
+  while (below < above) {
+    const int64_t middle = (below + above) / 2;
+    if (__ldg(docs + middle) < doc) {
+      below = middle + 1;
+    } else {
+      above = middle;
+    }
+  }
+  __stcg(starts + doc, below);
 }
 
 // The parts of the work memory, one behind the other.
@@ -247,9 +254,9 @@ cudaError_t launch_invert_table(const LossParams& params, void* memory,
   }
   rows_of_docs->starts = parts.starts;
   rows_of_docs->rows = parts.buffers[sorted].rows;
-  return launch(find_starts_kernel, tiling.pairs / kThreads + 1, kThreads, stream,
-                static_cast<const uint32_t*>(parts.buffers[sorted].docs), tiling.pairs,
-                params.num_candidates, parts.starts);
+  return launch(find_starts_kernel, params.num_candidates / kThreads + 1, kThreads,
+                stream, static_cast<const uint32_t*>(parts.buffers[sorted].docs),
+                tiling.pairs, params.num_candidates, parts.starts);
 }
 
 }  // namespace cuda

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "core/portability.h"
@@ -33,13 +34,17 @@ inline RowGrid row_grid(int64_t rows, int64_t most_rows, int most_rows_per_block
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads,
                    cudaStream_t stream, Arguments&&... arguments) {
+  if (blocks > std::numeric_limits<int32_t>::max()) {
+    return cudaErrorInvalidConfiguration;
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = stream;
   const cudaError_t error =
       cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
-  return error != cudaSuccess ? error : cudaGetLastError();
+  if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
+  return error;
 }
 
 }  // namespace cuda

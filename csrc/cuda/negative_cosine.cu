@@ -45,6 +45,7 @@ Status to_status(cudaError_t error, const Device& device) {
     case cudaSuccess:
       return Status::Ok();
     case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction:
     case cudaErrorUnsupportedPtxVersion:
       return no_kernel(device);
     case cudaErrorInsufficientDriver:
@@ -52,10 +53,14 @@ Status to_status(cudaError_t error, const Device& device) {
           "the machine's CUDA driver is older than the CUDA runtime " +
           to_version(CUDART_VERSION / 10, 100) +
           " that the kernels were built with: update the driver, or build with an "
-          "older "
-          "CUDA toolkit");
+          "older CUDA toolkit");
+    case cudaErrorInvalidConfiguration:
+      return Status::InvalidArgument(
+          "the batch is too large for one launch of the CUDA kernels: take fewer rows, "
+          "or fewer candidates a row");
     default:
-      return Status::Internal(std::string("the CUDA kernels failed: ") +
+      return Status::Internal(std::string("the CUDA kernels, or earlier work on the "
+                                          "device, failed: ") +
                               cudaGetErrorName(error) + ": " +
                               cudaGetErrorString(error));
   }
@@ -71,6 +76,7 @@ Status find_device(Device* device) {
   read(cudaDevAttrComputeCapabilityMajor, &major);
   read(cudaDevAttrComputeCapabilityMinor, &minor);
   device->capability = 10 * major + minor;
+  if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
   if (error == cudaSuccess && device->capability < kOldestCapability) {
     return no_kernel(*device);
   }
@@ -85,8 +91,10 @@ bool uses_table(const LossParams& params) {
 // The gradient pass's parts of params.scratch, one behind the other.
 struct GradientLayout {
   explicit GradientLayout(const LossParams& params) {
+    // Whether rows are streamed also depends on addresses, so their sums have a place
+    // wherever they might be.
     const int64_t row = params.dim * compute_size_of(params.data_type);
-    table_offset = sums_offset + round_up(kStreamedWarps * row, 256);
+    table_offset = sums_offset + round_up(most_streamed_rows(params) * row, 256);
     total = table_offset + (uses_table(params) ? inverted_table_bytes(params) : 0);
   }
 
@@ -141,6 +149,12 @@ cudaError_t launch_gradient(const LossParams& params,
 }
 
 }  // namespace
+
+Status check_device() {
+  Device device;
+  if (Status status = find_device(&device); !status.ok()) return status;
+  return to_status(find_kernel(), device);
+}
 
 int64_t forward_scratch_bytes(const LossParams& params) {
   return params.num_candidates * int64_t{sizeof(double)};

@@ -1,5 +1,5 @@
 // Sums over all rows in two stages of fixed order: each thread takes every 1024th item,
-// then a tree over the block. In float64, whatever the embeddings' type.
+// then the block adds up its threads. In float64, whatever the embeddings' type.
 #include "core/candidate_rules.h"
 #include "cuda/block.cuh"
 #include "cuda/facts.cuh"
@@ -44,8 +44,7 @@ __device__ __forceinline__ Largest largest_over_block(Largest mine) {
   return combine_warps(mine, larger_of);
 }
 
-// logsumexp_j z_j0 - z_i0, split as (z_max - z_i0) + log1p(the other terms): two
-// non-negative parts, so that small losses keep their digits.
+// The rows' losses of row_loss_over_batch.
 template <typename Real>
 class SoftmaxOverBatch {
  public:
@@ -58,28 +57,28 @@ class SoftmaxOverBatch {
       mine = larger_of(mine, {logit, row, logit != logit});
     }
     largest_ = largest_over_block(mine);
-    const double others = sum_over(params.batch_size, [&](int64_t row) {
+    others_ = sum_over(params.batch_size, [&](int64_t row) {
       return row == largest_.row ? 0.0 : exp_of(logit_of(row) - largest_.logit);
     });
-    log_total_ = static_cast<Real>(log1p_of(others));
   }
 
   __device__ Real row_loss(int64_t row) const {
     if (largest_.has_nan) return static_cast<Real>(NAN);
-    return (static_cast<Real>(largest_.logit) - logit_of(row)) + log_total_;
+    return row_loss_over_batch(static_cast<Real>(largest_.logit), logit_of(row),
+                               others_);
   }
 
  private:
   __device__ Real logit_of(int64_t row) const {
-    return logit_scale_of<Real>(params_) *
-               (__ldcg(cosines_ + row) - static_cast<Real>(params_.margin)) -
-           log_q_at<Real>(params_, row);
+    return positive_logit(logit_scale_of<Real>(params_),
+                          static_cast<Real>(params_.margin), __ldcg(cosines_ + row),
+                          log_q_at<Real>(params_, row));
   }
 
   const LossParams& params_;
   const Real* const cosines_;
   Largest largest_;
-  Real log_total_;
+  double others_;
 };
 
 // The rows' losses over the batch, weighted; row by row into the outputs.
@@ -126,6 +125,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
+
+cudaError_t find_kernel() {
+  cudaFuncAttributes attributes;
+  const cudaError_t error =
+      cudaFuncGetAttributes(&attributes, coefficient_sum_kernel<float>);
+  if (error != cudaSuccess) cudaGetLastError();
+  return error;
+}
 
 cudaError_t launch_finish_forward(const LossParams& params,
                                   const ForwardOutputs& outputs,

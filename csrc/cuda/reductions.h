@@ -9,6 +9,9 @@
 namespace negative_cosine {
 namespace cuda {
 
+// Success where the current device has a kernel of this build.
+cudaError_t find_kernel();
+
 // Writes what launch_forward_rows leaves open: the reduced loss from the blocks'
 // partial sums and, under NormalizeOver::kBatch, every row's loss.
 cudaError_t launch_finish_forward(const LossParams& params,

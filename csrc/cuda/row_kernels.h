@@ -1,4 +1,4 @@
-// The two kernels that do the work: one warp a row. Host side.
+// The two kernels that do the work: a warp, or a block, for each row. Host side.
 //
 // Each is compiled once for an element type (rows_float32.cu and its like) and for each
 // way to hold a row (rows.cuh); these functions choose and launch.
@@ -32,6 +32,10 @@ constexpr int kMostWarpsPerBlock = 4;
 
 // StreamedRows sum in memory: so many warps take turns.
 constexpr int64_t kStreamedWarps = 2048;
+
+inline int64_t most_streamed_rows(const LossParams& params) {
+  return std::min(kStreamedWarps, params.num_candidates);
+}
 
 // Whether rows are whole packets of 16 bytes, in every one of the arrays.
 inline bool has_whole_packets(const LossParams& params,

@@ -10,18 +10,24 @@
 // in global memory.
 //
 // Both have the same members, so that a kernel is written once:
+//
 //   load_unit      a row at unit length
+//
 //   load_tile      the rows of a tile: number first + i is row __shfl(index, first +
-//   i),
+//   i);
 //                  zeros where that is kNotKept
+//
 //   products       of each row of the tile with the unit row, and its squares if asked
 //                  for; a lane gets those of the row number candidate_of_lane()
+//
 //   add_weighted   sums += weight * row, with the weight of a lane's row
+//
 //   store          combine(unit row, sum, another row), element by element
 #pragma once
 
 #include "core/norms.h"
 #include "cuda/device.cuh"
+#include "cuda/row_kernels.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -68,6 +74,9 @@ __device__ __forceinline__ ComputeType<Storage> inverse_norm_of_row(
 // nothing to do for one warp.
 template <typename Real, int kWarps>
 class WarpTeam {
+  static_assert(kWarps == 1 || kWarps == kMostWarpsPerBlock,
+                "a team is a warp or the whole block: it waits at the block's barrier");
+
  public:
   template <int kValues>
   __device__ __forceinline__ void sum(Real (&values)[kValues]) const {
@@ -214,7 +223,9 @@ class RegisterRows {
     totals[0] = transposed_sums<kRows, kLanes>(dots);
     if constexpr (kWithSquares) totals[1] = transposed_sums<kRows, kLanes>(squares);
     team_.sum(totals);
-    return {totals[0], kWithSquares ? totals[kWithSquares] : 0};
+    RowProducts<Real> products{totals[0], 0};
+    if constexpr (kWithSquares) products.squares = totals[1];
+    return products;
   }
 
   __device__ __forceinline__ Sums no_sums(Real*) const {

@@ -25,12 +25,21 @@ class DeviceRun {
     copy_params(embedding_offset);
     make_outputs();
     if (results.with_gradient()) make_gradients(embedding_offset);
-    params.scratch = copies_.allocate(std::max(cuda::forward_scratch_bytes(params),
-                                               cuda::gradient_scratch_bytes(params)));
+    // One each, so that no pass reads what the other has left.
+    forward_scratch_ = copies_.allocate(cuda::forward_scratch_bytes(params));
+    if (results.with_gradient()) {
+      gradient_scratch_ = copies_.allocate(cuda::gradient_scratch_bytes(params));
+    }
   }
 
-  void forward() { raise_unless_ok(cuda::forward(params, outputs, nullptr)); }
-  void run_gradient() { raise_unless_ok(cuda::gradient(params, gradient, nullptr)); }
+  void forward() {
+    params.scratch = forward_scratch_;
+    raise_unless_ok(cuda::forward(params, outputs, nullptr));
+  }
+  void run_gradient() {
+    params.scratch = gradient_scratch_;
+    raise_unless_ok(cuda::gradient(params, gradient, nullptr));
+  }
   void copy_back() const { copies_.copy_back(); }
 
   LossParams params;
@@ -88,6 +97,8 @@ class DeviceRun {
   }
 
   DeviceCopies copies_;
+  void* forward_scratch_ = nullptr;
+  void* gradient_scratch_ = nullptr;
 };
 
 void run(const LossParams& params, const LossResults& results, int embedding_offset) {

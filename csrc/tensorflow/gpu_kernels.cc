@@ -1,4 +1,6 @@
 // The op's kernels on a GPU: the CUDA core on TensorFlow's stream.
+#include <string>
+
 #include "tensorflow/op_kernels.h"
 #include "xla/stream_executor/stream.h"
 
@@ -44,3 +46,12 @@ REGISTER_KERNEL_BUILDER(
 
 }  // namespace
 }  // namespace negative_cosine
+
+// Why the kernels cannot run on the current device, empty if they can; for the choice
+// between them and the reference.
+extern "C" __attribute__((visibility("default"))) const char*
+negative_cosine_cuda_problem() {
+  static thread_local std::string problem;
+  problem = negative_cosine::cuda::check_device().message();
+  return problem.c_str();
+}

@@ -1,4 +1,4 @@
-// The op's interface: names, attributes and shapes. Kernels are in kernels.cc.
+// The op's interface: names, attributes and shapes. Kernels are in op_kernels.h.
 //
 // Optional arguments are lists of length zero or one. The outputs behind `loss` are
 // saved for the gradient or are statistics; what a graph does not use is not computed.

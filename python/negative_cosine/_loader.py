@@ -7,6 +7,7 @@ is opened.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import struct
@@ -66,6 +67,21 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     if not hasattr(ops, "negative_cosine_loss_grad"):
         return failed("the native library has no op NegativeCosineLoss")
     return NativeLibrary(path, build_info, ops=ops)
+
+
+@functools.cache
+def _probe_device(path: Path) -> str:
+    """What the library says of the GPU in use: "" if its kernels can run there."""
+    probe = ctypes.CDLL(str(path)).negative_cosine_cuda_problem
+    probe.restype = ctypes.c_char_p
+    return str(probe().decode())
+
+
+def cuda_problem(library: NativeLibrary) -> str:
+    """Why the CUDA kernels cannot run, "" if they can."""
+    if not (library.build_info or {}).get("cuda"):
+        return "the native library was built without CUDA kernels"
+    return _probe_device(library.path)
 
 
 def _is_whole_elf(content: bytes) -> bool:

@@ -16,7 +16,7 @@ from negative_cosine._inputs import (
     check_num_negatives,
     check_seed,
 )
-from negative_cosine._loader import native_library
+from negative_cosine._loader import cuda_problem, native_library
 from negative_cosine._native import NATIVE_SAMPLERS, native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._sampler import SAMPLERS, candidate_table
@@ -124,7 +124,7 @@ def fused_negative_cosine_loss(
         normalize_over=normalize_over,
         reduction=reduction,
     )
-    on_gpu = runs_on_gpu(inputs.query)
+    on_gpu = runs_on_gpu()
     if _takes_native(inputs.sampler, on_gpu, implementation):
         loss, stats = native_loss(inputs, return_stats, on_gpu)
     else:
@@ -237,24 +237,24 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
             f"sampler={sampler!r} has no native kernel yet",
             "use sampler='shuffle', or implementation='reference' to accept it",
         )
-    if on_gpu and not (library.build_info or {}).get("cuda"):
+    if on_gpu and (problem := cuda_problem(library)):
         return Choice(
             False,
-            "the native library was built without CUDA kernels",
-            "install it again where nvcc is on PATH (NEGATIVE_COSINE_CUDA=1 makes that an "
-            "error if it fails), place the loss on the CPU with tf.device('CPU'), or use "
-            "implementation='reference' to accept it",
+            problem,
+            "install it again where nvcc is on PATH (NEGATIVE_COSINE_CUDA=1 makes it an "
+            "error if that fails), place the loss on the CPU with tf.device('CPU'), or "
+            "use implementation='reference' to accept it",
         )
     return Choice(True)
 
 
-def runs_on_gpu(tensor: tf.Tensor) -> bool:
-    """Whether ops on ``tensor`` run on a GPU: where it lies, or where it would be put."""
-    # A function's argument has no device; what is made beside it has the scope's.
-    device = tensor.device or tf.constant(0.0).device
-    if device:
-        return "GPU:" in device.upper()
-    return bool(tf.config.list_logical_devices("GPU"))
+def runs_on_gpu() -> bool:
+    """Whether TensorFlow would put an op on a GPU here."""
+    if not tf.config.list_logical_devices("GPU"):
+        return False
+    # What is made here gets the scope's device; in a graph without one, it has none yet.
+    device = tf.constant(0.0).device
+    return not device or "GPU:" in device.upper()
 
 
 def _takes_native(sampler: str | None, on_gpu: bool, implementation: str) -> bool:

@@ -29,7 +29,7 @@ def native_loss(
     ops = native_library().ops
     assert ops is not None, "the caller has chosen the native path"
     # The kernels take the margin from the host's memory: no copy from the device.
-    with tf.device("CPU") if on_gpu else contextlib.nullcontext():
+    with tf.device("CPU:0") if on_gpu else contextlib.nullcontext():
         margin = tf.constant(inputs.margin, inputs.compute_dtype)
     outputs = ops.negative_cosine_loss(
         inputs.query,
