@@ -27,7 +27,8 @@ demo: install
 	$(BIN)/python -m examples.code_search
 
 test: lint emulation
-	$(BIN)/python -m pytest -n 2
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
+	$(BIN)/python -m pytest -q -m gpu tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -62,7 +63,9 @@ install: $(VENV)/installed
 
 $(VENV)/installed: $(VENV)/requirements $(NATIVE_SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
-	touch $@
+	@sed -n 's/.*"devices": "\(.*\)",/negative_cosine was built for \1/p' \
+	  python/negative_cosine/_build_info.json
+	@touch $@
 
 $(VENV)/requirements: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

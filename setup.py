@@ -16,6 +16,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 
@@ -26,6 +27,23 @@ def environment_flag(name: str) -> bool | None:
     if value in ("", "0", "1"):
         return {"": None, "0": False, "1": True}[value]
     raise SystemExit(f"{name} must be 0, 1 or unset, got {value!r}")
+
+
+def remove_built(folder: Path) -> None:
+    """Removes what an earlier build left, perhaps one with CUDA or for another Python."""
+    for pattern in ("*.so", "_build_info.json"):
+        for old in folder.glob(pattern):
+            old.unlink()
+
+
+class BuildPython(build_py):
+    """Copies the Python files alone: the libraries come from the build."""
+
+    def run(self) -> None:
+        """Copies into a folder without an earlier build's libraries."""
+        if not self.editable_mode:
+            remove_built(Path(self.build_lib) / "negative_cosine")
+        super().run()
 
 
 class CMakeExtension(Extension):
@@ -47,6 +65,7 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve()
         output.mkdir(parents=True, exist_ok=True)
         build.mkdir(parents=True, exist_ok=True)
+        remove_built(output)
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
         configure += [
             f"-D{name}={value}" for name, value in self.definitions(output).items()
@@ -58,8 +77,7 @@ class CMakeBuild(build_ext):
         """For an editable install: the libraries go beside the Python files."""
         package = Path("negative_cosine")
         source = ROOT / "python" / package
-        for old in source.glob("*.so"):  # of another build, perhaps one with CUDA
-            old.unlink()
+        remove_built(source)
         for built in (Path(self.build_lib) / package).iterdir():
             if built.suffix in (".so", ".json"):
                 shutil.copy2(built, source / built.name)
@@ -96,5 +114,5 @@ class CMakeBuild(build_ext):
 python_only = environment_flag("NEGATIVE_COSINE_PYTHON_ONLY")
 setup(
     ext_modules=[] if python_only else [CMakeExtension("negative_cosine._core")],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
 )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,15 @@ import tensorflow as tf
 import tomli
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "setup.py", "csrc")
+SOURCES = (
+    "CMakeLists.txt",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+    "csrc",
+)
 
 
 @pytest.fixture
@@ -68,6 +77,8 @@ def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     (wheel,) = tmp_path.glob("*.whl")
     names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
     assert {"_negative_cosine_ops.so", "_build_info.json", "py.typed", "_core.pyi"} <= names
+    assert any(name.startswith("_core.") and name.endswith(".so") for name in names)
+    assert not any(name.startswith("_cuda_core.c") for name in names)
     target = tmp_path / "installed"
     install = pip("install", "--no-deps", "--target", str(target), str(wheel))
     assert install.returncode == 0, install.stderr
@@ -77,9 +88,34 @@ def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     assert "cuda None" in report
 
 
+def leave_an_earlier_build_in(checkout: Path) -> None:
+    """Libraries where an editable install and setuptools put them."""
+    for folder in ("python/negative_cosine", "build/lib/negative_cosine"):
+        (checkout / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("_cuda_core.cpython-310-x86_64-linux-gnu.so", "_build_info.json"):
+            (checkout / folder / name).write_text("{}")
+
+
+def test_a_source_distribution_has_what_a_build_reads_and_nothing_built(
+    checkout: Path, tmp_path: Path
+) -> None:
+    leave_an_earlier_build_in(checkout)
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", str(tmp_path)],
+        cwd=checkout,
+        check=True,
+    )
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = [name.partition("/")[2] for name in files.getnames()]
+    assert {"CMakeLists.txt", "csrc/cuda/rows.cuh", "csrc/core/params.h"} <= set(names)
+    assert not [name for name in names if name.endswith((".so", "_build_info.json"))]
+
+
 def test_without_a_compiler_the_python_part_installs_when_asked_for(
     checkout: Path, tmp_path: Path
 ) -> None:
+    leave_an_earlier_build_in(checkout)
     target = tmp_path / "installed"
     install = pip(
         "install",
@@ -104,7 +140,7 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
     [
         (
             {"NEGATIVE_COSINE_CUDA": "1", "CUDACXX": "no-such-compiler"},
-            "asks for CUDA kernels, and no CUDA compiler was found. Put nvcc on PATH",
+            "asks for CUDA kernels, and no CUDA compiler was found: put nvcc on PATH",
         ),
         ({"NEGATIVE_COSINE_CUDA": "yes"}, "NEGATIVE_COSINE_CUDA must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_PYTHON_ONLY": "2"}, "PYTHON_ONLY must be 0, 1 or unset"),
@@ -121,6 +157,21 @@ def test_a_build_that_cannot_be_had_fails_and_says_why(
     install = pip("install", *arguments, **variables)
     assert install.returncode != 0
     assert message in " ".join((install.stdout + install.stderr).split())
+
+
+def test_an_nvcc_that_does_not_compile_is_named(checkout: Path, tmp_path: Path) -> None:
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho unsupported GNU version >&2\nexit 1\n")
+    nvcc.chmod(0o755)
+    target = str(tmp_path / "installed")
+    arguments = ("--no-deps", "--no-build-isolation", "--target", target, str(checkout))
+    path = f"{nvcc.parent}:{os.environ['PATH']}"
+    install = pip("install", *arguments, NEGATIVE_COSINE_CUDA="1", PATH=path)
+    assert install.returncode != 0
+    message = " ".join((install.stdout + install.stderr).split())
+    assert f"asks for CUDA kernels, and {nvcc} does not compile with" in message
+    assert "CUDAHOSTCXX" in message
 
 
 def test_what_the_makefile_installs_is_what_the_package_declares() -> None:
