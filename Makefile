@@ -46,6 +46,8 @@ benchmark: install
 
 # The files that the documents take their figures from, and the tables in them.
 results: install
+	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
+	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
 	$(BIN)/python -m benchmarks.bench --output benchmarks/results/cpu.csv
 	$(BIN)/python -m benchmarks.gpu_model --output benchmarks/results/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.machine_code --output benchmarks/results/machine_code.csv

@@ -36,6 +36,13 @@ NO_GPU = (
 STEPS = {"cpu": 5, "gpu": 500}
 
 
+def count(text: str) -> int:
+    """A number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of 1 or more, got {text!r}")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -51,9 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
         default=[parse_size("4096x20x128")],
     )
     parser.add_argument("--dtypes", nargs="+", choices=list(BYTES), default=["float32"])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, help=f"of each way in a round: {STEPS}")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=count, default=15)
+    parser.add_argument("--steps", type=count, help=f"of each way in a round: {STEPS}")
+    parser.add_argument("--threads", type=count, default=2, help="of the CPU")
     parser.add_argument("--ways", nargs="+", metavar="WAY", help="default: all")
     parser.add_argument("--output", type=Path, metavar="CSV")
     parser.add_argument("--plot", type=Path, metavar="PNG")
@@ -67,6 +74,7 @@ def check_tensorflow(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     tf.get_logger().setLevel("ERROR")  # new ways' new functions look like retracing
     if arguments.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         parser.exit(2, f"{NO_GPU}\n")
@@ -97,12 +105,26 @@ def measure(
     return run(arguments, sizes)
 
 
+def make_writable(parser: argparse.ArgumentParser, path: Path) -> None:
+    """Ends the program before it measures if there is no writing to ``path``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        parser.error(f"cannot write {path}: {error.strerror}")
+
+
 def main(command_line: Sequence[str] | None = None) -> None:
     """Measures, prints and, where asked to, writes a CSV and a PNG."""
     parser = make_parser()
     arguments = parser.parse_args(command_line)
     if arguments.without_tensorflow and arguments.device == "cpu":
         parser.error("--without-tensorflow times the CUDA core: there is no cpu for it")
+    if arguments.without_tensorflow and arguments.ways:
+        parser.error("--without-tensorflow times the fused passes alone: leave --ways out")
+    for path in (arguments.output, arguments.plot):
+        if path is not None:
+            make_writable(parser, path)
     arguments.device = arguments.device or (
         "gpu" if arguments.without_tensorflow else "cpu"
     )
@@ -113,7 +135,6 @@ def main(command_line: Sequence[str] | None = None) -> None:
     results = report.complete(results)
     report.show(results)
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(arguments.output, index=False)
     if arguments.plot:
         report.plot(results, arguments.plot)

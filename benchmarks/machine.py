@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.gpu_model import Device, Size
 
 LARGE = 2**30  # bytes of a copy that no cache holds
+SMALL = 2**14  # bytes of a copy that takes longer than its call
 
 
 def cpu_name() -> str:
@@ -48,7 +49,7 @@ def measured_cpu(size: Size) -> Device:
     """The bandwidths of a copy as large as the gathered table, and of a large one."""
     return Device(
         cpu_name(),
-        l2_bandwidth=numpy_copy_bandwidth(max(1, size.table_bytes // 2)),
+        l2_bandwidth=numpy_copy_bandwidth(max(SMALL, size.table_bytes // 2)),
         l2_capacity=math.inf,  # whichever cache holds the table was measured
         memory_bandwidth=numpy_copy_bandwidth(LARGE // 4),
     )
@@ -110,5 +111,5 @@ def tensorflow_facts() -> dict[str, Any]:
     """TensorFlow, and the CUDA that it was built with."""
     import tensorflow as tf
 
-    cuda = tf.sysconfig.get_build_info()["cuda_version"]
+    cuda = tf.sysconfig.get_build_info().get("cuda_version", "")
     return {"tensorflow": tf.__version__, "tensorflow_cuda": cuda}

@@ -6,7 +6,7 @@ import argparse
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -69,21 +69,33 @@ def with_facts(rows: list[Row], facts: dict[str, Any]) -> list[Row]:
     ]
 
 
+def measure_peaks(
+    ways: Iterable[str], arguments: argparse.Namespace, size: Size
+) -> dict[str, list[int]]:
+    """The peak memory of each way's loss and step; without the ways that have no room."""
+    import tensorflow as tf
+
+    peak_bytes = {
+        "cpu": peak_memory.cpu_peak_bytes,
+        "gpu": peak_memory.gpu_peak_bytes,
+    }[arguments.device]
+    peaks = {}
+    for way in tqdm(ways, desc="memory", leave=False):
+        try:
+            peaks[way] = peak_bytes(way, size, arguments.threads)
+        except tf.errors.ResourceExhaustedError:
+            print(f"{size}, {size.dtype}, {way}: out of memory, left out", file=sys.stderr)
+    return peaks
+
+
 def measure_with_tensorflow(
     arguments: argparse.Namespace, size: Size, device: Device | None
 ) -> list[Row]:
     """Every way and pass at one size."""
     from benchmarks.ways import WAYS, make_step, wait_for
 
-    ways = arguments.ways or list(WAYS)
-    peak_bytes = {
-        "cpu": peak_memory.cpu_peak_bytes,
-        "gpu": peak_memory.gpu_peak_bytes,
-    }[arguments.device]
-    peaks = {
-        way: peak_bytes(way, size, arguments.threads)
-        for way in tqdm(ways, desc="memory", leave=False)
-    }
+    peaks = measure_peaks(dict.fromkeys(arguments.ways or WAYS), arguments, size)
+    ways = list(peaks)
     keys = list(itertools.product(ways, (False, True)))
     steps = {key: make_step(*key, size, arguments.device) for key in keys}
     times = time_rounds(steps, wait_for, arguments.rounds, arguments.steps)

@@ -50,7 +50,6 @@ def make_step(way: str, training: bool, size: Size, device: str = "cpu") -> Step
     with tf.device(f"/{device}:0"):
         query, doc = random_rows(size, 0), random_rows(size, 1)
 
-    @tf.function(jit_compile=jit, autograph=False)
     def step(query: tf.Tensor, doc: tf.Tensor) -> Outputs:
         if not training:
             return (loss_function(query, doc, size.num_negatives),)
@@ -60,11 +59,12 @@ def make_step(way: str, training: bool, size: Size, device: str = "cpu") -> Step
         gradients = tape.gradient(loss, [query, doc])
         return (loss, *map(tf.convert_to_tensor, gradients))
 
-    def run() -> Outputs:
-        with tf.device(f"/{device}:0"):
+    @tf.function(jit_compile=jit, autograph=False)
+    def step_on_device(query: tf.Tensor, doc: tf.Tensor) -> Outputs:
+        with tf.device(f"/{device}:0"):  # what is traced knows no scope outside
             return step(query, doc)
 
-    return run
+    return lambda: step_on_device(query, doc)
 
 
 def wait_for(outputs: Outputs) -> None:
