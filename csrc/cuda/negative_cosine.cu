@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kOldestCapability = 75;
 
-// What it was compiled for, such as "80;90": set by the build.
+// What it was compiled for, such as "80-real,90": set by the build.
 constexpr char kArchitectures[] = NEGATIVE_COSINE_CUDA_ARCHITECTURES;
 
 struct Device {

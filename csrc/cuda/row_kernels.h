@@ -23,7 +23,7 @@ struct ForwardScratch {
 
 struct GradientScratch {
   const double* coefficient_sum;  // for NormalizeOver::kBatch
-  void* sums;                     // Real [kStreamedWarps, D] for StreamedRows
+  void* sums;                     // Real [most_streamed_rows, D] for StreamedRows
   RowsOfDocs rows_of_docs;
 };
 

@@ -13,9 +13,8 @@
 //
 //   load_unit      a row at unit length
 //
-//   load_tile      the rows of a tile: number first + i is row __shfl(index, first +
-//   i);
-//                  zeros where that is kNotKept
+//   load_tile      the rows of a tile, whose indices the lanes from `first` on hold;
+//                  zeros where an index is kNotKept
 //
 //   products       of each row of the tile with the unit row, and its squares if asked
 //                  for; a lane gets those of the row number candidate_of_lane()
