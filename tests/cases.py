@@ -146,7 +146,11 @@ def run_on_arrays(
     candidates: dict[str, Any] = (
         {"negative_indices": batch.indices}
         if source == "indices"
-        else {"num_negatives": batch.k, "seed": np.array(batch.seed)}
+        else {
+            "num_negatives": batch.k,
+            "sampler": source,
+            "seed": np.array(batch.seed),
+        }
     )
     fixed = dict(options)
     scale, temperature = fixed.pop("scale", 20.0), fixed.pop("temperature", 1.0)

@@ -26,9 +26,8 @@ DIMS = [1, 3, 17, 64, 100, 129, 768]
 COUNTS = [1, 2, 31, 100]
 
 
-def run_core(batch: Batch, by_seed: bool = True, threads: int = 1) -> dict[str, Array]:
+def run_core(batch: Batch, source: str = "shuffle", threads: int = 1) -> dict[str, Array]:
     """Forward and gradient pass of a batch without options."""
-    source = "shuffle" if by_seed else "indices"
     return run_on_arrays(_core, batch, source, {}, num_threads=threads)
 
 
@@ -44,13 +43,32 @@ def test_every_odd_size_matches_the_oracle(rows: int, dtype: str) -> None:
         assert_gradients_close(results, expected, dtype)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 100, 4097])
+def test_the_ring_of_the_core_is_that_of_the_oracle(size: int) -> None:
+    for rows in (size, (size + 1) // 2):
+        for k in {1, size // 2, size - 1} - {0}:
+            if k >= size:
+                continue
+            table = _core.sample_negatives(rows, size, k, 3, 4, "ring")
+            expected = oracle.sample_negatives(rows, size, k, "ring", (3, 4))
+            np.testing.assert_array_equal(table, expected)
+
+
+def test_an_empty_batch_on_the_ring_has_no_gradient() -> None:
+    batch = Batch((1, 3, 4, 2), "float32")
+    batch.query, batch.rows, batch.k = batch.query[:0], 0, 9  # beyond C - 1: nobody meets
+    results = run_core(batch, "ring")
+    assert results["loss"] == 0
+    np.testing.assert_array_equal(results["doc_gradient"], np.zeros((3, 4)))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("by_seed", [True, False], ids=["seed", "indices"])
-def test_the_number_of_threads_does_not_change_a_bit(dtype: str, by_seed: bool) -> None:
+@pytest.mark.parametrize("source", ["shuffle", "ring", "indices"])
+def test_the_number_of_threads_does_not_change_a_bit(dtype: str, source: str) -> None:
     batch = Batch((257, 300, 129, 31), dtype)
-    one = run_core(batch, by_seed, threads=1)
+    one = run_core(batch, source, threads=1)
     for threads in (2, 3, 7):
-        other = run_core(batch, by_seed, threads=threads)
+        other = run_core(batch, source, threads=threads)
         for name, values in one.items():
             assert values.tobytes() == other[name].tobytes(), name
 
@@ -130,6 +148,11 @@ def run_in_new_process(code: str, level: str) -> Any:
         ({"doc_ids": np.zeros(4, np.int64)}, r"doc_ids must have shape \[3\]"),
         ({"query": np.ones((3, 4), ">f4")}, "query must have the processor's byte order"),
         ({"num_negatives": 2**57}, "num_negatives must be at least 1 and at most"),
+        ({"sampler": "all"}, "sampler must be 'shuffle' or 'ring', got 'all'"),
+        (
+            {"sampler": "ring", "num_negatives": 3},
+            "at most C - 1 for sampler='ring'.*got 3",
+        ),
         ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
     ],
 )

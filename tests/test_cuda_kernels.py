@@ -337,6 +337,12 @@ def test_a_launch_that_needs_more_memory_than_there_is_says_so() -> None:
         core.set_memory_limit(2**32)
 
 
+def test_the_ring_has_no_cuda_kernel_and_says_so() -> None:
+    batch = Batch((3, 4, 8, 2), "float32")
+    with pytest.raises(RuntimeError, match="sampler='ring' has no CUDA kernel yet"):
+        run_on_arrays(emulated.cuda_core(), batch, "ring", {})
+
+
 def test_a_device_older_than_the_kernels_is_refused_with_its_version() -> None:
     core = emulated.cuda_core()
     core.set_capability(7, 0)

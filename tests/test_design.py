@@ -29,14 +29,17 @@ def graph_of_a_step(**candidates: Any) -> tf.Graph:
     return function.get_concrete_function(tf.ones([B, D]), tf.ones([C, D])).graph
 
 
-def test_a_training_step_is_one_op_forward_and_one_back() -> None:
-    types = [op.type for op in graph_of_a_step(num_negatives=K).get_operations()]
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_a_training_step_is_one_op_forward_and_one_back(sampler: str) -> None:
+    graph = graph_of_a_step(num_negatives=K, sampler=sampler)
+    types = [op.type for op in graph.get_operations()]
     assert types.count("NegativeCosineLoss") == 1
     assert types.count("NegativeCosineLossGrad") == 1
 
 
-def test_no_tensor_of_a_training_step_has_the_size_of_the_candidates() -> None:
-    for op in graph_of_a_step(num_negatives=K).get_operations():
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_no_tensor_of_a_training_step_has_the_size_of_the_candidates(sampler: str) -> None:
+    for op in graph_of_a_step(num_negatives=K, sampler=sampler).get_operations():
         for output in op.outputs:
             assert output.shape.num_elements() < B * K, output
 

@@ -209,8 +209,9 @@ def test_under_xla_an_index_outside_the_documents_is_dropped() -> None:
 
 
 def test_native_for_a_sampler_without_a_kernel_says_so() -> None:
-    with pytest.raises(RuntimeError, match=r"sampler='ring' has no native kernel.*mend"):
-        fused_negative_cosine_loss(**valid(), sampler="ring", implementation="native")
+    arguments = {**valid(), "num_negatives": None, "sampler": "all"}
+    with pytest.raises(RuntimeError, match=r"sampler='all' has no native kernel.*mend"):
+        fused_negative_cosine_loss(**arguments, implementation="native")
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,16 @@ def test_every_shape_and_dtype_matches_the_oracle_by_indices(
     check(Batch(shape, dtype), "indices", {"mask_self": False}, "eager")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s[3] < s[1]], ids=str)
+def test_every_shape_and_dtype_matches_the_oracle_on_the_ring(
+    shape: tuple[int, int, int, int], dtype: str
+) -> None:
+    check(Batch(shape, dtype), "ring", {}, "eager")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("source", ["shuffle", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "indices"])
 def test_each_option_alone_matches_the_oracle(option: str, source: str, mode: str) -> None:
     batch = Batch((37, 41, 17, 5), "float32")
     check(batch, source, batch.only(option), mode)
@@ -59,13 +67,14 @@ def test_each_option_alone_matches_the_oracle(option: str, source: str, mode: st
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+@pytest.mark.parametrize("source", ["shuffle", "ring"])
 def test_each_reduction_matches_the_oracle_with_weights(
-    normalize_over: str, reduction: str, mode: str
+    source: str, normalize_over: str, reduction: str, mode: str
 ) -> None:
     batch = Batch((37, 41, 17, 5), "float64")
     options = batch.only("sample_weight", "doc_log_q", "margin")
     options |= {"normalize_over": normalize_over, "reduction": reduction}
-    check(batch, "shuffle", options, mode)
+    check(batch, source, options, mode)
 
 
 @settings(
@@ -76,7 +85,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
 )
 @given(
     names=st.sets(st.sampled_from(OPTIONS)),
-    source=st.sampled_from(["shuffle", "indices"]),
+    source=st.sampled_from(["shuffle", "ring", "indices"]),
     dtype=st.sampled_from(sorted(DTYPES)),
     rows=st.integers(1, 40),
     extra=st.integers(0, 9),
@@ -96,19 +105,21 @@ def test_options_in_random_combination_match_the_oracle(
     reduction: str,
     seed: int,
 ) -> None:
+    if source == "ring":
+        extra = max(extra, 1)
+        k = min(k, rows + extra - 1)  # C - 1
     batch = Batch((rows, rows + extra, dim, k), dtype, seed)
     check(batch, source, {**batch.only(*names), "reduction": reduction}, "eager")
 
 
-@pytest.mark.parametrize("sampler", ["ring", "all"])
 @pytest.mark.parametrize("shape", [(2, 5, 64, 1), (37, 60, 17, 31)], ids=str)
-def test_the_reference_matches_the_oracle_for_other_samplers(
-    sampler: str, shape: tuple[int, int, int, int], mode: str
+def test_the_reference_matches_the_oracle_for_every_other_document(
+    shape: tuple[int, int, int, int], mode: str
 ) -> None:
     batch = Batch(shape, "float32")
     options = batch.only("doc_ids", "margin", "sample_weight")
-    expected = run_oracle(batch, sampler, options)
-    results = run_loss(batch, sampler, options, "reference", mode)
+    expected = run_oracle(batch, "all", options)
+    results = run_loss(batch, "all", options, "reference", mode)
     assert_values_close(results, expected, "float32")
     assert_gradients_close(results, expected, "float32")
 

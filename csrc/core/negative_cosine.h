@@ -32,7 +32,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 const ParallelFor& parallel_for);
 
-// The [B, K] table that `shuffle` draws, for inspection and tests.
+// The [B, K] table that the sampler draws, for inspection and tests.
 void sample_negatives(const LossParams& params, int32_t* table,
                       const ParallelFor& parallel_for);
 

@@ -14,6 +14,7 @@ namespace negative_cosine {
 
 enum class NormalizeOver { kCandidates, kBatch };
 enum class Reduction { kMean, kSum, kNone };
+enum class Sampler { kShuffle, kRing };  // SPEC section 3
 
 struct LossParams {
   int64_t batch_size = 0;
@@ -26,7 +27,8 @@ struct LossParams {
   const void* doc = nullptr;          // [C, D]
   const void* logit_scale = nullptr;  // Real [1]: scale / temperature
 
-  // Candidates: the `shuffle` sampler's seed, or the caller's own table.
+  // Candidates: drawn by the sampler from the seed, or the caller's own table.
+  Sampler sampler = Sampler::kShuffle;
   const void* seed = nullptr;  // [2] or null
   IndexType seed_type = IndexType::kInt32;
   const void* negative_indices = nullptr;  // [B, K] or null

@@ -71,6 +71,15 @@ Status check_candidates(const InputShapes& shapes) {
     return invalid("num_negatives", "be at least 1 and at most 2147483647",
                    std::to_string(*shapes.num_negatives));
   }
+  // In an empty batch nobody meets anyone.
+  const int64_t others = shapes.doc[0] - 1;
+  if (shapes.sampler == Sampler::kRing && shapes.query[0] > 0 &&
+      *shapes.num_negatives > others) {
+    return invalid("num_negatives",
+                   "be at most C - 1 for sampler='ring', where C = " +
+                       std::to_string(shapes.doc[0]) + " is doc's number of rows",
+                   std::to_string(*shapes.num_negatives));
+  }
   if (!shapes.seed) {
     return invalid("seed", "be given with num_negatives", "none");
   }
@@ -109,6 +118,7 @@ Status check_shapes(const InputShapes& shapes, LossParams* params) {
   params->batch_size = shapes.query[0];
   params->num_candidates = shapes.doc[0];
   params->dim = shapes.query[1];
+  params->sampler = shapes.sampler;
   params->num_negatives =
       shapes.negative_indices ? (*shapes.negative_indices)[1] : *shapes.num_negatives;
   return Status::Ok();

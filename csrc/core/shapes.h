@@ -19,6 +19,7 @@ using Shape = std::vector<int64_t>;
 struct InputShapes {
   Shape query;
   Shape doc;
+  Sampler sampler = Sampler::kShuffle;
   std::optional<int64_t> num_negatives;
   std::optional<Shape> seed;
   std::optional<Shape> negative_indices;
@@ -28,7 +29,7 @@ struct InputShapes {
   std::optional<Shape> sample_weight;
 };
 
-// Checks `shapes` and writes the four sizes into `params`.
+// Checks `shapes` and writes the four sizes and the sampler into `params`.
 Status check_shapes(const InputShapes& shapes, LossParams* params);
 
 // Checks that every entry of params.negative_indices lies in [0, C).

@@ -92,45 +92,87 @@ NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
   return dropped == 0;
 }
 
-// The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has
-// room for K rounded up to a multiple of 16.
-static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
-                                 int64_t row, int32_t* buffer) {
-  if (params.negative_indices != nullptr) {
-    read_table_row(params, row, buffer);
-  } else {
-    permute_by_each_key(keys, row, buffer);
+// Documents at places begin..end-1 of the ring: one permutation, many values.
+static void ring_order(int64_t num_candidates, SeedState state, int64_t begin,
+                       int64_t end, int32_t* ring) {
+  const FeistelShape shape = feistel_shape(num_candidates);
+  const PermutationKeys keys(state, 0);
+  const auto one_pass = [&](Uint32Vector x) { return feistel_forward(shape, keys, x); };
+  constexpr int kWidth = kLanes<float>;
+  for (int64_t start = begin; start < end; start += kWidth) {
+    uint32_t places[kWidth];
+    for (int lane = 0; lane < kWidth; ++lane) {
+      // A place behind the last would walk for ever.
+      const int64_t place = start + lane < end ? start + lane : start;
+      places[lane] = static_cast<uint32_t>(place);
+    }
+    int32_t documents[kWidth];
+    store(documents, cycle_walk(shape, load_bits<Uint32Vector>(places), one_pass));
+    for (int lane = 0; lane < kWidth && start + lane < end; ++lane) {
+      ring[start + lane] = documents[lane];
+    }
   }
-  if (keeps_all(params, row, params.num_candidates, buffer)) {
-    return IndexList{buffer, params.num_negatives};
-  }
+}
+
+// `met` without the pairs that are dropped; `buffer` may be the place of `met` itself.
+template <typename IsDropped>
+NEGATIVE_COSINE_INLINE IndexList without_dropped(const int32_t* met, int64_t count,
+                                                 const IsDropped& dropped,
+                                                 int32_t* buffer) {
   int64_t kept = 0;
-  for (int64_t k = 0; k < params.num_negatives; ++k) {
-    const int32_t candidate = buffer[k];
-    buffer[kept] = candidate;
-    kept += !is_dropped(params, row, candidate);
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t index = met[k];
+    buffer[kept] = index;
+    kept += !dropped(index);
   }
   return IndexList{buffer, kept};
 }
 
-// The rows that drew `doc` and did not drop it. `buffer` as above.
+// The candidates of `row` that are not dropped, in the order k = 1..K. `place` is the
+// row's on the ring, if there is one; `buffer` has room for K rounded up to a multiple
+// of 16.
+static IndexList kept_candidates(const LossParams& params,
+                                 const CandidateSource& source, int64_t row,
+                                 int64_t place, int32_t* buffer) {
+  const int32_t* met = buffer;
+  if (source.ring != nullptr) {
+    met = source.ring + place + 1;
+  } else if (params.negative_indices != nullptr) {
+    read_table_row(params, row, buffer);
+  } else {
+    permute_by_each_key(source.keys, row, buffer);
+  }
+  if (keeps_all(params, row, params.num_candidates, met)) {
+    return IndexList{met, params.num_negatives};
+  }
+  return without_dropped(
+      met, params.num_negatives,
+      [&](int32_t candidate) { return is_dropped(params, row, candidate); }, buffer);
+}
+
+// The rows that drew `doc` and did not drop it; `place` and `buffer` as above.
 static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
-                           int64_t doc, int32_t* buffer) {
-  if (params.negative_indices != nullptr) {
+                           int64_t doc, int64_t place, int32_t* buffer) {
+  if (source.table_starts != nullptr) {
     const int64_t start = source.table_starts[doc];
     return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};
   }
-  invert_by_each_key(source.keys, doc, buffer);
-  if (keeps_all(params, doc, params.batch_size, buffer)) {
-    return IndexList{buffer, params.num_negatives};
+  const int32_t* met = buffer;
+  if (source.ring != nullptr) {
+    const int64_t first = place - params.num_negatives;
+    met = source.ring + (first < 0 ? first + params.num_candidates : first);
+  } else {
+    invert_by_each_key(source.keys, doc, buffer);
   }
-  int64_t kept = 0;
-  for (int64_t k = 0; k < params.num_negatives; ++k) {
-    const int32_t row = buffer[k];
-    buffer[kept] = row;
-    kept += row < params.batch_size && !is_dropped(params, row, doc);
+  if (keeps_all(params, doc, params.batch_size, met)) {
+    return IndexList{met, params.num_negatives};
   }
-  return IndexList{buffer, kept};
+  return without_dropped(
+      met, params.num_negatives,
+      [&](int32_t row) {
+        return row >= params.batch_size || is_dropped(params, row, doc);
+      },
+      buffer);
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

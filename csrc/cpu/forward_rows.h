@@ -134,7 +134,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   positive_cosine = cosine_of(positive_cosine, doc_inverse_norms[row]);
   __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
 
-  const bool in_reach = is_in_reach<Storage>(params.num_candidates, shape.dim);
+  const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);
   OnlineSoftmax<Real> softmax;
   int32_t rank = 0;
   for (int64_t start = 0; start < candidates.count; start += kBlock) {

@@ -95,7 +95,7 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
   load_unit_row(shape, doc_row, doc_inverse_norm, work.unit);
   __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
 
-  const bool in_reach = is_in_reach<Storage>(params.batch_size, shape.dim);
+  const bool in_reach = is_in_reach<Storage>(params, params.batch_size);
   Vector<Real> cosine_sums = {};  // H . d
   for (int64_t start = 0; start < rows.count; start += kBlock) {
     Block<Storage> block;

@@ -18,10 +18,24 @@ struct KeyTable {
   int64_t stride = 0;  // K rounded up to a multiple of 16
 };
 
+// The documents in the order of the ring, with the first K again behind the last: the
+// candidates of the row at place x are ring[x + 1] .. ring[x + K], and the rows that
+// drew the document there are the K before it.
+using Ring = const int32_t*;
+
+// Where the forward pass finds a row's candidates: in the caller's table if neither is
+// there.
+struct CandidateSource {
+  KeyTable keys;
+  Ring ring = nullptr;
+};
+
 // Where the gradient pass finds the rows that drew a document: by inverting the
-// permutations, or in the caller's table turned around (see inverted_table.h).
+// permutations, on the ring, or in the caller's table turned around (see
+// inverted_table.h).
 struct RowsOfDocs {
   KeyTable keys;
+  Ring ring = nullptr;
   const int64_t* table_starts = nullptr;  // [C + 1]
   const int32_t* table_rows = nullptr;
 };
@@ -35,10 +49,15 @@ struct CpuKernels {
   void (*inverse_norms)(DataType type, const void* rows, int64_t dim, int64_t begin,
                         int64_t end, void* inverse_norms);
 
-  // Loss, statistics and query direction of rows begin..end-1; under
-  // NormalizeOver::kBatch all of them but row_loss, which needs every row.
+  // The documents at places begin..end-1 of the ring.
+  void (*ring_order)(int64_t num_candidates, SeedState state, int64_t begin,
+                     int64_t end, int32_t* ring);
+
+  // Loss, statistics and query direction of rows begin..end-1, or of the rows at these
+  // places of the ring: neighbours there share candidates, which stay in the cache.
+  // Under NormalizeOver::kBatch all of them but row_loss, which needs every row.
   void (*forward_rows)(const LossParams& params, const ForwardOutputs& outputs,
-                       const void* query_inverse_norms, const KeyTable& keys,
+                       const void* query_inverse_norms, const CandidateSource& source,
                        RowScratch scratch, int64_t begin, int64_t end);
 
   // `facts` are RowFacts of the compute type, one for each row of query.
@@ -46,6 +65,7 @@ struct CpuKernels {
                               const GradientArguments& arguments, const void* facts,
                               int64_t begin, int64_t end);
 
+  // Likewise, of documents.
   void (*doc_gradient_rows)(const LossParams& params,
                             const GradientArguments& arguments, const void* facts,
                             const RowsOfDocs& rows_of_docs, RowScratch scratch,

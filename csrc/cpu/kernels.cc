@@ -25,8 +25,13 @@ void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
   });
 }
 
+// Which row or document stands at a place: on the ring, or by its own number.
+NEGATIVE_COSINE_INLINE int64_t index_at(Ring ring, int64_t place) {
+  return ring != nullptr ? ring[place] : place;
+}
+
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
-                  const void* query_inverse_norms, const KeyTable& keys,
+                  const void* query_inverse_norms, const CandidateSource& source,
                   RowScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
@@ -37,11 +42,15 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                                   outputs.num_kept != nullptr;
     for_each_row_with_lists(
         work, begin, end,
-        [&](int64_t row, int32_t* buffer) {
-          return meets_candidates ? kept_candidates(params, keys, row, buffer)
-                                  : IndexList{nullptr, 0};
+        [&](int64_t place, int32_t* buffer) {
+          const int64_t row = index_at(source.ring, place);
+          return meets_candidates && row < params.batch_size
+                     ? kept_candidates(params, source, row, place, buffer)
+                     : IndexList{nullptr, 0};
         },
-        [&](int64_t row, const IndexList& list, const IndexList& next) {
+        [&](int64_t place, const IndexList& list, const IndexList& next) {
+          const int64_t row = index_at(source.ring, place);
+          if (row >= params.batch_size) return;
           forward_row<Storage>(params, outputs, shape, work,
                                static_cast<const Real*>(query_inverse_norms)[row], row,
                                list, next);
@@ -71,14 +80,17 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
     const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
-    const bool met_candidates = params.normalize_over == NormalizeOver::kCandidates;
+    const bool met_candidates =
+        params.normalize_over == NormalizeOver::kCandidates && params.batch_size > 0;
     for_each_row_with_lists(
         work, begin, end,
-        [&](int64_t doc, int32_t* buffer) {
-          return met_candidates ? kept_rows(params, rows_of_docs, doc, buffer)
+        [&](int64_t place, int32_t* buffer) {
+          const int64_t doc = index_at(rows_of_docs.ring, place);
+          return met_candidates ? kept_rows(params, rows_of_docs, doc, place, buffer)
                                 : IndexList{nullptr, 0};
         },
-        [&](int64_t doc, const IndexList& list, const IndexList& next) {
+        [&](int64_t place, const IndexList& list, const IndexList& next) {
+          const int64_t doc = index_at(rows_of_docs.ring, place);
           doc_gradient_row<Storage>(params, arguments, row_facts, shape, work, doc,
                                     list, next);
         });
@@ -100,6 +112,7 @@ void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch
 const CpuKernels& kernels() {
   static const CpuKernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
                                    inverse_norms,
+                                   ring_order,
                                    forward_rows,
                                    query_gradient_rows,
                                    doc_gradient_rows,

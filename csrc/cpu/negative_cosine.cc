@@ -23,20 +23,51 @@ bool draws_by_seed(const LossParams& params) {
   return params.negative_indices == nullptr;
 }
 
+bool draws_on_ring(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler == Sampler::kRing;
+}
+
+bool draws_by_shuffle(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler == Sampler::kShuffle;
+}
+
+SeedState seed_of(const LossParams& params) {
+  return seed_state(load_index(params.seed, params.seed_type, 0),
+                    load_index(params.seed, params.seed_type, 1));
+}
+
+int64_t ring_bytes(const LossParams& params) {
+  if (!draws_on_ring(params) || params.num_candidates == 0) return 0;
+  return (params.num_candidates + params.num_negatives) * int64_t{sizeof(int32_t)};
+}
+
+// Null where the sampler draws on no ring.
+Ring fill_ring(const LossParams& params, int32_t* ring, const CpuKernels& kernels,
+               const ParallelFor& parallel_for) {
+  if (ring_bytes(params) == 0) return nullptr;
+  const SeedState state = seed_of(params);
+  parallel_for(params.num_candidates, 20, [&](int64_t begin, int64_t end) {
+    kernels.ring_order(params.num_candidates, state, begin, end, ring);
+  });
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    ring[params.num_candidates + k] = ring[k];  // in an empty batch K may exceed C
+  }
+  return ring;
+}
+
 int64_t key_stride(const LossParams& params) {
   return round_up(params.num_negatives, 16);
 }
 
 int64_t key_table_bytes(const LossParams& params) {
-  if (!draws_by_seed(params)) return 0;
+  if (!draws_by_shuffle(params)) return 0;
   const int64_t rounds = feistel_shape(params.num_candidates).rounds;
   return rounds * key_stride(params) * int64_t{sizeof(uint32_t)};
 }
 
 KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
-  if (!draws_by_seed(params)) return KeyTable{};
-  const SeedState state = seed_state(load_index(params.seed, params.seed_type, 0),
-                                     load_index(params.seed, params.seed_type, 1));
+  if (!draws_by_shuffle(params)) return KeyTable{};
+  const SeedState state = seed_of(params);
   const KeyTable table{feistel_shape(params.num_candidates), keys, key_stride(params)};
   for (int64_t k = 0; k < table.stride; ++k) {
     const PermutationKeys permutation(state, static_cast<uint32_t>(k + 1));
@@ -84,13 +115,26 @@ Real weight_of_row(const LossParams& params, int64_t row) {
 // The forward pass's parts of params.scratch, one behind the other.
 struct ForwardScratch {
   explicit ForwardScratch(const LossParams& params)
-      : query_inverse_norms_offset(round_up(key_table_bytes(params), 64)),
+      : ring_offset(round_up(key_table_bytes(params), 64)),
+        query_inverse_norms_offset(ring_offset + round_up(ring_bytes(params), 64)),
         total(query_inverse_norms_offset +
               params.batch_size * compute_size_of(params.data_type)) {}
 
+  const int64_t ring_offset;
   const int64_t query_inverse_norms_offset;
   const int64_t total;
 };
+
+CandidateSource prepare_candidates(const LossParams& params, const CpuKernels& kernels,
+                                   const ParallelFor& parallel_for) {
+  char* scratch = static_cast<char*>(params.scratch);
+  const int64_t ring_offset = ForwardScratch(params).ring_offset;
+  CandidateSource source;
+  source.keys = fill_key_table(params, reinterpret_cast<uint32_t*>(scratch));
+  source.ring = fill_ring(params, reinterpret_cast<int32_t*>(scratch + ring_offset),
+                          kernels, parallel_for);
+  return source;
+}
 
 // The inverse norms of query's and then of doc's rows, in one parallel loop.
 void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
@@ -225,7 +269,8 @@ struct GradientScratch {
     const int64_t facts = 4 * params.batch_size * compute_size_of(params.data_type);
     const int64_t keys = key_table_bytes(params);
     keys_offset = round_up(facts, 64);
-    table_starts_offset = keys_offset + round_up(keys, 64);
+    ring_offset = keys_offset + round_up(keys, 64);
+    table_starts_offset = ring_offset + round_up(ring_bytes(params), 64);
     total = table_starts_offset;
     if (draws_by_seed(params)) return;
     table_rows_offset =
@@ -235,12 +280,14 @@ struct GradientScratch {
   }
 
   int64_t keys_offset = 0;
+  int64_t ring_offset = 0;
   int64_t table_starts_offset = 0;
   int64_t table_rows_offset = 0;
   int64_t total = 0;
 };
 
-RowsOfDocs prepare_rows_of_docs(const LossParams& params) {
+RowsOfDocs prepare_rows_of_docs(const LossParams& params, const CpuKernels& kernels,
+                                const ParallelFor& parallel_for) {
   const GradientScratch layout(params);
   char* scratch = static_cast<char*>(params.scratch);
   RowsOfDocs source;
@@ -248,6 +295,9 @@ RowsOfDocs prepare_rows_of_docs(const LossParams& params) {
   if (draws_by_seed(params)) {
     source.keys = fill_key_table(
         params, reinterpret_cast<uint32_t*>(scratch + layout.keys_offset));
+    source.ring =
+        fill_ring(params, reinterpret_cast<int32_t*>(scratch + layout.ring_offset),
+                  kernels, parallel_for);
     return source;
   }
   auto* starts = reinterpret_cast<int64_t*>(scratch + layout.table_starts_offset);
@@ -277,14 +327,16 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
     if (Status status = check_indices(params); !status.ok()) return status;
   }
   const CpuKernels& kernels = cpu_kernels();
-  const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
+  const CandidateSource source = prepare_candidates(params, kernels, parallel_for);
   void* query_inverse_norms = static_cast<char*>(params.scratch) +
                               ForwardScratch(params).query_inverse_norms_offset;
 
   inverse_norms(params, outputs, query_inverse_norms, kernels, parallel_for);
-  parallel_for(params.batch_size, row_cost(params), [&](int64_t begin, int64_t end) {
+  const int64_t places =
+      source.ring != nullptr ? params.num_candidates : params.batch_size;
+  parallel_for(places, row_cost(params), [&](int64_t begin, int64_t end) {
     const AlignedScratch scratch(row_scratch_bytes(params));
-    kernels.forward_rows(params, outputs, query_inverse_norms, keys, scratch.get(),
+    kernels.forward_rows(params, outputs, query_inverse_norms, source, scratch.get(),
                          begin, end);
   });
   with_compute_type(params.data_type, [&](auto real) {
@@ -310,7 +362,7 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
   // Row i of query's gradient beside row i of doc's: one parallel loop for both.
   const bool needs_doc = arguments.doc_gradient != nullptr;
   const RowsOfDocs rows_of_docs =
-      needs_doc ? prepare_rows_of_docs(params) : RowsOfDocs{};
+      needs_doc ? prepare_rows_of_docs(params, kernels, parallel_for) : RowsOfDocs{};
   const auto work = [&](int64_t begin, int64_t end) {
     if (arguments.query_gradient != nullptr) {
       kernels.query_gradient_rows(params, arguments, facts,
@@ -331,11 +383,19 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
 void sample_negatives(const LossParams& params, int32_t* table,
                       const ParallelFor& parallel_for) {
   const CpuKernels& kernels = cpu_kernels();
-  const KeyTable keys = fill_key_table(params, static_cast<uint32_t*>(params.scratch));
-  const int64_t cost = params.num_negatives * 20;
-  parallel_for(params.batch_size, cost, [&](int64_t begin, int64_t end) {
-    const AlignedScratch scratch(keys.stride * int64_t{sizeof(int32_t)});
-    kernels.sample_rows(keys, params.num_negatives, scratch.get(), begin, end, table);
+  const CandidateSource source = prepare_candidates(params, kernels, parallel_for);
+  const int64_t count = params.num_negatives;
+  if (source.ring != nullptr) {
+    for (int64_t place = 0; place < params.num_candidates; ++place) {
+      const int64_t row = source.ring[place];
+      if (row >= params.batch_size) continue;
+      std::copy_n(source.ring + place + 1, count, table + row * count);
+    }
+    return;
+  }
+  parallel_for(params.batch_size, count * 20, [&](int64_t begin, int64_t end) {
+    const AlignedScratch scratch(source.keys.stride * int64_t{sizeof(int32_t)});
+    kernels.sample_rows(source.keys, count, scratch.get(), begin, end, table);
   });
 }
 

@@ -83,6 +83,14 @@ Status find_device(Device* device) {
   return to_status(error, *device);
 }
 
+Status check_sampler(const LossParams& params) {
+  if (params.negative_indices != nullptr || params.sampler == Sampler::kShuffle) {
+    return Status::Ok();
+  }
+  return Status::FailedPrecondition(
+      "sampler='ring' has no CUDA kernel yet: use 'shuffle', or the reference");
+}
+
 bool uses_table(const LossParams& params) {
   return params.negative_indices != nullptr &&
          params.normalize_over == NormalizeOver::kCandidates;
@@ -166,6 +174,7 @@ int64_t gradient_scratch_bytes(const LossParams& params) {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream) {
   Device device;
+  if (Status status = check_sampler(params); !status.ok()) return status;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_forward(params, outputs, device, static_cast<cudaStream_t>(stream)),
@@ -175,6 +184,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream s
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 Stream stream) {
   Device device;
+  if (Status status = check_sampler(params); !status.ok()) return status;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_gradient(params, arguments, device, static_cast<cudaStream_t>(stream)),

@@ -145,9 +145,9 @@ std::vector<double> time_passes(const py::array& query, const py::array& doc,
   require(rounds >= 1 && steps >= 1, "rounds and steps must be at least 1, got " +
                                          std::to_string(rounds) + " and " +
                                          std::to_string(steps));
-  const LossArguments arguments(query, doc, 20.0, num_negatives, seed, std::nullopt,
-                                true, std::nullopt, std::nullopt, 0.0, std::nullopt,
-                                std::nullopt, "candidates", "mean");
+  const LossArguments arguments(query, doc, 20.0, num_negatives, "shuffle", seed,
+                                std::nullopt, true, std::nullopt, std::nullopt, 0.0,
+                                std::nullopt, std::nullopt, "candidates", "mean");
   OptionalArray one;
   if (training)
     one = py::module_::import("numpy").attr("ones")(1, arguments.real_dtype());

@@ -77,20 +77,27 @@ inline void read_index_array(const std::string& name, const OptionalArray& array
   *type = dtype == "int64" ? IndexType::kInt64 : IndexType::kInt32;
 }
 
+inline Sampler sampler_named(const std::string& name) {
+  require(name == "shuffle" || name == "ring",
+          "sampler must be 'shuffle' or 'ring', got '" + name + "'");
+  return name == "ring" ? Sampler::kRing : Sampler::kShuffle;
+}
+
 // NumPy arrays as LossParams, checked, and the memory that they point to.
 class LossArguments {
  public:
   LossArguments(const py::array& query, const py::array& doc, double logit_scale,
-                std::optional<int64_t> num_negatives, const OptionalArray& seed,
-                const OptionalArray& negative_indices, bool mask_self,
-                const OptionalArray& doc_ids, const OptionalArray& query_ids,
-                double margin, const OptionalArray& doc_log_q,
-                const OptionalArray& sample_weight, const std::string& normalize_over,
-                const std::string& reduction)
+                std::optional<int64_t> num_negatives, const std::string& sampler,
+                const OptionalArray& seed, const OptionalArray& negative_indices,
+                bool mask_self, const OptionalArray& doc_ids,
+                const OptionalArray& query_ids, double margin,
+                const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
+                const std::string& normalize_over, const std::string& reduction)
       : embedding_dtype(query.dtype()) {
     InputShapes shapes;
     shapes.query = shape_of(query);
     shapes.doc = shape_of(doc);
+    shapes.sampler = sampler_named(sampler);
     shapes.num_negatives = num_negatives;
     shapes.seed = shape_of(seed);
     shapes.negative_indices = shape_of(negative_indices);
@@ -235,27 +242,29 @@ void define_negative_cosine_loss(py::module_& module, const Run& run,
   using namespace pybind11::literals;
   const auto call =
       [run](const py::array& query, const py::array& doc, double logit_scale,
-            std::optional<int64_t> num_negatives, const OptionalArray& seed,
-            const OptionalArray& negative_indices, bool mask_self,
-            const OptionalArray& doc_ids, const OptionalArray& query_ids, double margin,
+            std::optional<int64_t> num_negatives, const std::string& sampler,
+            const OptionalArray& seed, const OptionalArray& negative_indices,
+            bool mask_self, const OptionalArray& doc_ids,
+            const OptionalArray& query_ids, double margin,
             const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
             const std::string& normalize_over, const std::string& reduction,
             const OptionalArray& loss_gradient, int setting_value) {
-        const LossArguments arguments(query, doc, logit_scale, num_negatives, seed,
-                                      negative_indices, mask_self, doc_ids, query_ids,
-                                      margin, doc_log_q, sample_weight, normalize_over,
-                                      reduction);
+        const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler,
+                                      seed, negative_indices, mask_self, doc_ids,
+                                      query_ids, margin, doc_log_q, sample_weight,
+                                      normalize_over, reduction);
         const LossResults results(arguments, loss_gradient);
         run(arguments.params, results, setting_value);
         return results.arrays;
       };
   module.def("negative_cosine_loss", call, "query"_a, "doc"_a, py::kw_only(),
              "logit_scale"_a = 20.0, "num_negatives"_a = py::none(),
-             "seed"_a = py::none(), "negative_indices"_a = py::none(),
-             "mask_self"_a = true, "doc_ids"_a = py::none(), "query_ids"_a = py::none(),
-             "margin"_a = 0.0, "doc_log_q"_a = py::none(),
-             "sample_weight"_a = py::none(), "normalize_over"_a = "candidates",
-             "reduction"_a = "mean", "loss_gradient"_a = py::none(), setting,
+             "sampler"_a = "shuffle", "seed"_a = py::none(),
+             "negative_indices"_a = py::none(), "mask_self"_a = true,
+             "doc_ids"_a = py::none(), "query_ids"_a = py::none(), "margin"_a = 0.0,
+             "doc_log_q"_a = py::none(), "sample_weight"_a = py::none(),
+             "normalize_over"_a = "candidates", "reduction"_a = "mean",
+             "loss_gradient"_a = py::none(), setting,
              "Forward outputs by name and, given loss_gradient, the gradients.");
 }
 

@@ -47,11 +47,12 @@ void run(LossParams params, const LossResults& results, int num_threads) {
 
 py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates,
                                       int64_t num_negatives, int64_t seed_0,
-                                      int64_t seed_1) {
+                                      int64_t seed_1, const std::string& sampler) {
   const Shape query = {batch_size, 1};
   InputShapes shapes;
   shapes.query = query;
   shapes.doc = {num_candidates, 1};
+  shapes.sampler = sampler_named(sampler);
   shapes.num_negatives = num_negatives;
   shapes.seed = Shape{2};
   LossParams params;
@@ -78,7 +79,8 @@ PYBIND11_MODULE(_core, module) {
                                                "num_threads"_a = 1);
   module.def("sample_negatives", &negative_cosine::sample_negatives, "batch_size"_a,
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
-             "The [batch_size, num_negatives] table that `shuffle` draws.");
+             "sampler"_a = "shuffle",
+             "The [batch_size, num_negatives] table that the sampler draws.");
   module.def(
       "instruction_set", [] { return negative_cosine::cpu_kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");

@@ -100,10 +100,11 @@ class OpOptions {
  public:
   explicit OpOptions(OpKernelConstruction* context) {
     tensorflow::DataType type, real;
-    std::string normalize_over, reduction;
+    std::string sampler, normalize_over, reduction;
     OP_REQUIRES_OK(context, context->GetAttr("T", &type));
     OP_REQUIRES_OK(context, context->GetAttr("Real", &real));
     OP_REQUIRES_OK(context, context->GetAttr("num_negatives", &num_negatives_));
+    OP_REQUIRES_OK(context, context->GetAttr("sampler", &sampler));
     OP_REQUIRES_OK(context, context->GetAttr("mask_self", &params_.mask_self));
     OP_REQUIRES_OK(context, context->GetAttr("normalize_over", &normalize_over));
     OP_REQUIRES_OK(context, context->GetAttr("reduction", &reduction));
@@ -112,6 +113,7 @@ class OpOptions {
         absl::InvalidArgumentError(
             "Real must be float64 for float64 embeddings and float32 for others"));
     params_.data_type = data_type_of(type);
+    params_.sampler = sampler == "ring" ? Sampler::kRing : Sampler::kShuffle;
     params_.normalize_over =
         normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
     params_.reduction = reduction == "mean"  ? Reduction::kMean
@@ -137,6 +139,7 @@ class OpOptions {
     InputShapes shapes;
     shapes.query = shape_of(*query);
     shapes.doc = shape_of(*doc);
+    shapes.sampler = params_.sampler;
     if (num_negatives_ != 0) shapes.num_negatives = num_negatives_;
     shapes.seed = shape_of(seed);
     shapes.negative_indices = shape_of(table);

@@ -11,6 +11,7 @@ def negative_cosine_loss(
     *,
     logit_scale: float = 20.0,
     num_negatives: int | None = None,
+    sampler: str = "shuffle",
     seed: Array | None = None,
     negative_indices: Array | None = None,
     mask_self: bool = True,
@@ -25,6 +26,11 @@ def negative_cosine_loss(
     num_threads: int = 1,
 ) -> dict[str, Array]: ...
 def sample_negatives(
-    batch_size: int, num_candidates: int, num_negatives: int, seed_0: int, seed_1: int
+    batch_size: int,
+    num_candidates: int,
+    num_negatives: int,
+    seed_0: int,
+    seed_1: int,
+    sampler: str = "shuffle",
 ) -> NDArray[np.int32]: ...
 def instruction_set() -> str: ...

@@ -11,6 +11,7 @@ def negative_cosine_loss(
     *,
     logit_scale: float = 20.0,
     num_negatives: int | None = None,
+    sampler: str = "shuffle",
     seed: Array | None = None,
     negative_indices: Array | None = None,
     mask_self: bool = True,

@@ -34,7 +34,13 @@ def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
     arguments = _op_arguments(op)
     options = {
         name: _text(op.get_attr(name))
-        for name in ("num_negatives", "mask_self", "normalize_over", "reduction")
+        for name in (
+            "num_negatives",
+            "sampler",
+            "mask_self",
+            "normalize_over",
+            "reduction",
+        )
     }
     if op.get_attr("with_query_direction"):
         query_direction = op.outputs[6]

@@ -17,7 +17,7 @@ from negative_cosine._inputs import (
     check_seed,
 )
 from negative_cosine._loader import cuda_problem, native_library
-from negative_cosine._native import NATIVE_SAMPLERS, native_loss
+from negative_cosine._native import CPU_SAMPLERS, GPU_SAMPLERS, native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._sampler import SAMPLERS, candidate_table
 
@@ -231,10 +231,11 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
     library = native_library()
     if library.ops is None:
         return Choice(False, library.problem, library.mend)
-    if sampler not in NATIVE_SAMPLERS:
+    if sampler not in (GPU_SAMPLERS if on_gpu else CPU_SAMPLERS):
+        device = " for a GPU" if sampler in CPU_SAMPLERS else ""
         return Choice(
             False,
-            f"sampler={sampler!r} has no native kernel yet",
+            f"sampler={sampler!r} has no native kernel{device} yet",
             "use sampler='shuffle', or implementation='reference' to accept it",
         )
     if on_gpu and (problem := cuda_problem(library)):

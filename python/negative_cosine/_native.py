@@ -19,7 +19,9 @@ from negative_cosine._inputs import LossInputs
 from negative_cosine._loader import native_library
 from negative_cosine._statistics import NegativeCosineStats
 
-NATIVE_SAMPLERS = (None, "shuffle")
+# The samplers that the op knows on a device; None stands for the caller's indices.
+CPU_SAMPLERS = (None, "shuffle", "ring")
+GPU_SAMPLERS = (None, "shuffle")
 
 
 def native_loss(
@@ -43,6 +45,7 @@ def native_loss(
         _as_list(inputs.doc_log_q),
         _as_list(inputs.sample_weight),
         num_negatives=inputs.num_negatives or 0,
+        sampler=inputs.sampler or "shuffle",
         mask_self=inputs.mask_self,
         normalize_over=inputs.normalize_over,
         reduction=inputs.reduction,
