@@ -212,7 +212,7 @@ def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 
-COLUMNS = ("kernel", "registers", "warps", "packets in flight", "spilled bytes")
+COLUMNS = ("kernel", "registers", "warps", "packets in flight", "stack, bytes")
 
 
 def cells(row: Mapping[Any, Any]) -> list[str]:
