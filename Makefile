@@ -27,8 +27,8 @@ demo: install
 	$(BIN)/python -m examples.code_search
 
 test: lint emulation
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 	$(BIN)/python -m pytest -q -m gpu tests
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
 lint: install
 	$(BIN)/ruff check .

@@ -74,6 +74,10 @@ struct CpuKernels {
   // Rows begin..end-1 of the [B, K] table that `shuffle` draws.
   void (*sample_rows)(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,
                       int64_t begin, int64_t end, int32_t* table);
+
+  // Reads rows and computes next to nothing, see read_rows.h.
+  double (*sum_of_rows)(const float* matrix, int64_t dim, const int32_t* indices,
+                        int64_t begin, int64_t end);
 };
 
 namespace portable {

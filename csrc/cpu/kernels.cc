@@ -4,6 +4,7 @@
 // whole program, with instructions that the running processor lacks.
 #include "cpu/forward_rows.h"
 #include "cpu/gradient_rows.h"
+#include "cpu/read_rows.h"
 
 #define NEGATIVE_COSINE_STRING(text) #text
 #define NEGATIVE_COSINE_NAME(name) NEGATIVE_COSINE_STRING(name)
@@ -116,7 +117,8 @@ const CpuKernels& kernels() {
                                    forward_rows,
                                    query_gradient_rows,
                                    doc_gradient_rows,
-                                   sample_rows};
+                                   sample_rows,
+                                   sum_of_rows};
   return table;
 }
 

@@ -1,5 +1,6 @@
 // The core on NumPy arrays, with no TensorFlow: for tests, and for a look inside.
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "core/sampler.h"
@@ -69,6 +70,29 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   return table;
 }
 
+double read_rows(const py::array_t<float, py::array::c_style>& matrix,
+                 const py::array_t<int32_t, py::array::c_style>& indices,
+                 int num_threads, int repeats) {
+  require(matrix.ndim() == 2 && indices.ndim() == 1,
+          "matrix must have two dimensions and indices one");
+  const int32_t* rows = indices.data();
+  for (py::ssize_t i = 0; i < indices.size(); ++i) {
+    if (rows[i] >= 0 && rows[i] < matrix.shape(0)) continue;
+    require(false, "indices must be rows of matrix, got " + std::to_string(rows[i]));
+  }
+  const py::gil_scoped_release without_gil;
+  std::atomic<double> sum{0};
+  const auto read = [&](int64_t begin, int64_t end) {
+    const double part =
+        cpu_kernels().sum_of_rows(matrix.data(), matrix.shape(1), rows, begin, end);
+    double before = sum.load();
+    while (!sum.compare_exchange_weak(before, before + part)) {
+    }
+  };
+  FreshThreads().parallel_for(num_threads)(indices.size(), matrix.shape(1), read);
+  return sum;
+}
+
 }  // namespace
 }  // namespace negative_cosine
 
@@ -81,6 +105,10 @@ PYBIND11_MODULE(_core, module) {
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
              "sampler"_a = "shuffle",
              "The [batch_size, num_negatives] table that the sampler draws.");
+  module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
+             "num_threads"_a = 1,
+             "The sum of all elements of matrix[indices], `repeats` times: what "
+             "reading takes.");
   module.def(
       "instruction_set", [] { return negative_cosine::cpu_kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");
