@@ -16,17 +16,18 @@ export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= 80-real;90
 export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
-NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard csrc/*/*)
+NATIVE_SOURCES := setup.py CMakeLists.txt cmake/core.cmake $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h))
+                                tests/emulation/include/*/*.h tests/instructions/*.*))
 
-.PHONY: demo test lint format install emulation benchmark results clean
+.PHONY: demo test lint format install emulation instructions instruction-counts \
+  benchmark results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
 
-test: lint emulation
+test: lint emulation instructions
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
@@ -60,6 +61,16 @@ emulation: $(VENV)/requirements
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
 	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/emulation-cmake --parallel 2
+
+# The core alone, and a driver that counts the instructions of its training step.
+instructions: $(VENV)/requirements
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/instructions -B build/instructions -G Ninja \
+	  --log-level=WARNING
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/instructions --parallel 2
+
+# What tests/test_instructions.py compares with: after a change that is worth its price.
+instruction-counts: instructions
+	$(BIN)/python tests/instruction_counts.py
 
 install: $(VENV)/installed
 

@@ -23,6 +23,7 @@ SOURCES = (
     "README.md",
     "pyproject.toml",
     "setup.py",
+    "cmake",
     "csrc",
 )
 
@@ -108,7 +109,8 @@ def test_a_source_distribution_has_what_a_build_reads_and_nothing_built(
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = [name.partition("/")[2] for name in files.getnames()]
-    assert {"CMakeLists.txt", "csrc/cuda/rows.cuh", "csrc/core/params.h"} <= set(names)
+    sources = {"CMakeLists.txt", "cmake/core.cmake", "csrc/cuda/rows.cuh"}
+    assert sources | {"csrc/core/params.h"} <= set(names)
     assert not [name for name in names if name.endswith((".so", "_build_info.json"))]
 
 

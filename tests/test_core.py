@@ -18,6 +18,7 @@ from cases import (
     assert_gradients_close,
     assert_values_close,
     run_on_arrays,
+    run_oracle,
 )
 from negative_cosine import _core
 
@@ -195,3 +196,40 @@ def test_statistics_over_the_batch_do_not_let_a_nan_candidate_into_the_gradients
     assert 39 in _core.sample_negatives(37, 41, batch.k, *batch.seed)
     for name in ("loss", "query_gradient", "logit_scale_gradient"):
         assert np.isfinite(results[name]).all(), name
+
+
+INDEX_DTYPES = pytest.mark.parametrize("dtype", [np.int32, np.int64])
+
+
+@INDEX_DTYPES
+def test_a_table_sorted_in_parts_gives_the_same_bits_with_any_number_of_threads(
+    dtype: Any,
+) -> None:
+    batch = Batch((600, 700, 5, 64), "float32")  # of 6 parts
+    batch.indices[:400] %= 7  # documents that many parts have rows of
+    batch.indices = batch.indices.astype(dtype)
+    options = batch.only("doc_ids", "query_ids")
+    alone = run_on_arrays(_core, batch, "indices", options, num_threads=1)
+    assert_gradients_close(alone, run_oracle(batch, "indices", options), "float32")
+    for threads in (2, 5):
+        shared = run_on_arrays(_core, batch, "indices", options, num_threads=threads)
+        for name, value in shared.items():
+            np.testing.assert_array_equal(value, alone[name], name)
+
+
+@INDEX_DTYPES
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("bad", [-1, 4096, 2**31 - 1, 2**32])
+def test_of_several_wrong_indices_the_first_is_named(
+    bad: int, threads: int, dtype: Any
+) -> None:
+    rows = np.ones((4096, 1), np.float32)
+    table = np.zeros((4096, 64), np.int64)
+    table[1000, 3] = table[1000, 5] = table[3000, 1] = bad
+    if bad > np.iinfo(dtype).max:
+        pytest.skip("an int32 cannot hold it")
+    message = rf"in \[0, 4096\).* got {bad} at position \[1000, 3\]"
+    with pytest.raises(ValueError, match=message):
+        _core.negative_cosine_loss(
+            rows, rows, negative_indices=table.astype(dtype), num_threads=threads
+        )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
-from negative_cosine import _loader, fused_negative_cosine_loss
+from negative_cosine import _gradient, _loader, _native, fused_negative_cosine_loss
 
 ROOT = Path(__file__).parent.parent
 B, C, D, K = 64, 80, 8, 50
@@ -35,6 +37,57 @@ def test_a_training_step_is_one_op_forward_and_one_back(sampler: str) -> None:
     types = [op.type for op in graph.get_operations()]
     assert types.count("NegativeCosineLoss") == 1
     assert types.count("NegativeCosineLossGrad") == 1
+
+
+class CallCounter:
+    """The library's ops, counting the calls of each."""
+
+    def __init__(self, ops: Any) -> None:
+        self._ops = ops
+        self.calls: collections.Counter[str] = collections.Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._ops, name)
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_in_eager_mode_too_a_step_is_one_op_forward_and_one_back(
+    sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = _loader.native_library()
+    counter = CallCounter(library.ops)
+    counting = dataclasses.replace(library, ops=counter)
+    for module in (_native, _gradient):
+        monkeypatch.setattr(module, "native_library", lambda: counting)
+    query, doc = tf.ones([B, D]), tf.ones([C, D])
+    with tf.GradientTape() as tape:
+        tape.watch([query, doc])
+        loss = fused_negative_cosine_loss(
+            query, doc, K, sampler=sampler, implementation="native"
+        )
+    tape.gradient(loss, [query, doc])
+    assert counter.calls == {"negative_cosine_loss": 1, "negative_cosine_loss_grad": 1}
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_beside_the_loss_a_graph_has_its_seed_and_five_numbers(dtype: tf.DType) -> None:
+    function = tf.function(
+        lambda query, doc: fused_negative_cosine_loss(
+            query, doc, K, implementation="native"
+        ),
+        autograph=False,
+    )
+    specs = tf.TensorSpec([B, D], dtype), tf.TensorSpec([C, D], dtype)
+    graph = function.get_concrete_function(*specs).graph
+    types = collections.Counter(op.type for op in graph.get_operations())
+    assert types == {
+        "Placeholder": 2,
+        "RandomUniformInt": 1,
+        "Const": 5,  # the seed's shape and range; the logit scale; the margin
+        "NegativeCosineLoss": 1,
+        "Identity": 1,  # the function's result
+    }
 
 
 @pytest.mark.parametrize("sampler", ["shuffle", "ring"])

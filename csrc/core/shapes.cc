@@ -124,20 +124,4 @@ Status check_shapes(const InputShapes& shapes, LossParams* params) {
   return Status::Ok();
 }
 
-Status check_indices(const LossParams& params) {
-  const int64_t count = params.batch_size * params.num_negatives;
-  for (int64_t position = 0; position < count; ++position) {
-    const int64_t index =
-        load_index(params.negative_indices, params.negative_indices_type, position);
-    if (index < 0 || index >= params.num_candidates) {
-      return Status::InvalidArgument(
-          "negative_indices must be in [0, " + std::to_string(params.num_candidates) +
-          "), the rows of doc, got " + std::to_string(index) + " at position [" +
-          std::to_string(position / params.num_negatives) + ", " +
-          std::to_string(position % params.num_negatives) + "]");
-    }
-  }
-  return Status::Ok();
-}
-
 }  // namespace negative_cosine

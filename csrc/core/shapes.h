@@ -32,9 +32,6 @@ struct InputShapes {
 // Checks `shapes` and writes the four sizes and the sampler into `params`.
 Status check_shapes(const InputShapes& shapes, LossParams* params);
 
-// Checks that every entry of params.negative_indices lies in [0, C).
-Status check_indices(const LossParams& params);
-
 std::string to_string(const Shape& shape);
 
 }  // namespace negative_cosine

@@ -3,13 +3,23 @@
 
 #include <cstdint>
 
+#include "core/negative_cosine.h"
 #include "core/params.h"
 
 namespace negative_cosine {
 
-// starts[j] .. starts[j + 1] - 1 are the positions in `rows` of document j's rows, in
-// the order of the table; dropped pairs are left out. `starts` has C + 1 elements,
-// `rows` B*K.
-void invert_table(const LossParams& params, int64_t* starts, int32_t* rows);
+struct InvertedTable {
+  int64_t* starts;  // [C + 1]
+  int32_t* rows;    // [B, K]
+  void* cursors;    // inverted_table_cursor_bytes(params): work memory, aligned to 8
+};
+
+// An eighth of the table's own memory at most, or four bytes a document.
+int64_t inverted_table_cursor_bytes(const LossParams& params);
+
+// starts[j] .. starts[j + 1] - 1 become the positions in `rows` of document j's rows,
+// in the order of the caller's table; dropped pairs are left out.
+void invert_table(const LossParams& params, const InvertedTable& table,
+                  const ParallelFor& parallel_for);
 
 }  // namespace negative_cosine

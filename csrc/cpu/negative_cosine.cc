@@ -13,6 +13,7 @@
 #include "core/sampler.h"
 #include "core/shapes.h"
 #include "cpu/float_mode.h"
+#include "cpu/index_check.h"
 #include "cpu/inverted_table.h"
 #include "cpu/kernel_table.h"
 
@@ -275,14 +276,17 @@ struct GradientScratch {
     if (draws_by_seed(params)) return;
     table_rows_offset =
         table_starts_offset + (params.num_candidates + 1) * int64_t{sizeof(int64_t)};
-    total = table_rows_offset +
-            params.batch_size * params.num_negatives * int64_t{sizeof(int32_t)};
+    const int64_t pairs = params.batch_size * params.num_negatives;
+    table_cursors_offset =
+        round_up(table_rows_offset + pairs * int64_t{sizeof(int32_t)}, 64);
+    total = table_cursors_offset + inverted_table_cursor_bytes(params);
   }
 
   int64_t keys_offset = 0;
   int64_t ring_offset = 0;
   int64_t table_starts_offset = 0;
   int64_t table_rows_offset = 0;
+  int64_t table_cursors_offset = 0;
   int64_t total = 0;
 };
 
@@ -300,11 +304,13 @@ RowsOfDocs prepare_rows_of_docs(const LossParams& params, const CpuKernels& kern
                   kernels, parallel_for);
     return source;
   }
-  auto* starts = reinterpret_cast<int64_t*>(scratch + layout.table_starts_offset);
-  auto* rows = reinterpret_cast<int32_t*>(scratch + layout.table_rows_offset);
-  invert_table(params, starts, rows);
-  source.table_starts = starts;
-  source.table_rows = rows;
+  const InvertedTable table = {
+      reinterpret_cast<int64_t*>(scratch + layout.table_starts_offset),
+      reinterpret_cast<int32_t*>(scratch + layout.table_rows_offset),
+      scratch + layout.table_cursors_offset};
+  invert_table(params, table, parallel_for);
+  source.table_starts = table.starts;
+  source.table_rows = table.rows;
   return source;
 }
 
@@ -324,7 +330,8 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
-    if (Status status = check_indices(params); !status.ok()) return status;
+    if (Status status = check_indices(params, parallel_for); !status.ok())
+      return status;
   }
   const CpuKernels& kernels = cpu_kernels();
   const CandidateSource source = prepare_candidates(params, kernels, parallel_for);
@@ -349,7 +356,8 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
                 const ParallelFor& parallel_for) {
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
-    if (Status status = check_indices(params); !status.ok()) return status;
+    if (Status status = check_indices(params, parallel_for); !status.ok())
+      return status;
   }
   const CpuKernels& kernels = cpu_kernels();
   void* facts = params.scratch;

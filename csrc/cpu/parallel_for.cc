@@ -14,9 +14,12 @@
 namespace negative_cosine {
 namespace {
 
-// Work below this many cycles (some microseconds) is not worth another thread, and
-// parts of the rows below it are not worth taking one by one.
+// Parts of the rows below this many cycles (some microseconds) are not worth taking one
+// by one.
 constexpr int64_t kCyclesOfAPart = 20000;
+// A loop below this many cycles is not worth another thread: one that sleeps takes as
+// long to wake up, and it takes the place of a thread that had work.
+constexpr int64_t kCyclesOfALoop = 200000;
 constexpr int kPartsOfAThread = 8;
 constexpr int kSpins = 2000;
 
@@ -108,8 +111,10 @@ ParallelFor make_parallel_for(int num_threads, Schedule schedule) {
     const int64_t even = (count + most_parts - 1) / most_parts;
     const auto rows =
         std::make_shared<SharedRows>(count, std::max(smallest, even), &work);
-    const int64_t helpers = std::min<int64_t>(num_threads, rows->parts()) - 1;
-    schedule_helpers(helpers, schedule, rows);
+    if (count * cost >= kCyclesOfALoop) {
+      const int64_t helpers = std::min<int64_t>(num_threads, rows->parts()) - 1;
+      schedule_helpers(helpers, schedule, rows);
+    }
     rows->take_parts();
     rows->wait_for_end();
   };

@@ -12,6 +12,8 @@
 #include "core/negative_cosine.h"
 #include "core/shapes.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/op_memory.h"
+#include "tensorflow/query_direction.h"
 
 namespace negative_cosine {
 namespace op_kernels {
@@ -19,23 +21,6 @@ namespace op_kernels {
 using ::tensorflow::OpInputList;
 using ::tensorflow::OpKernel;
 using ::tensorflow::OpKernelConstruction;
-using ::tensorflow::OpKernelContext;
-using ::tensorflow::Tensor;
-using ::tensorflow::TensorShape;
-
-inline absl::Status to_tensorflow(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kOk:
-      return absl::OkStatus();
-    case StatusCode::kInvalidArgument:
-      return absl::InvalidArgumentError(status.message());
-    case StatusCode::kFailedPrecondition:
-      return absl::FailedPreconditionError(status.message());
-    case StatusCode::kInternal:
-      return absl::InternalError(status.message());
-  }
-  return absl::UnknownError(status.message());
-}
 
 inline Shape shape_of(const Tensor& tensor) {
   const auto sizes = tensor.shape().dim_sizes();
@@ -174,35 +159,6 @@ class OpOptions {
   int64_t num_negatives_ = 0;
 };
 
-inline absl::Status allocate_scratch(OpKernelContext* context, int64_t bytes,
-                                     Tensor* scratch, LossParams* params) {
-  TF_RETURN_IF_ERROR(
-      context->allocate_temp(tensorflow::DT_INT8, TensorShape({bytes}), scratch));
-  params->scratch = scratch->data();
-  return absl::OkStatus();
-}
-
-inline bool is_required(OpKernelContext* context, const char* output) {
-  int start = 0, end = 0;
-  return !context->op_kernel().OutputRange(output, &start, &end).ok() ||
-         context->output_required(start);
-}
-
-inline absl::Status allocate(OpKernelContext* context, const char* output,
-                             const TensorShape& shape, void** data) {
-  Tensor* tensor = nullptr;
-  TF_RETURN_IF_ERROR(context->allocate_output(output, shape, &tensor));
-  *data = tensor->data();
-  return absl::OkStatus();
-}
-
-// Allocates an output that costs work only if somebody reads it.
-inline absl::Status allocate_if_required(OpKernelContext* context, const char* output,
-                                         const TensorShape& shape, void** data) {
-  return is_required(context, output) ? allocate(context, output, shape, data)
-                                      : absl::OkStatus();
-}
-
 template <typename Device>
 class NegativeCosineLossOp : public OpKernel {
  public:
@@ -284,6 +240,12 @@ class NegativeCosineLossGradOp : public OpKernel {
     GradientArguments arguments;
     OP_REQUIRES_OK(context, read_saved(context, params, &arguments));
     OP_REQUIRES_OK(context, allocate_outputs(context, params, &arguments));
+    Tensor direction;
+    if (arguments.query_direction == nullptr && arguments.query_gradient != nullptr) {
+      OP_REQUIRES_OK(context,
+                     compute_query_direction<Device>(context, params, &direction,
+                                                     &arguments.query_direction));
+    }
     Tensor scratch;
     OP_REQUIRES_OK(context,
                    allocate_scratch(context, Device::gradient_scratch_bytes(params),
@@ -301,16 +263,18 @@ class NegativeCosineLossGradOp : public OpKernel {
       const char* name;
       const void** data;
       int64_t size;
+      bool may_be_left_out = false;
     } inputs[] = {
         {"loss_gradient", &arguments->loss_gradient, reduced ? 1 : rows},
         {"row_facts", &arguments->row_facts, 4 * rows},
         {"doc_inverse_norm", &arguments->doc_inverse_norm, params.num_candidates},
         {"row_scale_gradient", &arguments->row_scale_gradient, rows},
-        {"query_direction", &arguments->query_direction, rows * params.dim},
+        {"query_direction", &arguments->query_direction, rows * params.dim, true},
     };
     for (const auto& input : inputs) {
       const Tensor* tensor = nullptr;
       TF_RETURN_IF_ERROR(context->input(input.name, &tensor));
+      if (input.may_be_left_out && tensor->NumElements() == 0) continue;
       if (tensor->NumElements() != input.size) {
         return absl::InvalidArgumentError(
             std::string(input.name) + " must have " + std::to_string(input.size) +

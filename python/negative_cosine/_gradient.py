@@ -42,13 +42,7 @@ def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
             "reduction",
         )
     }
-    if op.get_attr("with_query_direction"):
-        query_direction = op.outputs[6]
-    else:
-        query_direction = ops.negative_cosine_loss(
-            **arguments, **options, with_query_direction=True, with_statistics=False
-        ).query_direction
-    _, _, _, row_facts, doc_norm, scale_gradient, *_ = op.outputs
+    _, _, _, row_facts, doc_norm, scale_gradient, query_direction, *_ = op.outputs
     gradients = ops.negative_cosine_loss_grad(
         **arguments,
         loss_gradient=loss_gradient,

@@ -24,6 +24,13 @@ NORMALIZE_OVER = ("candidates", "batch")
 REDUCTIONS = ("mean", "sum", "none")
 IMPLEMENTATIONS = ("auto", "native", "reference")
 
+# The smallest and largest logit scale of each compute dtype.
+_SCALE_LIMITS = {
+    dtype: (float(limits.tiny), float(limits.max))
+    for dtype in (tf.float32, tf.float64)
+    for limits in [np.finfo(dtype.as_numpy_dtype)]
+}
+
 
 @dataclass(frozen=True)
 class LossInputs:
@@ -31,7 +38,7 @@ class LossInputs:
 
     query: tf.Tensor  # [B, D]
     doc: tf.Tensor  # [C, D]
-    logit_scale: tf.Tensor  # scalar of the compute dtype
+    logit_scale: tf.Tensor | float  # a tensor is a scalar of the compute dtype
     margin: float
     sampler: str | None  # None with negative_indices
     num_negatives: int | None  # None with negative_indices, and for "all"
@@ -291,13 +298,13 @@ def _check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
             f"doc must have query's dtype {query.dtype.name}, got {doc.dtype.name}; "
             "cast one of them"
         )
-    if not query.shape[1:].is_compatible_with(doc.shape[1:]):
+    (rows, size), (docs, doc_size) = query.shape, doc.shape
+    if _all_known(size, doc_size) and size != doc_size:
         raise ValueError(
-            f"doc must have query's embedding size {query.shape[1]}, got shape {doc.shape}"
+            f"doc must have query's embedding size {size}, got shape {doc.shape}"
         )
-    if query.shape[1] == 0:
+    if size == 0:
         raise ValueError(f"query must have at least one column, got shape {query.shape}")
-    rows, docs = query.shape[0], doc.shape[0]
     if rows is not None and docs is not None and docs < rows:
         raise ValueError(
             "doc must have at least as many rows as query (row i is query i's positive): "
@@ -342,20 +349,21 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
-def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor:
-    """``scale / temperature``, differentiable in those of the two that are tensors."""
+def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | float:
+    """``scale / temperature``, differentiable in those of the two that are tensors.
+
+    Two numbers stay one: it becomes a tensor where it meets one, which costs less.
+    """
     scale = _positive_scalar("scale", scale, dtype)
     temperature = _positive_scalar("temperature", temperature, dtype)
     quotient = scale / temperature
-    limits = np.finfo(dtype.as_numpy_dtype)
-    if isinstance(quotient, float) and not float(limits.tiny) <= quotient <= float(
-        limits.max
-    ):
+    smallest, largest = _SCALE_LIMITS[dtype]
+    if isinstance(quotient, float) and not smallest <= quotient <= largest:
         raise ValueError(
             f"scale / temperature must be above 0 and finite in {dtype.name}, got "
             f"{scale!r} / {temperature!r}"
         )
-    return tf.convert_to_tensor(quotient, dtype=dtype)
+    return quotient
 
 
 def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:

@@ -3,14 +3,13 @@
 Of the two passes over the rows the first computes the loss and, beside it, the direction
 of the query's gradient; the second computes the document's gradient. A graph in which
 nobody asks for gradients prunes the direction away by itself: the op skips an output that
-has no consumer. Eager execution knows no consumers. There the CPU leaves the direction out
-and computes it when a gradient is asked for; on a GPU, where memory is the limit and the
-rows are read anyway, it is computed at once.
+has no consumer. Eager execution knows no consumers. There the CPU leaves the direction out,
+and the gradient op computes it when a gradient is asked for; on a GPU, where memory is the
+limit and the rows are read anyway, it is computed at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import tensorflow as tf
@@ -30,14 +29,11 @@ def native_loss(
     """The reduced loss and, if asked for, the statistics of each row."""
     ops = native_library().ops
     assert ops is not None, "the caller has chosen the native path"
-    # The kernels take the margin from the host's memory: no copy from the device.
-    with tf.device("CPU:0") if on_gpu else contextlib.nullcontext():
-        margin = tf.constant(inputs.margin, inputs.compute_dtype)
     outputs = ops.negative_cosine_loss(
         inputs.query,
         inputs.doc,
-        inputs.logit_scale,
-        margin,
+        _scalar(inputs.logit_scale, inputs.compute_dtype),
+        _margin(inputs, on_gpu),
         _as_list(inputs.seed),
         _as_list(inputs.negative_indices),
         _as_list(inputs.doc_ids),
@@ -60,6 +56,20 @@ def native_loss(
         num_kept=outputs.num_kept,
         positive_rank=outputs.positive_rank,
     )
+
+
+def _scalar(value: tf.Tensor | float, dtype: tf.DType) -> tf.Tensor | float:
+    # The op makes float32 of a Python number by itself, several times as fast.
+    is_double = isinstance(value, float) and dtype == tf.float64
+    return tf.constant(value, dtype) if is_double else value
+
+
+def _margin(inputs: LossInputs, on_gpu: bool) -> tf.Tensor | float:
+    if not on_gpu:
+        return _scalar(inputs.margin, inputs.compute_dtype)
+    # The kernels take the margin from the host's memory: no copy from the device.
+    with tf.device("CPU:0"):
+        return tf.constant(inputs.margin, inputs.compute_dtype)
 
 
 def _as_list(tensor: tf.Tensor | None) -> list[Any]:

@@ -1,0 +1,39 @@
+# The library `core`: the passes on the CPU. For the package and for tests/instructions.
+set(csrc ${CMAKE_CURRENT_LIST_DIR}/../csrc)
+
+set(warnings -Wall -Wextra)
+
+add_library(core STATIC ${csrc}/core/shapes.cc ${csrc}/cpu/cpu_features.cc
+                        ${csrc}/cpu/index_check.cc ${csrc}/cpu/inverted_table.cc
+                        ${csrc}/cpu/negative_cosine.cc ${csrc}/cpu/parallel_for.cc)
+target_include_directories(core PUBLIC ${csrc})
+target_compile_options(core PRIVATE ${warnings})
+find_package(Threads REQUIRED)
+target_link_libraries(core PUBLIC Threads::Threads)
+
+# The kernels once for each instruction set, chosen at run time (csrc/cpu/cpu_features.cc).
+# -ffp-contract=off: fused multiply-adds only where the source names them, so that equal
+# expressions give equal bits.
+set(kernel_options ${warnings} -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC warns of a change in how vectors are passed between functions, where ours are all
+  # inlined, and of its own intrinsics' deliberately undefined operands (GCC bug 105593).
+  list(APPEND kernel_options -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
+
+function(add_kernels instruction_set)
+  set(target kernels_${instruction_set})
+  add_library(${target} OBJECT ${csrc}/cpu/kernels.cc)
+  target_include_directories(${target} PRIVATE ${csrc})
+  target_compile_definitions(${target} PRIVATE NEGATIVE_COSINE_ISA=${instruction_set})
+  target_compile_options(${target} PRIVATE ${kernel_options} ${ARGN})
+  target_sources(core PRIVATE $<TARGET_OBJECTS:${target}>)
+endfunction()
+
+add_kernels(portable)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(avx2 -mavx2 -mfma -mf16c)
+  add_kernels(avx2 ${avx2})
+  add_kernels(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
+              -mprefer-vector-width=512)
+endif()
