@@ -47,18 +47,21 @@ bench: install
 
 RESULTS := benchmarks/results
 BENCH := $(BIN)/python -m benchmarks.bench
+# The pictures show one way of each kind, to stay legible.
+SWEEP := $(BENCH) --repeat 9 --time-limit 4 --impl fused fused-ring fused-all article \
+  vectorised-xla in-batch-xla torch-compile jax gather
 
 # The files that the documents take their figures from, their tables and pictures.
 results: install
 	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
 	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
-	@$(BIN)/python -c "import jax, torch" || \
+	@$(BIN)/python -c "import jax, torch" 2>/dev/null || \
 	  { echo "make results also times the peers: $(BIN)/pip install jax torch"; exit 1; }
-	$(BENCH) --case small 1024 4096 8192 large --output $(RESULTS)/cpu.csv
-	$(BENCH) --case batch --time-limit 10 --output $(RESULTS)/batch.csv
-	$(BENCH) --case negatives --time-limit 10 --without-memory --output $(RESULTS)/negatives.csv
-	$(BENCH) --case dim --time-limit 10 --without-memory --output $(RESULTS)/dim.csv
+	$(BENCH) --case small 1024 4096 8192 large --time-limit 10 --output $(RESULTS)/cpu.csv
 	$(BENCH) --case bfloat16 --impl fused fused-ring gather --output $(RESULTS)/bfloat16.csv
+	$(SWEEP) --case batch --output $(RESULTS)/batch.csv
+	$(SWEEP) --case negatives --mode train --without-memory --output $(RESULTS)/negatives.csv
+	$(SWEEP) --case dim --mode train --without-memory --output $(RESULTS)/dim.csv
 	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
 	  $(RESULTS)/dim.csv --output docs/pictures
 	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv

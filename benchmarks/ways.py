@@ -95,7 +95,7 @@ WAYS = {
     "in-batch": _tensorflow("full in-batch softmax", "in-batch", (2, 2)),
     "in-batch-xla": _tensorflow("full in-batch softmax, XLA", "in-batch", (2, 2), True),
     "torch": _torch("PyTorch", compiled=False, copies=(2, 3)),
-    "torch-compile": _torch("PyTorch, torch.compile", compiled=True, copies=(2, 3)),
+    "torch-compile": _torch("PyTorch, torch.compile", compiled=True, copies=(1, 2)),
     "jax": Way(
         "JAX, jit",
         "jax_ways",

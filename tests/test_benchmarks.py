@@ -129,6 +129,20 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         checks.check("vectorised", True, "float32")
 
 
+# Those that run wherever the tests do; `all` has no native kernel yet.
+ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].package and impl != "fused-all"]
+
+
+@pytest.mark.parametrize("impl", ALWAYS_THERE)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_every_implementation_passes_its_check(impl: str, dtype: str) -> None:
+    checks.check(impl, True, dtype)
+
+
+def test_the_check_compares_the_loss_alone_too() -> None:
+    checks.check("fused-ring", False, "float32")
+
+
 def test_a_loss_that_is_nan_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def nan(query: Any, *arguments: Any, **options: Any) -> Any:
         return tf.reduce_sum(query) * np.nan
