@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import re
@@ -39,6 +40,7 @@ def measure_here(way: str, training: bool, size: Size, threads: int) -> int:
     step = make_step(way, training, random_problem(size), "cpu", threads)
     for _ in range(2):  # traces and compiles; the results are let go
         step.wait_for(step.run())
+    gc.collect()  # JAX lets go of its buffers only then
     before = process_memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
     step.wait_for(step.run())

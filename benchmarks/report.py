@@ -61,7 +61,7 @@ def cells(row: Record) -> list[str]:
         row["mode"],
         digits(row["median_ms"]),
         f"{digits(row['q20_ms'])}..{digits(row['q80_ms'])}",
-        or_dash(row["ratio"], ".1f"),
+        times(row["ratio"]),
         or_dash(row["peak_bytes"] / 1e6, ".1f"),
         percent(row["share_of_floor"]),
     ]
@@ -79,7 +79,7 @@ def is_bound_by_rows(row: Record) -> bool:
 
 def gigabytes_a_second(row: Record) -> str:
     """How quickly a way takes the rows that it must read."""
-    return f"{row['row_bytes'] / row['median_ms'] / 1e6:.0f}"
+    return digits(row["row_bytes"] / row["median_ms"] / 1e6)
 
 
 def row_cells(row: Record) -> list[str]:
@@ -136,6 +136,11 @@ def digits(value: float) -> str:
     return or_dash(value, ".0f" if abs(value) >= 100 else ".3g")
 
 
+def times(ratio: float) -> str:
+    """A ratio to another way."""
+    return or_dash(ratio, ".1f" if ratio >= 1 else ".2f")
+
+
 def percent(share: float) -> str:
     """A share in percent, two digits of it."""
     return or_dash(100 * share, ".0f" if share >= 0.1 else ".2g", "%")
@@ -143,8 +148,7 @@ def percent(share: float) -> str:
 
 def median_and_ratio(row: Record) -> str:
     """Both in one cell."""
-    ratio = row["ratio"]
-    return digits(row["median_ms"]) + ("" if pd.isna(ratio) else f" ({ratio:.1f})")
+    return f"{digits(row['median_ms'])} ({times(row['ratio'])})"
 
 
 def size_name(row: Record) -> str:

@@ -186,6 +186,13 @@ def test_a_library_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert reason == "no_such_package is not installed: pip install .[bench]"
 
 
+def test_what_knows_no_gpu_is_left_out_there() -> None:
+    size = Size(8, 4, 32)
+    for impl, reason in (("gather", "it is measured on the CPU only"), ("fused", None)):
+        assert limits.reason_to_leave_out(impl, True, size, "gpu", 1.0) == reason
+        assert limits.reason_to_leave_out(impl, True, size, "cpu", 1.0) is None
+
+
 def test_predicted_memory_is_that_of_the_tensors_made_by_hand() -> None:
     size = Size(64, 3, 10, "float32")
     assert WAYS["fused"].predicted_bytes(size, training=True) == 0
