@@ -22,7 +22,7 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
                                 tests/emulation/include/*/*.h tests/instructions/*.*))
 
 .PHONY: demo test lint format install emulation instructions instruction-counts \
-  benchmark results clean
+  bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
@@ -42,16 +42,31 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(FORMATTED)
 
-benchmark: install
-	$(BIN)/python -m benchmarks.bench
+# Five minutes or so. PyTorch and JAX run too where .venv has them.
+bench: install
+	$(BIN)/python -m benchmarks.bench --case 1024 4096 --repeat 9 --time-limit 5
 
-# The files that the documents take their figures from, and the tables in them.
+RESULTS := benchmarks/results
+BENCH := $(BIN)/python -m benchmarks.bench
+# The pictures show one way of each kind, to stay legible.
+SWEEP := $(BENCH) --repeat 9 --time-limit 4 --impl fused fused-ring fused-all article \
+  vectorised-xla in-batch-xla torch-compile jax gather
+
+# The files that the documents take their figures from, their tables and pictures.
 results: install
 	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
 	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
-	$(BIN)/python -m benchmarks.bench --output benchmarks/results/cpu.csv
-	$(BIN)/python -m benchmarks.gpu_model --output benchmarks/results/gpu_predictions.csv
-	$(BIN)/python -m benchmarks.machine_code --output benchmarks/results/machine_code.csv
+	@$(BIN)/python -c "import jax, torch" 2>/dev/null || \
+	  { echo "make results also times the peers: $(BIN)/pip install jax torch"; exit 1; }
+	$(BENCH) --case small 1024 4096 8192 large --time-limit 10 --output $(RESULTS)/cpu.csv
+	$(BENCH) --case bfloat16 --impl fused fused-ring gather --output $(RESULTS)/bfloat16.csv
+	$(SWEEP) --case batch --output $(RESULTS)/batch.csv
+	$(SWEEP) --case negatives --mode train --without-memory --output $(RESULTS)/negatives.csv
+	$(SWEEP) --case dim --mode train --without-memory --output $(RESULTS)/dim.csv
+	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
+	  $(RESULTS)/dim.csv --output docs/pictures
+	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv
+	$(BIN)/python -m benchmarks.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents
 

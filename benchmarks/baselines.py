@@ -1,8 +1,8 @@
-"""What people write today: the losses that the benchmarks compare with.
+"""What people write today in TensorFlow: the losses that the benchmarks compare with.
 
-Each takes ``(query, doc, num_negatives)`` and an optional ``tables``, the candidates of
-each of the K draws, so that the tests can show that it computes the same loss as this
-package on the same candidates. By itself it draws as its original does.
+Each takes ``(query, doc, num_negatives)`` and an optional ``table``, the candidates
+``[B, K]``, so that it can be shown to compute the same loss as this package on the same
+candidates. By itself it draws as its original does.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 import tensorflow as tf
 
-SCALE = 20.0
+from benchmarks.problem import SCALE
 
 
 def article_loss(
-    query: tf.Tensor, doc: tf.Tensor, num_negatives: int, tables: Any = None
+    query: tf.Tensor, doc: tf.Tensor, num_negatives: int, table: Any = None
 ) -> tf.Tensor:
     """The article's code with its softmax put on the right axis."""
     rows = tf.shape(doc)[0]
     gathered = doc
     for draw in range(num_negatives):
-        table = tf.random.shuffle(tf.range(rows)) if tables is None else tables[draw]
-        gathered = tf.concat([gathered, tf.gather(doc, table)], axis=0)
+        drawn = tf.random.shuffle(tf.range(rows)) if table is None else table[:, draw]
+        gathered = tf.concat([gathered, tf.gather(doc, drawn)], axis=0)
     repeats = [num_negatives + 1, 1]
     query_norm = tf.sqrt(tf.reduce_sum(tf.square(query), axis=1, keepdims=True))
     doc_norm = tf.sqrt(tf.reduce_sum(tf.square(gathered), axis=1, keepdims=True))
@@ -34,17 +34,15 @@ def article_loss(
 
 
 def vectorised_loss(
-    query: tf.Tensor, doc: tf.Tensor, num_negatives: int, tables: Any = None
+    query: tf.Tensor, doc: tf.Tensor, num_negatives: int, table: Any = None
 ) -> tf.Tensor:
     """The same in well-written TensorFlow: unit rows, one gather, one cross-entropy."""
     rows = tf.shape(doc)[0]
     query = tf.math.l2_normalize(query, axis=1)
     doc = tf.math.l2_normalize(doc, axis=1)
-    if tables is None:
+    if table is None:
         shape = [rows, num_negatives]
         table = tf.random.uniform(shape, maxval=rows, dtype=tf.int32)
-    else:
-        table = tf.transpose(tf.stack(tables))
     negative = tf.einsum("bd,bkd->bk", query, tf.gather(doc, table))
     positive = tf.reduce_sum(query * doc, axis=1, keepdims=True)
     logits = tf.concat([positive, negative], axis=1) * SCALE
@@ -55,10 +53,10 @@ def vectorised_loss(
 
 
 def in_batch_softmax_loss(
-    query: tf.Tensor, doc: tf.Tensor, num_negatives: int = 0, tables: Any = None
+    query: tf.Tensor, doc: tf.Tensor, num_negatives: int = 0, table: Any = None
 ) -> tf.Tensor:
     """Every other document of the batch is a negative: a ``[B, B]`` matrix product."""
-    del num_negatives, tables
+    del num_negatives, table
     query = tf.math.l2_normalize(query, axis=1)
     doc = tf.math.l2_normalize(doc, axis=1)
     logits = tf.matmul(query, doc, transpose_b=True) * SCALE

@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.tables import print_table
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-PASSES = ("loss", "step")
+MODES = ("forward", "train")
 
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
@@ -185,7 +185,7 @@ SIZES = tuple(map(parse_size, ("4096x20x128", "8192x64x256", "65536x50x128")))
 COLUMNS = (
     "B x K x D",
     "dtype",
-    "pass",
+    "mode",
     "L2, MB",
     "memory, MB",
     "Gflop",
@@ -203,7 +203,7 @@ def prediction(size: Size, training: bool) -> dict[str, Any]:
     return {
         "size": str(size),
         "dtype": size.dtype,
-        "pass": PASSES[training],
+        "mode": MODES[training],
         "l2_bytes": l2_bytes(size, training),
         "memory_bytes": memory_bytes(size, training),
         "floating_operations": floating_operations(size, training),
@@ -231,7 +231,7 @@ def cells(row: Mapping[Any, Any]) -> list[str]:
     return [
         row["size"].replace("x", " x "),
         row["dtype"],
-        row["pass"],
+        row["mode"],
         f"{row['l2_bytes'] / 1e6:.0f}",
         f"{row['memory_bytes'] / 1e6:.0f}",
         f"{row['floating_operations'] / 1e9:.2f}",

@@ -1,21 +1,17 @@
-"""What a benchmark ran on, and how quickly it copies."""
+"""What a benchmark ran on, and how quickly a GPU copies."""
 
 from __future__ import annotations
 
-import math
+import os
 import platform
 import re
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.gpu_model import Device, Size
+from benchmarks.gpu_model import Device
 
 LARGE = 2**30  # bytes of a copy that no cache holds
-SMALL = 2**14  # bytes of a copy that takes longer than its call
 
 
 def cpu_name() -> str:
@@ -26,33 +22,6 @@ def cpu_name() -> str:
         text = ""
     match = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return match[1] if match else platform.machine()
-
-
-def numpy_copy_bandwidth(num_bytes: int, rounds: int = 10) -> float:
-    """Bytes a second, read plus written, of NumPy's copy: the best of some rounds.
-
-    A small copy is repeated, so that a round takes milliseconds.
-    """
-    source = np.ones(num_bytes, np.uint8)
-    target = np.zeros_like(source)
-    repeats = max(1, 2**27 // num_bytes)
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            np.copyto(target, source)
-        seconds.append(time.perf_counter() - start)
-    return 2 * num_bytes * repeats / min(seconds)
-
-
-def measured_cpu(size: Size) -> Device:
-    """The bandwidths of a copy as large as the gathered table, and of a large one."""
-    return Device(
-        cpu_name(),
-        l2_bandwidth=numpy_copy_bandwidth(max(SMALL, size.table_bytes // 2)),
-        l2_capacity=math.inf,  # whichever cache holds the table was measured
-        memory_bandwidth=numpy_copy_bandwidth(LARGE // 4),
-    )
 
 
 def measured_gpu(core: Any, rounds: int = 10) -> Device:
@@ -67,10 +36,10 @@ def measured_gpu(core: Any, rounds: int = 10) -> Device:
     )
 
 
-def package_version() -> str:
-    """This package's version, read without importing it; empty if not installed."""
+def version(package: str) -> str:
+    """An installed package's version, read without importing it; empty if there is none."""
     try:
-        return metadata.version("negative-cosine")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
 
@@ -82,6 +51,7 @@ def cpu_facts(threads: int) -> dict[str, Any]:
 
     return {
         "device": cpu_name(),
+        "processors": os.cpu_count(),
         "threads": threads,
         "cpu_kernels": _core.instruction_set(),
         "tensorflow": tf.__version__,

@@ -1,52 +1,53 @@
-"""The measurements of a benchmark: a row a way, pass, size and dtype."""
+"""The measurements of a benchmark: a row a case, way, mode, size and dtype."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from benchmarks import cuda_core, gpu_model, machine, peak_memory
-from benchmarks.gpu_model import PASSES, Device, Size
-from benchmarks.rounds import summary, time_rounds
+from benchmarks import checks, cuda_core, gpu_model, machine, peak_memory
+from benchmarks.gpu_model import MODES, Device, Size
+from benchmarks.limits import reason_to_leave_out
+from benchmarks.problem import random_problem
+from benchmarks.rounds import Times, summary, time_rounds
+from benchmarks.ways import BASELINE, WAYS, make_step, row_bytes
 
 Row = dict[str, Any]
+Task = tuple[str, bool]  # a way, and whether it trains
 
-# It computes another loss, about which the sampled loss's floor says nothing.
-WITHOUT_FLOOR = "full in-batch softmax"
+CORE_ALONE = "fused-core"  # the kernels without TensorFlow
 
 
 def make_row(
+    case: str,
     size: Size,
-    way: str,
-    training: bool,
-    times: tuple[list[float], list[float]],
-    device: Device | None,
+    task: Task,
+    figures: Mapping[str, Any],
+    floor: float = math.nan,
     peak_bytes: float = math.nan,
 ) -> Row:
-    """A row of results.
-
-    ``times`` are the way's own and the fused op's of the same rounds; ``device`` says how
-    quickly this machine copies, where that was measured.
-    """
-    figures = summary(*times)
-    floor = math.nan
-    if device and way != WITHOUT_FLOOR:
-        floor = 1e3 * gpu_model.floor_seconds(size, training, device)
+    """A row of results."""
+    way, training = task
     return {
-        "way": way,
-        "pass": PASSES[training],
+        "case": case,
+        "impl": way,
+        "mode": MODES[training],
         "batch_size": size.batch_size,
         "num_negatives": size.num_negatives,
         "dim": size.dim,
         "dtype": size.dtype,
         **figures,
         "peak_bytes": peak_bytes,
+        "row_bytes": row_bytes(size, training),
         "floor_ms": floor,
         "share_of_floor": floor / figures["median_ms"],
     }
@@ -55,10 +56,10 @@ def make_row(
 def predicted_milliseconds(row: Row, device_name: str) -> float:
     """What gpu_model said of a fused row, if it knows the device."""
     device = gpu_model.find_device(device_name)
-    if device is None or not row["way"].startswith("fused"):
+    if device is None or row["impl"] not in (BASELINE, CORE_ALONE):
         return math.nan
     size = Size(row["batch_size"], row["num_negatives"], row["dim"], row["dtype"])
-    return 1e3 * gpu_model.predicted_seconds(size, row["pass"] == "step", device)
+    return 1e3 * gpu_model.predicted_seconds(size, row["mode"] == MODES[True], device)
 
 
 def with_facts(rows: list[Row], facts: dict[str, Any]) -> list[Row]:
@@ -69,56 +70,134 @@ def with_facts(rows: list[Row], facts: dict[str, Any]) -> list[Row]:
     ]
 
 
+def leave_out(task: Task, size: Size, reason: object) -> None:
+    """Says that a way is left out, and why."""
+    way, training = task
+    # A library's message may go on for pages about its own inside.
+    line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    text = f"{size}, {size.dtype}, {way}, {MODES[training]}: left out: {line}"
+    tqdm.write(text, file=sys.stderr)  # beside the bars, not into them
+
+
+@functools.cache
+def why_it_does_not_run(task: Task, dtype: str, device: str, threads: int) -> str:
+    """Checks a way's results once, and says why it cannot run here, "" if it can.
+
+    Raises:
+        checks.WrongResultError: it computes something else than the reference.
+    """
+    try:
+        checks.check(*task, dtype, device, threads)
+    except RuntimeError as error:  # a missing native kernel, a missing compiler
+        return str(error) or type(error).__name__
+    return ""
+
+
+def runnable(arguments: argparse.Namespace, size: Size) -> list[Task]:
+    """The ways and modes that run at a size, all of them checked."""
+    tasks = []
+    wanted = list(itertools.product(arguments.impl, arguments.training))
+    for task in tqdm(wanted, desc="checks", leave=False):
+        reason = reason_to_leave_out(
+            *task, size, arguments.device, arguments.memory_limit
+        ) or why_it_does_not_run(task, size.dtype, arguments.device, arguments.threads)
+        if reason:
+            leave_out(task, size, reason)
+        else:
+            tasks.append(task)
+    return tasks
+
+
 def measure_peaks(
-    ways: Iterable[str], arguments: argparse.Namespace, size: Size
-) -> dict[str, list[int]]:
-    """The peak memory of each way's loss and step; without the ways that have no room."""
+    tasks: Sequence[Task], arguments: argparse.Namespace, size: Size
+) -> dict[Task, float]:
+    """The peak memory of each task; without those that have no room."""
     import tensorflow as tf
 
+    if arguments.without_memory:
+        return dict.fromkeys(tasks, math.nan)
     peak_bytes = {
         "cpu": peak_memory.cpu_peak_bytes,
         "gpu": peak_memory.gpu_peak_bytes,
     }[arguments.device]
-    peaks = {}
+    peaks: dict[Task, float] = {}
+    ways = dict.fromkeys(way for way, _ in tasks)
     for way in tqdm(ways, desc="memory", leave=False):
+        group = [task for task in tasks if task[0] == way]
+        modes = [training for _, training in group]
         try:
-            peaks[way] = peak_bytes(way, size, arguments.threads)
-        except tf.errors.ResourceExhaustedError:
-            print(f"{size}, {size.dtype}, {way}: out of memory, left out", file=sys.stderr)
+            found = peak_bytes(way, modes, size, arguments.threads)
+        except (tf.errors.ResourceExhaustedError, BrokenProcessPool):
+            for task in group:
+                leave_out(task, size, "out of memory")
+        else:
+            peaks.update(zip(group, found, strict=True))
     return peaks
 
 
-def measure_with_tensorflow(
-    arguments: argparse.Namespace, size: Size, device: Device | None
+def baseline_of(ways: Sequence[str]) -> str:
+    """The way that ratios are to: the fused op, or else the first."""
+    return BASELINE if BASELINE in ways else ways[0]
+
+
+def floor_milliseconds(
+    task: Task, size: Size, device: Device | None, times: Mapping[Task, Times]
+) -> float:
+    """What a way that gathers its rows cannot be quicker than, NaN if it is not known.
+
+    On the CPU reading the rows was timed beside the ways; of a GPU ``device`` says how
+    quickly it copies. The other ways share rows between queries.
+    """
+    way, training = task
+    if way != CORE_ALONE and not WAYS[way].gathers:
+        return math.nan
+    if device is not None:
+        return 1e3 * gpu_model.floor_seconds(size, training, device)
+    gather = times.get(("gather", training))
+    return math.nan if gather is None else float(np.nanmedian(gather))
+
+
+def measure_size(
+    arguments: argparse.Namespace, case: str, size: Size, device: Device | None
 ) -> list[Row]:
-    """Every way and pass at one size."""
-    from benchmarks.ways import WAYS, make_step, wait_for
-
-    peaks = measure_peaks(dict.fromkeys(arguments.ways or WAYS), arguments, size)
-    ways = list(peaks)
-    keys = list(itertools.product(ways, (False, True)))
-    steps = {key: make_step(*key, size, arguments.device) for key in keys}
-    times = time_rounds(steps, wait_for, arguments.rounds, arguments.steps)
-
-    def pair(way: str, training: bool) -> tuple[list[float], list[float]]:
-        return times[way, training], times["fused", training]
-
-    return [
-        make_row(size, way, training, pair(way, training), device, peak)
-        for way in ways
-        for training, peak in zip((False, True), peaks[way], strict=True)
-    ]
-
-
-def on_cpu(arguments: argparse.Namespace, sizes: Sequence[Size]) -> list[Row]:
-    """The measurements on the CPU."""
+    """Every way and mode at one size."""
+    peaks = measure_peaks(runnable(arguments, size), arguments, size)
+    inputs = random_problem(size)
+    steps = {
+        task: make_step(*task, inputs, arguments.device, arguments.threads)
+        for task in peaks
+    }
+    times, plans = time_rounds(
+        steps, arguments.repeat, arguments.steps, arguments.time_limit
+    )
+    baseline = baseline_of(arguments.impl)
     rows = []
-    for size in sizes:
-        rows += measure_with_tensorflow(arguments, size, machine.measured_cpu(size))
-    return with_facts(rows, machine.cpu_facts(arguments.threads))
+    for task, peak in peaks.items():
+        figures = summary(times[task], times.get((baseline, task[1])))
+        figures |= {"steps": plans[task].steps, "ratio_to": baseline}
+        floor = floor_milliseconds(task, size, device, times)
+        rows.append(make_row(case, size, task, figures, floor, peak))
+    return rows
 
 
-def on_gpu(arguments: argparse.Namespace, sizes: Sequence[Size]) -> list[Row]:
+def measure_sizes(
+    arguments: argparse.Namespace, device: Device | None, facts: dict[str, Any]
+) -> list[Row]:
+    """The measurements of every case."""
+    rows = []
+    for case, size in arguments.problems:
+        rows += measure_size(arguments, case, size, device)
+    packages = {WAYS[row["impl"]].package for row in rows} - {""}
+    versions = {package: machine.version(package) for package in packages}
+    return with_facts(rows, {**facts, **versions})
+
+
+def on_cpu(arguments: argparse.Namespace) -> list[Row]:
+    """The measurements on the CPU."""
+    return measure_sizes(arguments, None, machine.cpu_facts(arguments.threads))
+
+
+def on_gpu(arguments: argparse.Namespace) -> list[Row]:
     """The measurements on TensorFlow's first GPU."""
     try:
         core = cuda_core.load_core()
@@ -127,21 +206,21 @@ def on_gpu(arguments: argparse.Namespace, sizes: Sequence[Size]) -> list[Row]:
         device, facts = None, machine.tensorflow_gpu_facts()
     else:
         device, facts = machine.measured_gpu(core), machine.gpu_facts(core)
-    rows = []
-    for size in sizes:
-        rows += measure_with_tensorflow(arguments, size, device)
-    return with_facts(rows, {**facts, **machine.tensorflow_facts()})
+    return measure_sizes(arguments, device, {**facts, **machine.tensorflow_facts()})
 
 
-def without_tensorflow(
-    core: Any, arguments: argparse.Namespace, sizes: Sequence[Size]
-) -> list[Row]:
+def without_tensorflow(core: Any, arguments: argparse.Namespace) -> list[Row]:
     """The CUDA core's passes by themselves."""
     device = machine.measured_gpu(core)
     rows = []
-    for size, training in itertools.product(sizes, (False, True)):
-        times = cuda_core.time_passes(
-            core, size, training, arguments.rounds, arguments.steps
+    for (case, size), training in itertools.product(arguments.problems, arguments.training):
+        measured = cuda_core.time_passes(
+            core, size, training, arguments.repeat, arguments.steps
         )
-        rows.append(make_row(size, "fused, core alone", training, (times, times), device))
+        times = np.array(measured)
+        task = (CORE_ALONE, training)
+        figures = summary(times, times)
+        figures |= {"steps": arguments.steps, "ratio_to": CORE_ALONE}
+        floor = floor_milliseconds(task, size, device, {})
+        rows.append(make_row(case, size, task, figures, floor))
     return with_facts(rows, machine.gpu_facts(core))

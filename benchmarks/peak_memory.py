@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import re
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.gpu_model import Size
+from benchmarks.problem import random_problem
+from benchmarks.ways import WAYS, make_step
 
 
 def process_memory(field: str) -> int:
@@ -18,51 +23,55 @@ def process_memory(field: str) -> int:
     return 1024 * int(match[1])
 
 
+def limit_tensorflow(threads: int) -> None:
+    """TensorFlow's threads: for the whole process, before its first step."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+
 def measure_here(way: str, training: bool, size: Size, threads: int) -> int:
     """The growth of this process's resident memory in one step after a warm-up.
 
     Linux counts to some hundred kilobytes: smaller figures mean nothing.
     """
-    import tensorflow as tf
-
-    from benchmarks.ways import make_step
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    step = make_step(way, training, size)
+    if WAYS[way].module == "tensorflow_ways":  # no other way's child imports TensorFlow
+        limit_tensorflow(threads)
+    step = make_step(way, training, random_problem(size), "cpu", threads)
     for _ in range(2):  # traces and compiles; the results are let go
-        step()
+        step.wait_for(step.run())
+    gc.collect()  # JAX lets go of its buffers only then
     before = process_memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
-    step()
+    step.wait_for(step.run())
     return process_memory("VmHWM") - before
 
 
-def cpu_peak_bytes(way: str, size: Size, threads: int) -> list[int]:
-    """The same of the loss and of the step, in a fresh process.
+def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
+    """The same of some passes, in a fresh process.
 
     Its allocator gives freed blocks back at once: otherwise the memory that the warm-up
     freed would stay resident and hide the step's.
     """
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(64 * 1024)  # new processes inherit it
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.starmap(
-            measure_here, [(way, training, size, threads) for training in (False, True)]
-        )
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return [
+            pool.submit(measure_here, way, training, size, threads).result()
+            for training in modes
+        ]
 
 
-def gpu_peak_bytes(way: str, size: Size, threads: int) -> list[int]:
+def gpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
     """The growth of TensorFlow's memory on the GPU in one step after a warm-up."""
     import tensorflow as tf
 
-    from benchmarks.ways import make_step, wait_for
-
-    del threads
     peaks = []
-    for training in (False, True):
-        step = make_step(way, training, size, "gpu")
-        wait_for(step())
+    for training in modes:
+        step = make_step(way, training, random_problem(size), "gpu", threads)
+        step.wait_for(step.run())
         before = tf.config.experimental.get_memory_info("GPU:0")["current"]
         tf.config.experimental.reset_memory_stats("GPU:0")
-        wait_for(step())
+        step.wait_for(step.run())
         peaks.append(tf.config.experimental.get_memory_info("GPU:0")["peak"] - before)
     return peaks

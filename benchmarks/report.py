@@ -1,50 +1,123 @@
-"""The rows of benchmark results: as a table, and as a picture."""
+"""The rows of benchmark results as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import matplotlib
 import pandas as pd
 
+from benchmarks.cases import DEFAULT
 from benchmarks.tables import print_table
+from benchmarks.ways import BASELINE, WAYS
+
+Record = Mapping[Any, Any]
 
 COLUMNS = (
-    "way",
-    "pass",
+    "implementation",
+    "mode",
     "median, ms",
     "20%..80%, ms",
-    "times the fused",
+    "ratio",
     "peak, MB",
     "floor reached",
 )
+ROW_COLUMNS = (
+    "B x K x D",
+    "implementation",
+    "mode",
+    "rows, MB",
+    "median, ms",
+    "GB/s",
+    "floor reached",
+)
+DTYPE_COLUMNS = ("implementation", "mode", "dtype", "median, ms", "peak, MB", "GB/s")
 # What every CSV says of the machine, empty where it is not known.
 MACHINE = (
     "device",
     "driver",
     "cuda",
+    "processors",
     "threads",
     "cpu_kernels",
     "tensorflow",
     "tensorflow_cuda",
+    "torch",
+    "jax",
     "package",
 )
 SIZE = ["batch_size", "num_negatives", "dim", "dtype"]
 
 
-def cells(row: Mapping[Any, Any]) -> list[str]:
+def label(impl: str) -> str:
+    """What a table calls an implementation."""
+    return WAYS[impl].label if impl in WAYS else impl
+
+
+def cells(row: Record) -> list[str]:
     """A row of results as the tables show it."""
     return [
-        row["way"],
-        row["pass"],
-        f"{row['median_ms']:.3g}",
-        f"{row['q20_ms']:.3g}..{row['q80_ms']:.3g}",
-        f"{row['times_the_fused']:.1f}",
+        label(row["impl"]),
+        row["mode"],
+        digits(row["median_ms"]),
+        f"{digits(row['q20_ms'])}..{digits(row['q80_ms'])}",
+        times(row["ratio"]),
         or_dash(row["peak_bytes"] / 1e6, ".1f"),
-        or_dash(100 * row["share_of_floor"], ".2g", "%"),
+        percent(row["share_of_floor"]),
     ]
+
+
+def is_usual(row: Record) -> bool:
+    """Whether the README shows a row: one size for all."""
+    return row["case"] == DEFAULT
+
+
+def is_bound_by_rows(row: Record) -> bool:
+    """Whether a row belongs into the table of how quickly rows are read."""
+    return row["impl"] in (BASELINE, "gather")
+
+
+def gigabytes_a_second(row: Record) -> str:
+    """How quickly a way takes the rows that it must read."""
+    return digits(row["row_bytes"] / row["median_ms"] / 1e6)
+
+
+def row_cells(row: Record) -> list[str]:
+    """What a step reads, and how quickly."""
+    return [
+        f"{row['batch_size']} x {row['num_negatives']} x {row['dim']}",
+        label(row["impl"]),
+        row["mode"],
+        digits(row["row_bytes"] / 1e6),
+        digits(row["median_ms"]),
+        gigabytes_a_second(row),
+        percent(row["share_of_floor"]),
+    ]
+
+
+def dtype_cells(row: Record) -> list[str]:
+    """A way in one of several dtypes."""
+    return [
+        label(row["impl"]),
+        row["mode"],
+        row["dtype"],
+        digits(row["median_ms"]),
+        or_dash(row["peak_bytes"] / 1e6, ".1f"),
+        gigabytes_a_second(row),
+    ]
+
+
+def by_size(mode: str) -> Callable[[pd.DataFrame], tuple[list[str], list[list[str]]]]:
+    """A view of one mode: a row an implementation, its medians and ratios by size."""
+
+    def view(results: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+        records = results[results["mode"] == mode].to_dict("records")
+        found = {(row["impl"], size_name(row)): median_and_ratio(row) for row in records}
+        impls, sizes = (list(dict.fromkeys(part)) for part in zip(*found, strict=True))
+        lines = [[label(way), *(found.get((way, s), "-") for s in sizes)] for way in impls]
+        return ["implementation", *sizes], lines
+
+    return view
 
 
 def complete(results: pd.DataFrame) -> pd.DataFrame:
@@ -58,15 +131,40 @@ def or_dash(value: float, layout: str, unit: str = "") -> str:
     return "-" if pd.isna(value) else f"{value:{layout}}{unit}"
 
 
-def title(row: Mapping[Any, Any]) -> str:
-    """What a table or a panel of the picture shows."""
-    size = f"B={row['batch_size']}, K={row['num_negatives']}, D={row['dim']}"
-    return f"{size}, {row['dtype']}, {row['device']}"
+def digits(value: float) -> str:
+    """Three digits, never an exponent; a dash where there is nothing."""
+    return or_dash(value, ".0f" if abs(value) >= 100 else ".3g")
+
+
+def times(ratio: float) -> str:
+    """A ratio to another way."""
+    return or_dash(ratio, ".1f" if ratio >= 1 else ".2f")
+
+
+def percent(share: float) -> str:
+    """A share in percent, two digits of it."""
+    return or_dash(100 * share, ".0f" if share >= 0.1 else ".2g", "%")
+
+
+def median_and_ratio(row: Record) -> str:
+    """Both in one cell."""
+    return f"{digits(row['median_ms'])} ({times(row['ratio'])})"
+
+
+def size_name(row: Record) -> str:
+    """B, K and D in a line."""
+    return f"B={row['batch_size']}, K={row['num_negatives']}, D={row['dim']}"
+
+
+def title(row: Record) -> str:
+    """What a table shows."""
+    size = f"{size_name(row)}, {row['dtype']}, {row['device']}"
+    return f"{size}; ratios to {label(row['ratio_to'])}"
 
 
 def show(results: pd.DataFrame) -> None:
     """Prints a table a size and dtype, with the prediction where there is one."""
-    for _, table in results.groupby(SIZE, sort=False):
+    for _, table in results.groupby(["case", *SIZE], sort=False):
         columns: tuple[str, ...] = COLUMNS
         predicted = table["predicted_ms"].notna().any()
         if predicted:
@@ -75,34 +173,5 @@ def show(results: pd.DataFrame) -> None:
         lines = [cells(row) for row in records]
         if predicted:
             for line, row in zip(lines, records, strict=True):
-                line.append(or_dash(row["predicted_ms"], ".3g"))
+                line.append(digits(row["predicted_ms"]))
         print_table(title(records[0]), columns, lines)
-
-
-def plot(results: pd.DataFrame, path: Path) -> None:
-    """Draws the medians as bars on a log axis, a panel a size and dtype."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    tables = [table for _, table in results.groupby(SIZE, sort=False)]
-    figure, panels = plt.subplots(
-        len(tables), 1, figsize=(9, 1 + 4 * len(tables)), squeeze=False
-    )
-    for table, axes in zip(tables, panels[:, 0], strict=True):
-        ways = table["way"].unique()[::-1]  # bars are drawn from below
-        medians = table.pivot(index="way", columns="pass", values="median_ms")
-        medians.loc[ways, ["step", "loss"]].plot.barh(ax=axes, logx=True, width=0.8)
-        for bars in axes.containers:
-            axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-        axes.margins(x=0.15)
-        axes.set(
-            xlabel="milliseconds (median)",
-            ylabel="",
-            title=title(table.to_dict("records")[0]),
-        )
-        axes.grid(axis="x", alpha=0.3)
-        axes.legend(reverse=True)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -3,52 +3,90 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-Key = TypeVar("Key")
-Result = TypeVar("Result")
+from benchmarks.problem import Step
 
-WARM_UP_STEPS = 3
+Key = TypeVar("Key", bound=Hashable)
+Times = NDArray[np.float64]  # milliseconds a step in each round, NaN where it sat out
+
+FEWEST_ROUNDS = 3
+# Between two ways: the one's threads spin for some milliseconds before they sleep, which
+# would slow the other one down.
+PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rounds that a way takes part in, and its steps in each."""
+
+    rounds: frozenset[int]
+    steps: int
+
+
+def make_plan(seconds: float, rounds: int, steps: int, time_limit: float) -> Plan:
+    """So many steps that a way whose step takes ``seconds`` keeps to the limit.
+
+    First the steps of a round become fewer, then the rounds, down to three (or all, where
+    fewer were asked for), spread over the whole run.
+    """
+    affordable = time_limit / seconds
+    steps = max(1, min(steps, int(affordable / rounds)))
+    count = min(rounds, max(FEWEST_ROUNDS, int(affordable / steps)))
+    chosen = np.linspace(0, rounds - 1, count).round()
+    return Plan(frozenset(map(int, chosen)), steps)
+
+
+def warm_up(step: Step) -> float:
+    """Seconds of a step after one that traces, compiles and allocates."""
+    run(step, 1)
+    return run(step, 1)
 
 
 def time_rounds(
-    ways: Mapping[Key, Callable[[], Result]],
-    wait_for: Callable[[Result], None],
-    rounds: int,
-    steps: int,
-) -> dict[Key, list[float]]:
-    """Milliseconds a step of each way in each round.
+    ways: Mapping[Key, Step], rounds: int, steps: int, time_limit: float
+) -> tuple[dict[Key, Times], dict[Key, Plan]]:
+    """Milliseconds a step of each way in each round, and what each way's rounds were.
 
     A change in the machine's speed meets all ways alike. A round's clock stops when its
-    last result is at the host; what that takes is part of the time.
+    last result is there; what that takes is part of the time.
     """
-    milliseconds: dict[Key, list[float]] = {key: [] for key in ways}
-    for way in tqdm(ways.values(), desc="warm-up", leave=False):
-        run(way, wait_for, WARM_UP_STEPS)
-    for _ in tqdm(range(rounds), desc="rounds", leave=False):
-        for key, way in ways.items():
-            milliseconds[key].append(1e3 * run(way, wait_for, steps) / steps)
-    return milliseconds
+    plans = {
+        key: make_plan(warm_up(step), rounds, steps, time_limit)
+        for key, step in tqdm(ways.items(), desc="warm-up", leave=False)
+    }
+    times = {key: np.full(rounds, np.nan) for key in ways}
+    for number in tqdm(range(rounds), desc="rounds", leave=False):
+        for key, step in ways.items():
+            if number in plans[key].rounds:
+                time.sleep(PAUSE_SECONDS)
+                count = plans[key].steps
+                times[key][number] = 1e3 * run(step, count) / count
+    return times, plans
 
 
-def run(way: Callable[[], Result], wait_for: Callable[[Result], None], steps: int) -> float:
+def run(step: Step, count: int) -> float:
     """Seconds that some steps take."""
     start = time.perf_counter()
-    for _ in range(steps):
-        result = way()
-    wait_for(result)
+    for _ in range(count):
+        result = step.run()
+    step.wait_for(result)
     return time.perf_counter() - start
 
 
-def summary(times: list[float], fused: list[float]) -> dict[str, float]:
+def summary(times: Times, baseline: Times | None) -> dict[str, Any]:
     """Median and quantiles of the rounds, and the median ratio within a round."""
+    ratio = np.nan if baseline is None else float(np.nanmedian(times / baseline))
     return {
-        "median_ms": float(np.median(times)),
-        "q20_ms": float(np.quantile(times, 0.2)),
-        "q80_ms": float(np.quantile(times, 0.8)),
-        "times_the_fused": float(np.median(np.array(times) / np.array(fused))),
+        "median_ms": float(np.nanmedian(times)),
+        "q20_ms": float(np.nanquantile(times, 0.2)),
+        "q80_ms": float(np.nanquantile(times, 0.8)),
+        "ratio": ratio,
+        "samples": int(np.count_nonzero(~np.isnan(times))),
     }

@@ -1,14 +1,15 @@
 """Writes the documents' tables from the result files that they name: `make results`.
 
-A table stands between `<!-- table: PATH -->` and `<!-- end -->`.
+A table stands between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
+several views of a file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -19,33 +20,51 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 Record = Mapping[Any, Any]
+Table = tuple[Sequence[str], list[list[str]]]  # the columns' names, and the cells
+View = Callable[[pd.DataFrame], Table]
 
 
-class Table(NamedTuple):
-    """How a document shows a result file."""
+def row_by_row(
+    columns: Sequence[str],
+    cells: Callable[[Record], list[str]],
+    shows: Callable[[Record], bool] = lambda record: True,
+) -> View:
+    """A view that shows each row of a file, or some of them, as a row."""
 
-    columns: tuple[str, ...]
-    cells: Callable[[Record], list[str]]
-    shows: Callable[[Record], bool] = lambda record: True
+    def view(results: pd.DataFrame) -> Table:
+        records = filter(shows, results.to_dict("records"))
+        return columns, [*map(cells, records)]
+
+    return view
 
 
-TABLES = {
-    "examples/results/scores.csv": Table(two_tower.COLUMNS, two_tower.cells),
-    "benchmarks/results/cpu.csv": Table(report.COLUMNS, report.cells),
-    "benchmarks/results/gpu_predictions.csv": Table(gpu_model.COLUMNS, gpu_model.cells),
-    "benchmarks/results/machine_code.csv": Table(
+TABLES: dict[str, View] = {
+    "examples/results/scores.csv": row_by_row(two_tower.COLUMNS, two_tower.cells),
+    "benchmarks/results/cpu.csv#usual": row_by_row(
+        report.COLUMNS, report.cells, report.is_usual
+    ),
+    "benchmarks/results/cpu.csv#forward": report.by_size("forward"),
+    "benchmarks/results/cpu.csv#train": report.by_size("train"),
+    "benchmarks/results/cpu.csv#rows": row_by_row(
+        report.ROW_COLUMNS, report.row_cells, report.is_bound_by_rows
+    ),
+    "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
+    "benchmarks/results/gpu_predictions.csv": row_by_row(
+        gpu_model.COLUMNS, gpu_model.cells
+    ),
+    "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
     ),
 }
 
 
-def markdown_table(path: str) -> str:
-    """The table of a result file, in Markdown."""
-    table = TABLES[path]
-    records = filter(table.shows, pd.read_csv(ROOT / path).to_dict("records"))
-    separator = ["---"] + ["---:"] * (len(table.columns) - 1)
-    rows = [list(table.columns), separator, *map(table.cells, records)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def markdown_table(name: str) -> str:
+    """The view of a result file, in Markdown."""
+    path, _, _ = name.partition("#")
+    columns, rows = TABLES[name](pd.read_csv(ROOT / path))
+    separator = ["---"] + ["---:"] * (len(columns) - 1)
+    lines = [list(columns), separator, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_tables(text: str) -> str:

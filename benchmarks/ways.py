@@ -1,79 +1,122 @@
-"""The ways to compute the loss that are compared, as steps of TensorFlow."""
+"""The implementations that are compared: `--impl`.
+
+This table knows no framework. A way's module makes its steps, and is imported, with the
+framework it needs, when the first step is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from dataclasses import dataclass
 
-import numpy as np
-import tensorflow as tf
-from negative_cosine import fused_negative_cosine_loss
+from benchmarks.gpu_model import BYTES, Size
+from benchmarks.problem import Problem, Step
 
-from benchmarks.baselines import article_loss, in_batch_softmax_loss, vectorised_loss
-from benchmarks.gpu_model import Size
-
-# The loss, and beside it both gradients in a training step.
-Outputs = tuple[tf.Tensor, ...]
-Step = Callable[[], Outputs]
+BASELINE = "fused"  # what ratios are to, where it is among the ways that run
 
 
-def fused_loss(query: tf.Tensor, doc: tf.Tensor, num_negatives: int) -> tf.Tensor:
-    """This package's loss, seed and sampling included."""
-    return fused_negative_cosine_loss(query, doc, num_negatives, implementation="native")
+@dataclass(frozen=True)
+class Way:
+    """A way to compute the loss.
+
+    ``copies`` says how many tensors of the size of the gathered rows, or of all logits of
+    a full softmax, live at once in the loss alone and in a training step: rounded up from
+    measured peaks, to tell beforehand what has no room.
+    """
+
+    label: str
+    module: str
+    loss: str = ""  # which of the module's losses
+    compiled: bool = False
+    sampler: str = "shuffle"
+    masks_self: bool = False
+    copies: tuple[int, int] = (0, 0)
+    package: str = ""  # what it needs beyond this package's own requirements
+    only_on_cpu: bool = False
+    overflows_float16: bool = False
+    reads_alone: bool = False  # computes no loss: the floor
+
+    @property
+    def gathers(self) -> bool:
+        """Whether each query reads K rows that it shares with no neighbour."""
+        return self.sampler == "shuffle"
+
+    def predicted_bytes(self, size: Size, training: bool) -> int:
+        """Memory that a step takes beside inputs and outputs, roughly."""
+        width = size.batch_size if self.sampler == "all" else gathered_numbers(size)
+        return self.copies[training] * size.batch_size * width * BYTES[size.dtype]
 
 
-def reference_loss(query: tf.Tensor, doc: tf.Tensor, num_negatives: int) -> tf.Tensor:
-    """This package's reference."""
-    return fused_negative_cosine_loss(query, doc, num_negatives, implementation="reference")
+def gathered_numbers(size: Size) -> int:
+    """The numbers of a query's positive and candidates."""
+    return (size.num_negatives + 1) * size.dim
 
 
-# Name -> the loss, and whether XLA compiles it.
+def row_bytes(size: Size, training: bool) -> int:
+    """Bytes of rows that a step must read: of doc, and in training as many of query."""
+    rows = size.batch_size * gathered_numbers(size) * BYTES[size.dtype]
+    return 2 * rows if training else rows
+
+
+def _ours(label: str, loss: str, sampler: str = "shuffle") -> Way:
+    return Way(label, "tensorflow_ways", loss, sampler=sampler, masks_self=True)
+
+
+def _tensorflow(
+    label: str, loss: str, copies: tuple[int, int], compiled: bool = False
+) -> Way:
+    return Way(
+        label,
+        "tensorflow_ways",
+        loss,
+        compiled,
+        sampler="all" if loss == "in-batch" else "shuffle",
+        copies=copies,
+        # The article's exponentials are not taken relative to the largest: exp(20) is
+        # more than float16 holds.
+        overflows_float16=loss == "article",
+    )
+
+
+def _torch(label: str, compiled: bool, copies: tuple[int, int]) -> Way:
+    return Way(
+        label, "torch_ways", "", compiled, copies=copies, package="torch", only_on_cpu=True
+    )
+
+
 WAYS = {
-    "fused": (fused_loss, False),
-    "article's code, right axis": (article_loss, False),
-    "article's code, right axis, XLA": (article_loss, True),
-    "vectorised TensorFlow": (vectorised_loss, False),
-    "vectorised TensorFlow, XLA": (vectorised_loss, True),
-    "full in-batch softmax": (in_batch_softmax_loss, False),
-    "reference": (reference_loss, False),
+    "fused": _ours("fused", "fused"),
+    "fused-ring": _ours("fused, ring", "fused-ring", "ring"),
+    "fused-all": _ours("fused, all", "fused-all", "all"),
+    "article": _tensorflow("article's code, right axis", "article", (3, 5)),
+    "article-xla": _tensorflow("article's code, right axis, XLA", "article", (3, 4), True),
+    "vectorised": _tensorflow("vectorised TensorFlow", "vectorised", (2, 3)),
+    "vectorised-xla": _tensorflow("vectorised TensorFlow, XLA", "vectorised", (2, 3), True),
+    "in-batch": _tensorflow("full in-batch softmax", "in-batch", (2, 2)),
+    "in-batch-xla": _tensorflow("full in-batch softmax, XLA", "in-batch", (2, 2), True),
+    "torch": _torch("PyTorch", compiled=False, copies=(2, 3)),
+    "torch-compile": _torch("PyTorch, torch.compile", compiled=True, copies=(1, 2)),
+    "jax": Way(
+        "JAX, jit",
+        "jax_ways",
+        compiled=True,
+        copies=(2, 3),
+        package="jax",
+        only_on_cpu=True,
+    ),
+    "reference": Way(
+        "reference", "tensorflow_ways", "reference", masks_self=True, copies=(2, 4)
+    ),
+    "gather": Way(
+        "reading the rows alone", "gather_way", only_on_cpu=True, reads_alone=True
+    ),
 }
 
 
-def random_rows(size: Size, seed: int) -> tf.Tensor:
-    """An input that stays where it is."""
-    shape = (size.batch_size, size.dim)
-    return tf.constant(np.random.default_rng(seed).normal(size=shape), size.dtype)
-
-
-def make_step(way: str, training: bool, size: Size, device: str = "cpu") -> Step:
+def make_step(
+    name: str, training: bool, problem: Problem, device: str = "cpu", threads: int = 2
+) -> Step:
     """The loss alone, or the loss and both gradients as a tower takes them: dense."""
-    loss_function, jit = WAYS[way]
-    with tf.device(f"/{device}:0"):
-        query, doc = random_rows(size, 0), random_rows(size, 1)
-
-    def step(query: tf.Tensor, doc: tf.Tensor) -> Outputs:
-        if not training:
-            return (loss_function(query, doc, size.num_negatives),)
-        with tf.GradientTape() as tape:
-            tape.watch([query, doc])
-            loss = loss_function(query, doc, size.num_negatives)
-        gradients = tape.gradient(loss, [query, doc])
-        return (loss, *map(tf.convert_to_tensor, gradients))
-
-    @tf.function(jit_compile=jit, autograph=False)
-    def step_on_device(query: tf.Tensor, doc: tf.Tensor) -> Outputs:
-        with tf.device(f"/{device}:0"):  # what is traced knows no scope outside
-            return step(query, doc)
-
-    return lambda: step_on_device(query, doc)
-
-
-def wait_for(outputs: Outputs) -> None:
-    """Waits for all of a step: brings its loss and a number of each gradient to the host.
-
-    On the CPU a step has run when it returns, and the loss alone is read.
-    """
-    loss, *gradients = outputs
-    loss.numpy()
-    for gradient in gradients:
-        if "GPU" in gradient.device:
-            gradient[0, 0].numpy()
+    module = importlib.import_module(f"benchmarks.{WAYS[name].module}")
+    step: Step = module.make_step(WAYS[name], training, problem, device, threads)
+    return step

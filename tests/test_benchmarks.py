@@ -1,28 +1,41 @@
-"""The benchmark script on small sizes, what it refuses, and the counts of the model."""
+"""The benchmark script on small sizes: what it writes, leaves out and refuses."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import astuple, replace
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
-from benchmarks import bench, cuda_core, gpu_model, machine, report
-from benchmarks.gpu_model import DEVICES, Device, Size, parse_size
-from benchmarks.rounds import summary
+from benchmarks import (
+    bench,
+    checks,
+    cuda_core,
+    limits,
+    measurements,
+    report,
+    tensorflow_ways,
+)
+from benchmarks.cases import CASES
+from benchmarks.gpu_model import Size, parse_size
+from benchmarks.problem import Step
+from benchmarks.rounds import make_plan, summary, time_rounds
+from benchmarks.ways import WAYS
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = str(ROOT / "benchmarks" / "bench.py")
-WAYS = ("fused", "full in-batch softmax")
-FIGURES = ["way", "pass", "batch_size", "num_negatives", "dim", "dtype", "median_ms"]
-FIGURES += ["q20_ms", "q80_ms", "times_the_fused", "peak_bytes", "floor_ms"]
-FIGURES += ["share_of_floor", "predicted_ms", "rounds", "steps"]
+FIGURES = ["case", "impl", "mode", "batch_size", "num_negatives", "dim", "dtype"]
+FIGURES += ["median_ms", "q20_ms", "q80_ms", "ratio", "samples", "steps", "ratio_to"]
+FIGURES += ["peak_bytes", "row_bytes", "floor_ms", "share_of_floor", "predicted_ms"]
 
 HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
 no_gpu_here = pytest.mark.skipif(HAS_GPU, reason="TensorFlow sees a GPU")
@@ -31,8 +44,9 @@ no_gpu_here = pytest.mark.skipif(HAS_GPU, reason="TensorFlow sees a GPU")
 def run_bench(folder: Path, *options: str) -> pd.DataFrame:
     """The CSV of a small benchmark."""
     output = folder / "new" / "results.csv"
-    small = ["--sizes", "96x3x32", "--rounds", "3", "--steps", "2"]
-    bench.main([*small, *options, "--output", str(output)])
+    small = ["--sizes", "96x3x32"] if "--case" not in options else []
+    few = ["--repeat", "3", "--steps", "2"]
+    bench.main([*small, *few, *options, "--output", str(output)])
     return pd.read_csv(output)
 
 
@@ -46,23 +60,180 @@ def refusal(*command: str) -> str:
     return result.stderr.strip().splitlines()[-1]
 
 
-def test_the_benchmark_writes_its_table_and_its_picture(tmp_path: Path) -> None:
-    picture = tmp_path / "new" / "bars.png"
-    options = ["--device", "cpu", "--plot", str(picture)]
-    results = run_bench(tmp_path, *options, "--ways", *WAYS)
+def test_the_benchmark_writes_a_row_an_implementation_and_mode(tmp_path: Path) -> None:
+    impls = ("fused", "in-batch", "gather")
+    results = run_bench(tmp_path, "--device", "cpu", "--impl", *impls)
     assert list(results.columns) == [*FIGURES, *report.MACHINE]
-    assert [*zip(results["way"], results["pass"], strict=True)] == [
-        (way, name) for way in WAYS for name in ("loss", "step")
+    assert [*zip(results["impl"], results["mode"], strict=True)] == [
+        (impl, mode) for impl in impls for mode in ("forward", "train")
     ]
     assert (results["q20_ms"] <= results["median_ms"]).all()
     assert (results["median_ms"] <= results["q80_ms"]).all()
-    fused, in_batch = (results[results["way"] == way] for way in WAYS)
-    assert (fused["times_the_fused"] == 1).all()
-    assert (fused["share_of_floor"] > 0).all()
-    assert in_batch["floor_ms"].isna().all()
+    assert (results["samples"] == 3).all()
     assert (results["peak_bytes"] >= 0).all()
     assert (results["tensorflow"] == tf.__version__).all()
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (results["processors"] >= 1).all()
+    assert results[["torch", "jax"]].isna().all(axis=None)
+    fused, in_batch, gather = (results[results["impl"] == impl] for impl in impls)
+    assert (fused["ratio"] == 1).all()
+    assert list(fused["floor_ms"]) == list(gather["median_ms"])
+    assert in_batch["floor_ms"].isna().all()
+    rows = 96 * 4 * 32 * 4
+    assert list(fused["row_bytes"]) == [rows, 2 * rows]
+
+
+def test_cases_and_modes_are_chosen_by_name(tmp_path: Path) -> None:
+    options = ["--case", "small", "--mode", "train", "--impl", "in-batch", "vectorised"]
+    results = run_bench(tmp_path, *options, "--without-memory")
+    assert (results[["case", "mode"]] == ["small", "train"]).all(axis=None)
+    assert (results["batch_size"] == 8).all()
+    assert (results["ratio_to"] == "in-batch").all()  # the first, as fused is not there
+    assert results["peak_bytes"].isna().all()
+
+
+def test_the_sweeps_change_one_thing() -> None:
+    for name in ("batch", "negatives", "dim", "bfloat16"):
+        varied = [
+            len(set(values)) for values in zip(*map(astuple, CASES[name]), strict=True)
+        ]
+        assert sorted(varied)[:3] == [1, 1, 1]
+        assert max(varied) == len(CASES[name]) > 1
+
+
+def test_a_wrong_implementation_is_found_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        return 1.01 * right(*arguments, **options)
+
+    right = tensorflow_ways.LOSSES["vectorised"]
+    monkeypatch.setitem(tensorflow_ways.LOSSES, "vectorised", wrong)
+    # What was checked before the mistake was planted counts no more.
+    measurements.why_it_does_not_run.cache_clear()
+    with pytest.raises(SystemExit, match="1"):
+        run_bench(tmp_path, "--impl", "fused", "vectorised")
+    error = capsys.readouterr().err
+    assert "vectorised is wrong in float32: its loss differs from the reference" in error
+    assert "Nothing was timed" in error
+    assert (tmp_path / "new" / "results.csv").read_text() == ""
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_the_queries_gradient(query: Any, *arguments: Any, **options: Any) -> Any:
+        return right(tf.stop_gradient(query) + 0 * query, *arguments, **options)
+
+    right = tensorflow_ways.LOSSES["vectorised"]
+    monkeypatch.setitem(tensorflow_ways.LOSSES, "vectorised", without_the_queries_gradient)
+    checks.check("vectorised", False, "float32")
+    with pytest.raises(checks.WrongResultError, match="gradient of query differs"):
+        checks.check("vectorised", True, "float32")
+
+
+# Those that run wherever the tests do; `all` has no native kernel yet.
+ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].package and impl != "fused-all"]
+
+
+@pytest.mark.parametrize("impl", ALWAYS_THERE)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_every_implementation_passes_its_check(impl: str, dtype: str) -> None:
+    checks.check(impl, True, dtype)
+
+
+def test_the_check_compares_the_loss_alone_too() -> None:
+    checks.check("fused-ring", False, "float32")
+
+
+def test_a_loss_that_is_nan_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nan(query: Any, *arguments: Any, **options: Any) -> Any:
+        return tf.reduce_sum(query) * np.nan
+
+    monkeypatch.setitem(tensorflow_ways.LOSSES, "vectorised", nan)
+    with pytest.raises(checks.WrongResultError, match="differs from the reference by nan"):
+        checks.check("vectorised", False, "float32")
+
+
+def test_what_has_no_room_is_left_out_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--impl", "fused", "article", "fused-ring", "--memory-limit", "4e-5"]
+    options += ["--sizes", "8x9x32", "--mode", "train", "--without-memory"]
+    results = run_bench(tmp_path, *options)
+    assert list(results["impl"]) == ["fused"]
+    error = capsys.readouterr().err
+    # Five tensors of 8 x 10 x 32 numbers of 4 bytes are 5e-5 GiB: there is room, but the
+    # ring has seven other rows.
+    assert (
+        "8x9x32, float32, fused-ring, train: left out: the ring has 7 other rows" in error
+    )
+    assert "article, train: left out: it would take" in error
+
+
+def test_where_everything_is_left_out_the_program_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        run_bench(tmp_path, "--impl", "article", "--dtypes", "float16")
+    error = capsys.readouterr().err
+    assert "article, train: left out: its exponentials overflow in float16" in error
+    assert "nothing was timed" in error
+
+
+def test_a_library_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = replace(WAYS["torch"], package="no_such_package")
+    monkeypatch.setitem(WAYS, "torch", missing)
+    size = Size(8, 4, 32)
+    reason = limits.reason_to_leave_out("torch", False, size, "cpu", 1.0)
+    assert reason == "no_such_package is not installed: pip install .[bench]"
+
+
+def test_what_knows_no_gpu_is_left_out_there() -> None:
+    size = Size(8, 4, 32)
+    for impl, reason in (("gather", "it is measured on the CPU only"), ("fused", None)):
+        assert limits.reason_to_leave_out(impl, True, size, "gpu", 1.0) == reason
+        assert limits.reason_to_leave_out(impl, True, size, "cpu", 1.0) is None
+
+
+def test_predicted_memory_is_that_of_the_tensors_made_by_hand() -> None:
+    size = Size(64, 3, 10, "float32")
+    assert WAYS["fused"].predicted_bytes(size, training=True) == 0
+    assert WAYS["article"].predicted_bytes(size, training=True) == 5 * 64 * 4 * 10 * 4
+    assert WAYS["in-batch"].predicted_bytes(size, training=False) == 2 * 64 * 64 * 4
+
+
+def import_peer(impl: str) -> None:
+    """Skips a test of a library that make test does not install."""
+    package = WAYS[impl].package
+    pytest.importorskip(package, reason=f"{package} is optional: pip install .[bench]")
+
+
+@pytest.mark.parametrize("impl", ["torch", "torch-compile", "jax"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_peer_of_another_library_gives_this_loss(impl: str, training: bool) -> None:
+    import_peer(impl)
+    checks.check(impl, training, "float32")
+
+
+@pytest.mark.parametrize("impl", ["torch", "jax"])
+def test_a_peer_is_timed_and_its_version_written(impl: str, tmp_path: Path) -> None:
+    import_peer(impl)
+    results = run_bench(tmp_path, "--impl", "fused", impl, "--mode", "train")
+    assert list(results["impl"]) == ["fused", impl]
+    assert (results[impl] == metadata.version(impl)).all()
+    assert (results["peak_bytes"] >= 0).all()
+
+
+def test_jax_keeps_to_its_threads() -> None:
+    import_peer("jax")
+    code = (
+        "import os; from benchmarks import jax_ways\n"
+        "def threads(): return set(os.listdir('/proc/self/task'))\n"
+        "before, allowed = threads(), os.sched_getaffinity(0)\n"
+        "jax_ways.start_with_threads(1)\n"
+        "assert os.sched_getaffinity(0) == allowed\n"
+        "new = [int(thread) for thread in threads() - before]\n"
+        "assert new and all(len(os.sched_getaffinity(thread)) == 1 for thread in new)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @no_gpu_here
@@ -93,7 +264,7 @@ def test_without_tensorflow_the_lack_of_a_core_or_device_is_one_line(
 def test_the_benchmark_without_tensorflow_imports_no_tensorflow() -> None:
     code = (
         "import sys; from benchmarks import bench\n"
-        "try: bench.main(['--without-tensorflow', '--sizes', '96x3x32', '--rounds', '1'])\n"
+        "try: bench.main(['--without-tensorflow', '--sizes', '96x3x32', '--repeat', '1'])\n"
         "except SystemExit as end: assert end.code == 2\n"
         "assert not [name for name in sys.modules if name.startswith('tensorflow')]\n"
         "assert 'negative_cosine' not in sys.modules"
@@ -130,7 +301,7 @@ def test_the_core_alone_is_timed_and_compared_with_floor_and_prediction(
 ) -> None:
     monkeypatch.setattr(cuda_core, "load_core", FakeCore)
     results = run_bench(tmp_path, "--without-tensorflow", "--dtypes", "bfloat16", "float64")
-    assert list(results["pass"]) == ["loss", "step"] * 2
+    assert list(results["mode"]) == ["forward", "train"] * 2
     assert (results["median_ms"] == 1).all()
     assert (results["device"] == "NVIDIA H200").all()
     assert (results["driver"] == "580.65.06").all()
@@ -149,9 +320,14 @@ def test_the_core_is_not_timed_on_the_cpu(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--ways", "slow"], "no such way"),
-        (["--ways", "reference"], "must include 'fused'"),
+        (["--impl", "slow"], "argument --impl: invalid choice: 'slow'"),
+        (["--case", "huge"], "argument --case: invalid choice: 'huge'"),
+        (["--mode", "backward"], "argument --mode: invalid choice: 'backward'"),
         (["--sizes", "12x3"], "a size is BxKxD"),
+        (["--repeat", "0"], "must be a number of 1 or more, got '0'"),
+        (["--time-limit", "soon"], "must be a number above 0, got 'soon'"),
+        (["--case", "small", "--sizes", "8x4x32"], "not allowed with argument --case"),
+        (["--impl", "fused", "--without-tensorflow"], "leave --impl out"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -176,47 +352,6 @@ def test_the_core_alone_runs_on_a_gpu(tmp_path: Path) -> None:
     assert (results["driver"].astype(str) != "").all()
 
 
-def test_the_counts_of_the_model_are_those_made_by_hand() -> None:
-    size = Size(10, 3, 8, "float32")
-    # Ten queries, each with its own row, the positive and three others: 50 rows of 32.
-    assert gpu_model.l2_bytes(size, training=False) == 1600
-    # Twice that, and a sector for each of the 30 drawn rows.
-    assert gpu_model.l2_bytes(size, training=True) == 2 * 1600 + 30 * 32
-    assert gpu_model.memory_bytes(size, training=False) == 2 * 320
-    # Two inputs, two gradients, the direction written and read.
-    assert gpu_model.memory_bytes(size, training=True) == 6 * 320
-    assert gpu_model.floating_operations(size, training=False) == 2 * 2 * 40 * 8
-    assert gpu_model.floating_operations(size, training=True) == 2 * 5 * 40 * 8
-    assert gpu_model.hash_operations(size, training=False) == 54 * 30
-    assert gpu_model.hash_operations(size, training=True) == 2 * 54 * 30
-    half = replace(size, dtype="bfloat16")
-    assert gpu_model.l2_bytes(half, training=False) == 800
-    assert gpu_model.memory_bytes(half, training=True) == 4 * 160 + 2 * 320
-
-
-def test_what_the_l2_does_not_hold_comes_from_memory() -> None:
-    size = Size(100, 8, 10, "float32")  # a table of 4,000 bytes, 40,000 through the L2
-    device = Device("", l2_bandwidth=100.0, l2_capacity=4000, memory_bandwidth=10.0)
-    assert gpu_model.gather_seconds(size, False, device) == 400
-    half = replace(device, l2_capacity=2000)
-    assert gpu_model.gather_seconds(size, False, half) == 200 + 2000
-    assert gpu_model.floor_seconds(size, False, device) == 800  # both inputs read once
-    launches = 2 * 2.5e-6
-    assert gpu_model.predicted_seconds(size, False, device) == pytest.approx(800 + launches)
-
-
-def test_a_device_is_known_by_what_its_driver_calls_it() -> None:
-    assert gpu_model.find_device("NVIDIA H100 80GB HBM3") is DEVICES["H100"]
-    assert gpu_model.find_device("NVIDIA A100-SXM4-80GB") is DEVICES["A100"]
-    for other in ("NVIDIA H100 PCIe", "NVIDIA A100-SXM4-40GB", "AMD EPYC"):
-        assert gpu_model.find_device(other) is None
-
-
-def test_the_predictions_on_file_are_the_models() -> None:
-    file = ROOT / "benchmarks" / "results" / "gpu_predictions.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_model.predictions())
-
-
 def test_a_size_is_read_as_b_k_d() -> None:
     assert parse_size("4096x20x128") == Size(4096, 20, 128)
     for wrong in ("4096x20", "0x1x1", "axbxc"):
@@ -225,10 +360,39 @@ def test_a_size_is_read_as_b_k_d() -> None:
 
 
 def test_ratios_are_of_the_same_round() -> None:
-    figures = summary([2.0, 40.0, 6.0], [1.0, 10.0, 2.0])
-    assert figures["times_the_fused"] == 3
+    nan = np.nan
+    figures = summary(np.array([2.0, 40.0, nan, 6.0]), np.array([1.0, 10.0, 5.0, 2.0]))
+    assert figures["ratio"] == 3
     assert figures["median_ms"] == 6
+    assert figures["samples"] == 3
 
 
-def test_a_copys_bandwidth_is_that_of_this_machine() -> None:
-    assert 1e8 < machine.numpy_copy_bandwidth(2**20, rounds=3) < 1e13
+def test_a_slow_way_takes_fewer_steps_then_fewer_rounds_but_three() -> None:
+    def plan(seconds: float) -> tuple[list[int], int]:
+        made = make_plan(seconds, rounds=15, steps=5, time_limit=30)
+        return sorted(made.rounds), made.steps
+
+    assert plan(0.01) == (list(range(15)), 5)
+    assert plan(1.0) == (list(range(15)), 2)
+    assert plan(5.0) == ([0, 3, 6, 8, 11, 14], 1)
+    assert plan(1000.0) == ([0, 7, 14], 1)
+    assert make_plan(1000.0, rounds=2, steps=5, time_limit=30).rounds == {0, 1}
+
+
+def test_a_way_is_timed_in_the_rounds_of_its_plan() -> None:
+    calls = {"slow": 0, "quick": 0}
+
+    def step(name: str, seconds: float) -> Step:
+        def run() -> None:
+            calls[name] += 1
+            time.sleep(seconds)
+
+        return Step(run, lambda result: None, lambda result: [])
+
+    ways = {"slow": step("slow", 0.02), "quick": step("quick", 0.0)}
+    times, plans = time_rounds(ways, rounds=5, steps=4, time_limit=0.05)
+    assert np.flatnonzero(~np.isnan(times["slow"])).tolist() == [0, 2, 4]
+    assert not np.isnan(times["quick"]).any()
+    assert calls == {"slow": 2 + 3, "quick": 2 + 5 * 4}
+    assert plans["slow"].steps == 1
+    assert (times["slow"][[0, 2, 4]] >= 20).all()

@@ -1,0 +1,31 @@
+"""The named problems of the benchmark: `--case`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.gpu_model import Size
+
+LARGE = Size(65536, 50, 128)
+USUAL = Size(4096, 20, 128)
+
+# The sweeps change one of B, K and D; benchmarks/plot.py draws them.
+CASES: dict[str, tuple[Size, ...]] = {
+    "small": (Size(8, 4, 128),),
+    "1024": (Size(1024, 20, 128),),
+    "4096": (USUAL,),
+    "8192": (Size(8192, 50, 128),),
+    "large": (LARGE,),
+    "batch": tuple(
+        replace(USUAL, batch_size=rows)
+        for rows in (8, 32, 128, 512, 2048, 8192, 32768, 65536)
+    ),
+    "negatives": tuple(
+        replace(USUAL, num_negatives=count) for count in (4, 16, 64, 256, 1000)
+    ),
+    "dim": tuple(replace(USUAL, dim=dim) for dim in (32, 64, 128, 256, 768)),
+    "bfloat16": (LARGE, replace(LARGE, dtype="bfloat16")),
+}
+DEFAULT = "4096"
+# What --sizes calls a problem that has no name here.
+UNNAMED = "sizes"

@@ -1,0 +1,40 @@
+"""The floor: reading the rows that a step must read, and nothing else, on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+from negative_cosine import _core
+
+from benchmarks.gpu_model import BYTES
+from benchmarks.problem import Array, Problem, Step
+from benchmarks.ways import Way
+
+
+def make_step(
+    way: Way, training: bool, problem: Problem, device: str, threads: int
+) -> Step:
+    """Reads a positive and K random rows of doc for each query.
+
+    In training it then reads as many rows of query: the queries that drew a document.
+    """
+    del way, device
+    rows, drawn = len(problem.query), problem.num_negatives
+    if problem.candidates:
+        indices = problem.candidates.table
+    else:
+        indices = np.random.default_rng(0).integers(rows, size=(rows, drawn + 1))
+    indices = indices.astype(np.int32).ravel()
+    matrices = [problem.doc, problem.query] if training else [problem.doc]
+    matrices = [as_words(matrix, problem.dtype) for matrix in matrices]
+
+    def run() -> list[float]:
+        return [_core.read_rows(matrix, indices, threads) for matrix in matrices]
+
+    return Step(run, lambda sums: None, lambda sums: [np.array(sum(sums))])
+
+
+def as_words(matrix: Array, dtype: str) -> Array:
+    """Rows of as many bytes as the dtype's: what counts is not what is in them."""
+    words = -(-matrix.shape[1] * BYTES[dtype] // 4)
+    wide = np.resize(matrix.astype(np.float32), (len(matrix), words))
+    return np.ascontiguousarray(wide)

@@ -1,0 +1,55 @@
+"""The counts of the GPU model, and what it predicts from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import gpu_model
+from benchmarks.gpu_model import DEVICES, Device, Size
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_counts_of_the_model_are_those_made_by_hand() -> None:
+    size = Size(10, 3, 8, "float32")
+    # Ten queries, each with its own row, the positive and three others: 50 rows of 32.
+    assert gpu_model.l2_bytes(size, training=False) == 1600
+    # Twice that, and a sector for each of the 30 drawn rows.
+    assert gpu_model.l2_bytes(size, training=True) == 2 * 1600 + 30 * 32
+    assert gpu_model.memory_bytes(size, training=False) == 2 * 320
+    # Two inputs, two gradients, the direction written and read.
+    assert gpu_model.memory_bytes(size, training=True) == 6 * 320
+    assert gpu_model.floating_operations(size, training=False) == 2 * 2 * 40 * 8
+    assert gpu_model.floating_operations(size, training=True) == 2 * 5 * 40 * 8
+    assert gpu_model.hash_operations(size, training=False) == 54 * 30
+    assert gpu_model.hash_operations(size, training=True) == 2 * 54 * 30
+    half = replace(size, dtype="bfloat16")
+    assert gpu_model.l2_bytes(half, training=False) == 800
+    assert gpu_model.memory_bytes(half, training=True) == 4 * 160 + 2 * 320
+
+
+def test_what_the_l2_does_not_hold_comes_from_memory() -> None:
+    size = Size(100, 8, 10, "float32")  # a table of 4,000 bytes, 40,000 through the L2
+    device = Device("", l2_bandwidth=100.0, l2_capacity=4000, memory_bandwidth=10.0)
+    assert gpu_model.gather_seconds(size, False, device) == 400
+    half = replace(device, l2_capacity=2000)
+    assert gpu_model.gather_seconds(size, False, half) == 200 + 2000
+    assert gpu_model.floor_seconds(size, False, device) == 800  # both inputs read once
+    launches = 2 * 2.5e-6
+    assert gpu_model.predicted_seconds(size, False, device) == pytest.approx(800 + launches)
+
+
+def test_a_device_is_known_by_what_its_driver_calls_it() -> None:
+    assert gpu_model.find_device("NVIDIA H100 80GB HBM3") is DEVICES["H100"]
+    assert gpu_model.find_device("NVIDIA A100-SXM4-80GB") is DEVICES["A100"]
+    for other in ("NVIDIA H100 PCIe", "NVIDIA A100-SXM4-40GB", "AMD EPYC"):
+        assert gpu_model.find_device(other) is None
+
+
+def test_the_predictions_on_file_are_the_models() -> None:
+    file = ROOT / "benchmarks" / "results" / "gpu_predictions.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_model.predictions())
