@@ -14,7 +14,7 @@ namespace negative_cosine {
 
 enum class NormalizeOver { kCandidates, kBatch };
 enum class Reduction { kMean, kSum, kNone };
-enum class Sampler { kShuffle, kRing };  // SPEC section 3
+enum class Sampler { kShuffle, kRing, kAll };  // SPEC section 3
 
 struct LossParams {
   int64_t batch_size = 0;

@@ -49,8 +49,26 @@ Status check_embeddings(const Shape& query, const Shape& doc) {
   return Status::Ok();
 }
 
+// Documents besides the row's own; in an empty batch there may be none at all.
+int64_t count_others(const InputShapes& shapes) {
+  return shapes.doc[0] > 0 ? shapes.doc[0] - 1 : 0;
+}
+
+// K = C - 1, whether it is given or not.
+Status check_all(const InputShapes& shapes) {
+  const int64_t others = count_others(shapes);
+  if (shapes.query[0] == 0 || shapes.num_negatives.value_or(others) == others) {
+    return Status::Ok();
+  }
+  return invalid("num_negatives",
+                 "be C - 1 for sampler='all', where C = " +
+                     std::to_string(shapes.doc[0]) + " is doc's number of rows",
+                 std::to_string(*shapes.num_negatives));
+}
+
 Status check_candidates(const InputShapes& shapes) {
   const bool explicit_table = shapes.negative_indices.has_value();
+  if (!explicit_table && shapes.sampler == Sampler::kAll) return check_all(shapes);
   if (explicit_table == shapes.num_negatives.has_value()) {
     return Status::InvalidArgument(
         "give either num_negatives (with seed) or negative_indices, got " +
@@ -67,14 +85,14 @@ Status check_candidates(const InputShapes& shapes) {
     }
     return Status::Ok();
   }
+
   if (*shapes.num_negatives < 1 || *shapes.num_negatives > kMostNegatives) {
     return invalid("num_negatives", "be at least 1 and at most 2147483647",
                    std::to_string(*shapes.num_negatives));
   }
   // In an empty batch nobody meets anyone.
-  const int64_t others = shapes.doc[0] - 1;
   if (shapes.sampler == Sampler::kRing && shapes.query[0] > 0 &&
-      *shapes.num_negatives > others) {
+      *shapes.num_negatives > count_others(shapes)) {
     return invalid("num_negatives",
                    "be at most C - 1 for sampler='ring', where C = " +
                        std::to_string(shapes.doc[0]) + " is doc's number of rows",
@@ -119,8 +137,10 @@ Status check_shapes(const InputShapes& shapes, LossParams* params) {
   params->num_candidates = shapes.doc[0];
   params->dim = shapes.query[1];
   params->sampler = shapes.sampler;
-  params->num_negatives =
-      shapes.negative_indices ? (*shapes.negative_indices)[1] : *shapes.num_negatives;
+  params->num_negatives = shapes.negative_indices ? (*shapes.negative_indices)[1]
+                          : shapes.sampler == Sampler::kAll ? count_others(shapes)
+                                                            : *shapes.num_negatives;
+
   return Status::Ok();
 }
 

@@ -114,65 +114,50 @@ static void ring_order(int64_t num_candidates, SeedState state, int64_t begin,
   }
 }
 
-// `met` without the pairs that are dropped; `buffer` may be the place of `met` itself.
+// `met` without the pairs that are dropped, in the same place.
 template <typename IsDropped>
-NEGATIVE_COSINE_INLINE IndexList without_dropped(const int32_t* met, int64_t count,
-                                                 const IsDropped& dropped,
-                                                 int32_t* buffer) {
+NEGATIVE_COSINE_INLINE IndexList without_dropped(int32_t* met, int64_t count,
+                                                 const IsDropped& dropped) {
   int64_t kept = 0;
   for (int64_t k = 0; k < count; ++k) {
     const int32_t index = met[k];
-    buffer[kept] = index;
+    met[kept] = index;
     kept += !dropped(index);
   }
-  return IndexList{buffer, kept};
+  return IndexList{met, kept};
 }
 
-// The candidates of `row` that are not dropped, in the order k = 1..K. `place` is the
-// row's on the ring, if there is one; `buffer` has room for K rounded up to a multiple
-// of 16.
-static IndexList kept_candidates(const LossParams& params,
-                                 const CandidateSource& source, int64_t row,
-                                 int64_t place, int32_t* buffer) {
-  const int32_t* met = buffer;
-  if (source.ring != nullptr) {
-    met = source.ring + place + 1;
-  } else if (params.negative_indices != nullptr) {
+// The candidates of `row` that are not dropped, in the order k = 1..K. `buffer` has
+// room for K rounded up to a multiple of 16.
+static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
+                                 int64_t row, int32_t* buffer) {
+  if (params.negative_indices != nullptr) {
     read_table_row(params, row, buffer);
   } else {
-    permute_by_each_key(source.keys, row, buffer);
+    permute_by_each_key(keys, row, buffer);
   }
-  if (keeps_all(params, row, params.num_candidates, met)) {
-    return IndexList{met, params.num_negatives};
+  if (keeps_all(params, row, params.num_candidates, buffer)) {
+    return IndexList{buffer, params.num_negatives};
   }
-  return without_dropped(
-      met, params.num_negatives,
-      [&](int32_t candidate) { return is_dropped(params, row, candidate); }, buffer);
+  return without_dropped(buffer, params.num_negatives, [&](int32_t candidate) {
+    return is_dropped(params, row, candidate);
+  });
 }
 
-// The rows that drew `doc` and did not drop it; `place` and `buffer` as above.
+// The rows that drew `doc` and did not drop it; `buffer` as above.
 static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
-                           int64_t doc, int64_t place, int32_t* buffer) {
+                           int64_t doc, int32_t* buffer) {
   if (source.table_starts != nullptr) {
     const int64_t start = source.table_starts[doc];
     return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};
   }
-  const int32_t* met = buffer;
-  if (source.ring != nullptr) {
-    const int64_t first = place - params.num_negatives;
-    met = source.ring + (first < 0 ? first + params.num_candidates : first);
-  } else {
-    invert_by_each_key(source.keys, doc, buffer);
+  invert_by_each_key(source.keys, doc, buffer);
+  if (keeps_all(params, doc, params.batch_size, buffer)) {
+    return IndexList{buffer, params.num_negatives};
   }
-  if (keeps_all(params, doc, params.batch_size, met)) {
-    return IndexList{met, params.num_negatives};
-  }
-  return without_dropped(
-      met, params.num_negatives,
-      [&](int32_t row) {
-        return row >= params.batch_size || is_dropped(params, row, doc);
-      },
-      buffer);
+  return without_dropped(buffer, params.num_negatives, [&](int32_t row) {
+    return row >= params.batch_size || is_dropped(params, row, doc);
+  });
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

@@ -92,22 +92,57 @@ NEGATIVE_COSINE_INLINE void exponentiate(Block<Storage>* block,
 
 // query_direction[row] = inverse norm * (G - (G . q) q).
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void store_direction(const RowShape<ComputeType<Storage>>& shape,
-                                            const Workspace<ComputeType<Storage>>& work,
-                                            const Storage* doc,
-                                            RowWeights<ComputeType<Storage>> weights,
-                                            ComputeType<Storage> doc_inverse_norm,
-                                            ComputeType<Storage> query_inverse_norm,
-                                            ComputeType<Storage> projection,
-                                            ComputeType<Storage>* direction) {
+NEGATIVE_COSINE_INLINE void store_direction(
+    const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
+    const ComputeType<Storage>* sums, const Storage* doc,
+    RowWeights<ComputeType<Storage>> weights, ComputeType<Storage> doc_inverse_norm,
+    ComputeType<Storage> query_inverse_norm, ComputeType<Storage> projection,
+    ComputeType<Storage>* direction) {
   using Real = ComputeType<Storage>;
   const Real doc_weight = weights.positive * doc_inverse_norm;
   const auto combine = [&](int64_t offset, Vector<Real> positive) {
     const Vector<Real> gathered = multiply_add(
-        broadcast(doc_weight), positive, load(work.sums + offset) * weights.candidates);
-    return (gathered - load(work.unit + offset) * projection) * query_inverse_norm;
+        broadcast(doc_weight), positive, load(sums + offset) * weights.candidates);
+    return (gathered - load(unit + offset) * projection) * query_inverse_norm;
   };
   store_row(shape, doc, combine, direction);
+}
+
+// A row's statistics: candidates kept, and how many of them beat the positive.
+struct RowCounts {
+  int32_t kept;
+  int32_t rank;
+};
+
+// Writes what follows from a row's sums.
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void finish_forward_row(
+    const LossParams& params, const ForwardOutputs& outputs,
+    const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
+    const ComputeType<Storage>* sums,
+    const OnlineSoftmax<ComputeType<Storage>>& softmax, RowCounts counts,
+    ComputeType<Storage> query_inverse_norm, ComputeType<Storage> positive_cosine,
+    int64_t row) {
+  using Real = ComputeType<Storage>;
+  const RowResult<Real> result =
+      finish_row(params,
+                 CandidateSums<Real>{softmax.shift, sum_of_lanes(softmax.weight_sum),
+                                     sum_of_lanes(softmax.cosine_sum)},
+                 positive_cosine);
+  static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
+  static_cast<Real*>(outputs.row_scale_gradient)[row] = result.scale_gradient;
+  if (params.normalize_over == NormalizeOver::kCandidates) {
+    static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
+  }
+  if (outputs.query_direction != nullptr) {
+    store_direction(
+        shape, unit, sums, static_cast<const Storage*>(params.doc) + row * shape.dim,
+        result.weights, static_cast<const Real*>(outputs.doc_inverse_norm)[row],
+        query_inverse_norm, result.projection,
+        static_cast<Real*>(outputs.query_direction) + row * shape.dim);
+  }
+  if (outputs.num_kept != nullptr) outputs.num_kept[row] = counts.kept;
+  if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = counts.rank;
 }
 
 template <typename Storage>
@@ -154,22 +189,9 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
     }
   }
 
-  const RowResult<Real> result =
-      finish_row(params,
-                 CandidateSums<Real>{softmax.shift, sum_of_lanes(softmax.weight_sum),
-                                     sum_of_lanes(softmax.cosine_sum)},
-                 positive_cosine);
-  static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
-  static_cast<Real*>(outputs.row_scale_gradient)[row] = result.scale_gradient;
-  if (!over_batch) static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
-  if (outputs.query_direction != nullptr) {
-    store_direction(shape, work, positive, result.weights, doc_inverse_norms[row],
-                    query_inverse_norm, result.projection,
-                    static_cast<Real*>(outputs.query_direction) + row * shape.dim);
-  }
-  if (outputs.num_kept != nullptr)
-    outputs.num_kept[row] = static_cast<int32_t>(candidates.count);
-  if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = rank;
+  finish_forward_row<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
+                              RowCounts{static_cast<int32_t>(candidates.count), rank},
+                              query_inverse_norm, positive_cosine, row);
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

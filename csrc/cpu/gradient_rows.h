@@ -78,6 +78,33 @@ NEGATIVE_COSINE_INLINE void recompute_weights(
   }
 }
 
+// Adds the document's own query and writes the gradient; `projection` is H . d of the
+// rows that drew it.
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void finish_doc_gradient(
+    const LossParams& params, const GradientArguments& arguments,
+    const RowFacts<ComputeType<Storage>>* facts,
+    const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
+    ComputeType<Storage>* sums, ComputeType<Storage> projection, int64_t doc) {
+  using Real = ComputeType<Storage>;
+  if (doc < params.batch_size) {
+    const RowFacts<Real> own = facts[doc];
+    const Real coefficient =
+        positive_coefficient(params.normalize_over, own.coefficient, own.row_loss);
+    const Storage* query = static_cast<const Storage*>(params.query) + doc * shape.dim;
+    const Real weight = coefficient * own.query_inverse_norm;
+    add_weighted_rows(shape, &query, &weight, 1, sums);
+    projection += coefficient * own.positive_cosine;
+  }
+  const Real factor = logit_scale_of<Real>(params) *
+                      static_cast<const Real*>(arguments.doc_inverse_norm)[doc];
+  const auto combine = [&](int64_t offset, Vector<Real>) {
+    return (load(sums + offset) - load(unit + offset) * projection) * factor;
+  };
+  store_row(shape, static_cast<const Storage*>(params.doc) + doc * shape.dim, combine,
+            static_cast<Storage*>(arguments.doc_gradient) + doc * shape.dim);
+}
+
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void doc_gradient_row(
     const LossParams& params, const GradientArguments& arguments,
@@ -115,23 +142,8 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
     add_weighted_rows(shape, block.rows, block.weights, block.count, work.sums);
   }
 
-  Real projection = sum_of_lanes(cosine_sums);
-  if (doc < params.batch_size) {
-    const RowFacts<Real> own = facts[doc];
-    const Real coefficient =
-        positive_coefficient(params.normalize_over, own.coefficient, own.row_loss);
-    const Storage* query = queries + doc * shape.dim;
-    const Real weight = coefficient * own.query_inverse_norm;
-    add_weighted_rows(shape, &query, &weight, 1, work.sums);
-    projection += coefficient * own.positive_cosine;
-  }
-
-  const Real factor = logit_scale_of<Real>(params) * doc_inverse_norm;
-  const auto combine = [&](int64_t offset, Vector<Real>) {
-    return (load(work.sums + offset) - load(work.unit + offset) * projection) * factor;
-  };
-  store_row(shape, doc_row, combine,
-            static_cast<Storage*>(arguments.doc_gradient) + doc * shape.dim);
+  finish_doc_gradient<Storage>(params, arguments, facts, shape, work.unit, work.sums,
+                               sum_of_lanes(cosine_sums), doc);
 }
 
 }  // namespace NEGATIVE_COSINE_ISA

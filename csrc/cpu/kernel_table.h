@@ -18,24 +18,33 @@ struct KeyTable {
   int64_t stride = 0;  // K rounded up to a multiple of 16
 };
 
-// The documents in the order of the ring, with the first K again behind the last: the
-// candidates of the row at place x are ring[x + 1] .. ring[x + K], and the rows that
-// drew the document there are the K before it.
-using Ring = const int32_t*;
+// The documents on a ring: the candidates of the row at place x are at the K places
+// behind it, and the rows that drew the document there at the K places before it. A
+// place is counted on past the last one, from the first again.
+struct PlaceOrder {
+  int64_t num_candidates;
+  const int32_t* ring;  // [C], or null: the documents in their own order
 
-// Where the forward pass finds a row's candidates: in the caller's table if neither is
-// there.
-struct CandidateSource {
-  KeyTable keys;
-  Ring ring = nullptr;
+  NEGATIVE_COSINE_INLINE_MEMBER int64_t index_at(int64_t place) const {
+    while (place >= num_candidates) place -= num_candidates;
+    return ring != nullptr ? ring[place] : place;
+  }
 };
 
+// Rows at neighbouring places that a pass on the ring handles together, see tiles.h.
+constexpr int kTileRows = 48;
+
+// The places among which all query rows stand.
+NEGATIVE_COSINE_INLINE int64_t num_query_places(const LossParams& params,
+                                                const PlaceOrder& order) {
+  return order.ring != nullptr ? params.num_candidates : params.batch_size;
+}
+
 // Where the gradient pass finds the rows that drew a document: by inverting the
-// permutations, on the ring, or in the caller's table turned around (see
-// inverted_table.h).
+// permutations, or in the caller's table turned around (see inverted_table.h).
 struct RowsOfDocs {
   KeyTable keys;
-  Ring ring = nullptr;
+
   const int64_t* table_starts = nullptr;  // [C + 1]
   const int32_t* table_rows = nullptr;
 };
@@ -53,12 +62,17 @@ struct CpuKernels {
   void (*ring_order)(int64_t num_candidates, SeedState state, int64_t begin,
                      int64_t end, int32_t* ring);
 
-  // Loss, statistics and query direction of rows begin..end-1, or of the rows at these
-  // places of the ring: neighbours there share candidates, which stay in the cache.
-  // Under NormalizeOver::kBatch all of them but row_loss, which needs every row.
+  // Loss, statistics and query direction of rows begin..end-1, whose candidates are
+  // drawn by the keys or stand in the caller's table. Under NormalizeOver::kBatch all
+  // of them but row_loss, which needs every row.
   void (*forward_rows)(const LossParams& params, const ForwardOutputs& outputs,
-                       const void* query_inverse_norms, const CandidateSource& source,
+                       const void* query_inverse_norms, const KeyTable& keys,
                        RowScratch scratch, int64_t begin, int64_t end);
+
+  // The same for the rows at the places of tiles begin..end-1 of a ring.
+  void (*forward_tiles)(const LossParams& params, const ForwardOutputs& outputs,
+                        const void* query_inverse_norms, const PlaceOrder& order,
+                        RowScratch scratch, int64_t begin, int64_t end);
 
   // `facts` are RowFacts of the compute type, one for each row of query.
   void (*query_gradient_rows)(const LossParams& params,
@@ -70,6 +84,12 @@ struct CpuKernels {
                             const GradientArguments& arguments, const void* facts,
                             const RowsOfDocs& rows_of_docs, RowScratch scratch,
                             int64_t begin, int64_t end);
+
+  // The same for the documents at the places of tiles begin..end-1 of a ring.
+  void (*doc_gradient_tiles)(const LossParams& params,
+                             const GradientArguments& arguments, const void* facts,
+                             const PlaceOrder& order, RowScratch scratch, int64_t begin,
+                             int64_t end);
 
   // Rows begin..end-1 of the [B, K] table that `shuffle` draws.
   void (*sample_rows)(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,
@@ -102,6 +122,16 @@ constexpr int64_t kScratchAlignment = 64;
 NEGATIVE_COSINE_INLINE int64_t row_scratch_bytes(const LossParams& params) {
   const int64_t row = round_up(params.dim * compute_size_of(params.data_type), 64) + 64;
   return 2 * row + 2 * round_up(params.num_negatives, 16) * int64_t{sizeof(int32_t)};
+}
+
+// Candidates are handled in blocks: cosines of a block, weights of a block, weighted
+// sum of a block, so that the second use of an embedding row finds it in the cache.
+constexpr int kBlock = 32;
+
+// A tile's rows, its sums and one block, all padded.
+NEGATIVE_COSINE_INLINE int64_t tile_scratch_bytes(const LossParams& params) {
+  const int64_t row = round_up(params.dim * compute_size_of(params.data_type), 64);
+  return (2 * kTileRows + kBlock) * row;
 }
 
 }  // namespace negative_cosine

@@ -3,7 +3,9 @@
 // No standard library templates in here: the linker could keep this copy of one for the
 // whole program, with instructions that the running processor lacks.
 #include "cpu/forward_rows.h"
+#include "cpu/forward_tiles.h"
 #include "cpu/gradient_rows.h"
+#include "cpu/gradient_tiles.h"
 #include "cpu/read_rows.h"
 
 #define NEGATIVE_COSINE_STRING(text) #text
@@ -26,36 +28,62 @@ void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
   });
 }
 
-// Which row or document stands at a place: on the ring, or by its own number.
-NEGATIVE_COSINE_INLINE int64_t index_at(Ring ring, int64_t place) {
-  return ring != nullptr ? ring[place] : place;
+// Whether the forward pass needs the candidates: for the loss, or for statistics.
+bool meets_candidates(const LossParams& params, const ForwardOutputs& outputs) {
+  return params.normalize_over == NormalizeOver::kCandidates ||
+         outputs.num_kept != nullptr;
+}
+
+// Whether documents' gradients have parts from the rows that drew them.
+bool met_candidates(const LossParams& params) {
+  return params.normalize_over == NormalizeOver::kCandidates && params.batch_size > 0;
+}
+
+// Calls work(first place, last place) for tiles begin..end-1 of `places`.
+template <typename Work>
+void for_each_tile(int64_t places, int64_t begin, int64_t end, const Work& work) {
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t last = (tile + 1) * kTileRows;
+    work(tile * kTileRows, last < places ? last : places);
+  }
 }
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
-                  const void* query_inverse_norms, const CandidateSource& source,
+                  const void* query_inverse_norms, const KeyTable& keys,
                   RowScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
-    const bool meets_candidates = params.normalize_over == NormalizeOver::kCandidates ||
-                                  outputs.num_kept != nullptr;
+    const bool meets = meets_candidates(params, outputs);
     for_each_row_with_lists(
         work, begin, end,
-        [&](int64_t place, int32_t* buffer) {
-          const int64_t row = index_at(source.ring, place);
-          return meets_candidates && row < params.batch_size
-                     ? kept_candidates(params, source, row, place, buffer)
-                     : IndexList{nullptr, 0};
+        [&](int64_t row, int32_t* buffer) {
+          return meets ? kept_candidates(params, keys, row, buffer)
+                       : IndexList{nullptr, 0};
         },
-        [&](int64_t place, const IndexList& list, const IndexList& next) {
-          const int64_t row = index_at(source.ring, place);
-          if (row >= params.batch_size) return;
+        [&](int64_t row, const IndexList& list, const IndexList& next) {
           forward_row<Storage>(params, outputs, shape, work,
                                static_cast<const Real*>(query_inverse_norms)[row], row,
                                list, next);
         });
+  });
+}
+
+void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
+                   const void* query_inverse_norms, const PlaceOrder& order,
+                   RowScratch scratch, int64_t begin, int64_t end) {
+  with_storage_type(params.data_type, [&](auto element) {
+    using Storage = decltype(element);
+    using Real = ComputeType<Storage>;
+    const RowShape<Real> shape(params.dim);
+    const TileMemory<Real> memory(scratch, shape);
+    const int64_t places = num_query_places(params, order);
+    for_each_tile(places, begin, end, [&](int64_t first, int64_t last) {
+      forward_tile<Storage>(params, outputs, query_inverse_norms, order, first, last,
+                            shape, memory, meets_candidates(params, outputs));
+    });
   });
 }
 
@@ -81,20 +109,34 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
     const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
-    const bool met_candidates =
-        params.normalize_over == NormalizeOver::kCandidates && params.batch_size > 0;
+    const bool met = met_candidates(params);
     for_each_row_with_lists(
         work, begin, end,
-        [&](int64_t place, int32_t* buffer) {
-          const int64_t doc = index_at(rows_of_docs.ring, place);
-          return met_candidates ? kept_rows(params, rows_of_docs, doc, place, buffer)
-                                : IndexList{nullptr, 0};
+        [&](int64_t doc, int32_t* buffer) {
+          return met ? kept_rows(params, rows_of_docs, doc, buffer)
+                     : IndexList{nullptr, 0};
         },
-        [&](int64_t place, const IndexList& list, const IndexList& next) {
-          const int64_t doc = index_at(rows_of_docs.ring, place);
+        [&](int64_t doc, const IndexList& list, const IndexList& next) {
           doc_gradient_row<Storage>(params, arguments, row_facts, shape, work, doc,
                                     list, next);
         });
+  });
+}
+
+void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
+                        const void* facts, const PlaceOrder& order, RowScratch scratch,
+                        int64_t begin, int64_t end) {
+  with_storage_type(params.data_type, [&](auto element) {
+    using Storage = decltype(element);
+    using Real = ComputeType<Storage>;
+    const RowShape<Real> shape(params.dim);
+    const TileMemory<Real> memory(scratch, shape);
+    const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
+    const int64_t places = params.num_candidates;
+    for_each_tile(places, begin, end, [&](int64_t first, int64_t last) {
+      doc_gradient_tile<Storage>(params, arguments, row_facts, order, first, last,
+                                 shape, memory, met_candidates(params));
+    });
   });
 }
 
@@ -115,8 +157,10 @@ const CpuKernels& kernels() {
                                    inverse_norms,
                                    ring_order,
                                    forward_rows,
+                                   forward_tiles,
                                    query_gradient_rows,
                                    doc_gradient_rows,
+                                   doc_gradient_tiles,
                                    sample_rows,
                                    sum_of_rows};
   return table;

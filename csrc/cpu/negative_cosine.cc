@@ -28,6 +28,11 @@ bool draws_on_ring(const LossParams& params) {
   return draws_by_seed(params) && params.sampler == Sampler::kRing;
 }
 
+// Whether candidates lie side by side: on the ring, or as all documents in their order.
+bool draws_by_place(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler != Sampler::kShuffle;
+}
+
 bool draws_by_shuffle(const LossParams& params) {
   return draws_by_seed(params) && params.sampler == Sampler::kShuffle;
 }
@@ -39,21 +44,17 @@ SeedState seed_of(const LossParams& params) {
 
 int64_t ring_bytes(const LossParams& params) {
   if (!draws_on_ring(params) || params.num_candidates == 0) return 0;
-  return (params.num_candidates + params.num_negatives) * int64_t{sizeof(int32_t)};
+  return params.num_candidates * int64_t{sizeof(int32_t)};
 }
 
-// Null where the sampler draws on no ring.
-Ring fill_ring(const LossParams& params, int32_t* ring, const CpuKernels& kernels,
-               const ParallelFor& parallel_for) {
-  if (ring_bytes(params) == 0) return nullptr;
+PlaceOrder fill_order(const LossParams& params, int32_t* ring,
+                      const CpuKernels& kernels, const ParallelFor& parallel_for) {
+  if (ring_bytes(params) == 0) return PlaceOrder{params.num_candidates, nullptr};
   const SeedState state = seed_of(params);
   parallel_for(params.num_candidates, 20, [&](int64_t begin, int64_t end) {
     kernels.ring_order(params.num_candidates, state, begin, end, ring);
   });
-  for (int64_t k = 0; k < params.num_negatives; ++k) {
-    ring[params.num_candidates + k] = ring[k];  // in an empty batch K may exceed C
-  }
-  return ring;
+  return PlaceOrder{params.num_candidates, ring};
 }
 
 int64_t key_stride(const LossParams& params) {
@@ -126,15 +127,25 @@ struct ForwardScratch {
   const int64_t total;
 };
 
-CandidateSource prepare_candidates(const LossParams& params, const CpuKernels& kernels,
-                                   const ParallelFor& parallel_for) {
-  char* scratch = static_cast<char*>(params.scratch);
-  const int64_t ring_offset = ForwardScratch(params).ring_offset;
-  CandidateSource source;
-  source.keys = fill_key_table(params, reinterpret_cast<uint32_t*>(scratch));
-  source.ring = fill_ring(params, reinterpret_cast<int32_t*>(scratch + ring_offset),
-                          kernels, parallel_for);
-  return source;
+KeyTable forward_keys(const LossParams& params) {
+  return fill_key_table(params, static_cast<uint32_t*>(params.scratch));
+}
+
+PlaceOrder forward_order(const LossParams& params, const CpuKernels& kernels,
+                         const ParallelFor& parallel_for) {
+  char* ring = static_cast<char*>(params.scratch) + ForwardScratch(params).ring_offset;
+  return fill_order(params, reinterpret_cast<int32_t*>(ring), kernels, parallel_for);
+}
+
+// Runs work(scratch, begin, end) over the tiles of some places.
+template <typename Work>
+void for_tiles(const LossParams& params, int64_t places,
+               const ParallelFor& parallel_for, const Work& work) {
+  const int64_t tiles = (places + kTileRows - 1) / kTileRows;
+  parallel_for(tiles, kTileRows * row_cost(params), [&](int64_t begin, int64_t end) {
+    const AlignedScratch scratch(tile_scratch_bytes(params));
+    work(scratch.get(), begin, end);
+  });
 }
 
 // The inverse norms of query's and then of doc's rows, in one parallel loop.
@@ -290,7 +301,7 @@ struct GradientScratch {
   int64_t total = 0;
 };
 
-RowsOfDocs prepare_rows_of_docs(const LossParams& params, const CpuKernels& kernels,
+RowsOfDocs prepare_rows_of_docs(const LossParams& params,
                                 const ParallelFor& parallel_for) {
   const GradientScratch layout(params);
   char* scratch = static_cast<char*>(params.scratch);
@@ -299,9 +310,6 @@ RowsOfDocs prepare_rows_of_docs(const LossParams& params, const CpuKernels& kern
   if (draws_by_seed(params)) {
     source.keys = fill_key_table(
         params, reinterpret_cast<uint32_t*>(scratch + layout.keys_offset));
-    source.ring =
-        fill_ring(params, reinterpret_cast<int32_t*>(scratch + layout.ring_offset),
-                  kernels, parallel_for);
     return source;
   }
   const InvertedTable table = {
@@ -334,18 +342,26 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
       return status;
   }
   const CpuKernels& kernels = cpu_kernels();
-  const CandidateSource source = prepare_candidates(params, kernels, parallel_for);
   void* query_inverse_norms = static_cast<char*>(params.scratch) +
                               ForwardScratch(params).query_inverse_norms_offset;
 
   inverse_norms(params, outputs, query_inverse_norms, kernels, parallel_for);
-  const int64_t places =
-      source.ring != nullptr ? params.num_candidates : params.batch_size;
-  parallel_for(places, row_cost(params), [&](int64_t begin, int64_t end) {
-    const AlignedScratch scratch(row_scratch_bytes(params));
-    kernels.forward_rows(params, outputs, query_inverse_norms, source, scratch.get(),
-                         begin, end);
-  });
+  if (draws_by_place(params)) {
+    const PlaceOrder order = forward_order(params, kernels, parallel_for);
+    for_tiles(params, num_query_places(params, order), parallel_for,
+              [&](RowScratch scratch, int64_t begin, int64_t end) {
+                kernels.forward_tiles(params, outputs, query_inverse_norms, order,
+                                      scratch, begin, end);
+              });
+  } else {
+    const KeyTable keys = forward_keys(params);
+    parallel_for(params.batch_size, row_cost(params), [&](int64_t begin, int64_t end) {
+      const AlignedScratch scratch(row_scratch_bytes(params));
+      kernels.forward_rows(params, outputs, query_inverse_norms, keys, scratch.get(),
+                           begin, end);
+    });
+  }
+
   with_compute_type(params.data_type, [&](auto real) {
     finish_forward<decltype(real)>(params, outputs, query_inverse_norms);
   });
@@ -367,23 +383,36 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
     fill_row_facts<Real>(params, arguments, row_facts);
     scalar_gradients<Real>(params, arguments, row_facts);
   });
-  // Row i of query's gradient beside row i of doc's: one parallel loop for both.
   const bool needs_doc = arguments.doc_gradient != nullptr;
+  if (needs_doc && draws_by_place(params)) {
+    const GradientScratch layout(params);
+    char* ring = static_cast<char*>(params.scratch) + layout.ring_offset;
+    const PlaceOrder order =
+        fill_order(params, reinterpret_cast<int32_t*>(ring), kernels, parallel_for);
+    for_tiles(params, params.num_candidates, parallel_for,
+              [&](RowScratch scratch, int64_t begin, int64_t end) {
+                kernels.doc_gradient_tiles(params, arguments, facts, order, scratch,
+                                           begin, end);
+              });
+  }
+  // Row i of query's gradient beside row i of doc's: one parallel loop for both.
+  const bool by_rows = needs_doc && !draws_by_place(params);
   const RowsOfDocs rows_of_docs =
-      needs_doc ? prepare_rows_of_docs(params, kernels, parallel_for) : RowsOfDocs{};
+      by_rows ? prepare_rows_of_docs(params, parallel_for) : RowsOfDocs{};
+
   const auto work = [&](int64_t begin, int64_t end) {
     if (arguments.query_gradient != nullptr) {
       kernels.query_gradient_rows(params, arguments, facts,
                                   std::min(begin, params.batch_size),
                                   std::min(end, params.batch_size));
     }
-    if (needs_doc) {
+    if (by_rows) {
       const AlignedScratch scratch(row_scratch_bytes(params));
       kernels.doc_gradient_rows(params, arguments, facts, rows_of_docs, scratch.get(),
                                 begin, end);
     }
   };
-  const int64_t cost = needs_doc ? row_cost(params) : 20 + params.dim / 4;
+  const int64_t cost = by_rows ? row_cost(params) : 20 + params.dim / 4;
   parallel_for(params.num_candidates, cost, work);
   return Status::Ok();
 }
@@ -391,19 +420,22 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
 void sample_negatives(const LossParams& params, int32_t* table,
                       const ParallelFor& parallel_for) {
   const CpuKernels& kernels = cpu_kernels();
-  const CandidateSource source = prepare_candidates(params, kernels, parallel_for);
   const int64_t count = params.num_negatives;
-  if (source.ring != nullptr) {
+  if (draws_by_place(params)) {
+    const PlaceOrder order = forward_order(params, kernels, parallel_for);
     for (int64_t place = 0; place < params.num_candidates; ++place) {
-      const int64_t row = source.ring[place];
-      if (row >= params.batch_size) continue;
-      std::copy_n(source.ring + place + 1, count, table + row * count);
+      const int64_t row = order.index_at(place);
+      for (int64_t k = 0; row < params.batch_size && k < count; ++k) {
+        table[row * count + k] = static_cast<int32_t>(order.index_at(place + 1 + k));
+      }
     }
     return;
   }
+  const KeyTable keys = forward_keys(params);
+
   parallel_for(params.batch_size, count * 20, [&](int64_t begin, int64_t end) {
-    const AlignedScratch scratch(source.keys.stride * int64_t{sizeof(int32_t)});
-    kernels.sample_rows(source.keys, count, scratch.get(), begin, end, table);
+    const AlignedScratch scratch(keys.stride * int64_t{sizeof(int32_t)});
+    kernels.sample_rows(keys, count, scratch.get(), begin, end, table);
   });
 }
 

@@ -43,10 +43,6 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
   }
 }
 
-// Candidates are handled in blocks: cosines of a block, weights of a block, weighted
-// sum of a block, so that the second use of an embedding row finds it in the cache.
-constexpr int kBlock = 32;
-
 template <typename Storage>
 struct Block {
   using Real = ComputeType<Storage>;
@@ -70,14 +66,10 @@ NEGATIVE_COSINE_INLINE void gather(const Real* values, const Block<Storage>& blo
 // A matrix up to this size is found in the caches or near them without help.
 constexpr int64_t kBytesInReach = int64_t{1} << 21;
 
-// Whether the rows that are met need not be asked for ahead: neighbours on the ring
-// meet the same ones but for one.
+// Whether the rows that are met need not be asked for ahead.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE bool is_in_reach(const LossParams& params, int64_t rows) {
-  const bool on_ring =
-      params.negative_indices == nullptr && params.sampler == Sampler::kRing;
-  return on_ring ||
-         rows * params.dim * static_cast<int64_t>(sizeof(Storage)) <= kBytesInReach;
+  return rows * params.dim * static_cast<int64_t>(sizeof(Storage)) <= kBytesInReach;
 }
 
 // The part of `list` that block number start / kBlock reads, or of `next` behind it.

@@ -87,8 +87,9 @@ Status check_sampler(const LossParams& params) {
   if (params.negative_indices != nullptr || params.sampler == Sampler::kShuffle) {
     return Status::Ok();
   }
+  const std::string name = params.sampler == Sampler::kRing ? "ring" : "all";
   return Status::FailedPrecondition(
-      "sampler='ring' has no CUDA kernel yet: use 'shuffle', or the reference");
+      "sampler='" + name + "' has no CUDA kernel yet: use 'shuffle', or the reference");
 }
 
 bool uses_table(const LossParams& params) {

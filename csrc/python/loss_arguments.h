@@ -78,9 +78,11 @@ inline void read_index_array(const std::string& name, const OptionalArray& array
 }
 
 inline Sampler sampler_named(const std::string& name) {
-  require(name == "shuffle" || name == "ring",
-          "sampler must be 'shuffle' or 'ring', got '" + name + "'");
-  return name == "ring" ? Sampler::kRing : Sampler::kShuffle;
+  require(name == "shuffle" || name == "ring" || name == "all",
+          "sampler must be 'shuffle', 'ring' or 'all', got '" + name + "'");
+  return name == "ring"  ? Sampler::kRing
+         : name == "all" ? Sampler::kAll
+                         : Sampler::kShuffle;
 }
 
 // NumPy arrays as LossParams, checked, and the memory that they point to.

@@ -72,7 +72,7 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
 
 double read_rows(const py::array_t<float, py::array::c_style>& matrix,
                  const py::array_t<int32_t, py::array::c_style>& indices,
-                 int num_threads, int repeats) {
+                 int num_threads) {
   require(matrix.ndim() == 2 && indices.ndim() == 1,
           "matrix must have two dimensions and indices one");
   const int32_t* rows = indices.data();
@@ -107,8 +107,8 @@ PYBIND11_MODULE(_core, module) {
              "The [batch_size, num_negatives] table that the sampler draws.");
   module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
              "num_threads"_a = 1,
-             "The sum of all elements of matrix[indices], `repeats` times: what "
-             "reading takes.");
+             "The sum of all elements of matrix[indices]: what only "
+             "reading them takes.");
   module.def(
       "instruction_set", [] { return negative_cosine::cpu_kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");

@@ -98,7 +98,9 @@ class OpOptions {
         absl::InvalidArgumentError(
             "Real must be float64 for float64 embeddings and float32 for others"));
     params_.data_type = data_type_of(type);
-    params_.sampler = sampler == "ring" ? Sampler::kRing : Sampler::kShuffle;
+    params_.sampler = sampler == "ring"  ? Sampler::kRing
+                      : sampler == "all" ? Sampler::kAll
+                                         : Sampler::kShuffle;
     params_.normalize_over =
         normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
     params_.reduction = reduction == "mean"  ? Reduction::kMean

@@ -128,7 +128,7 @@ Builder with_loss_arguments(Builder builder) {
       .Attr("num_log_q: int >= 0")
       .Attr("num_weights: int >= 0")
       .Attr("num_negatives: int = 0")
-      .Attr("sampler: {'shuffle', 'ring'} = 'shuffle'")
+      .Attr("sampler: {'shuffle', 'ring', 'all'} = 'shuffle'")
       .Attr("mask_self: bool = true")
       .Attr("normalize_over: {'candidates', 'batch'} = 'candidates'")
       .Attr("reduction: {'mean', 'sum', 'none'} = 'mean'");

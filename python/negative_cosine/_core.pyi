@@ -37,6 +37,5 @@ def read_rows(
     matrix: NDArray[np.float32],
     indices: NDArray[np.int32],
     num_threads: int = 1,
-    repeats: int = 1,
 ) -> float: ...
 def instruction_set() -> str: ...

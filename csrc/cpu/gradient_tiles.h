@@ -1,0 +1,126 @@
+// The documents' gradients of one tile: gradient_rows.h's, with the cosines and sums of
+// the rows that drew them as products of a tile with the blocks of its band.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/gradient_rows.h"
+#include "cpu/tiles.h"
+
+namespace negative_cosine {
+namespace NEGATIVE_COSINE_ISA {
+
+// The query rows of one block; zeros where a place holds none.
+template <typename Real>
+struct QueryBlock {
+  int64_t indices[kBlock];
+  Real is_query[kBlock];
+  Real poison[kBlock];  // see pack_row
+  BlockFacts<Real> facts;
+};
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE void set_facts(const LossParams& params,
+                                      const RowFacts<Real>& facts, int64_t row,
+                                      int column, BlockFacts<Real>* block) {
+  block->coefficients[column] = facts.coefficient;
+  block->positive_cosines[column] = facts.positive_cosine;
+  block->row_losses[column] = facts.row_loss;
+  block->log_q[column] = log_q_at<Real>(params, row);
+}
+
+// Products to weights a_i p_ij, and their sum with the cosines.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
+                                          Real doc_poison, const Columns& columns,
+                                          const QueryBlock<Real>& block,
+                                          Vector<Real>* cosine_sum,
+                                          Real (&products)[kBlock]) {
+  Real kept[kBlock];
+  mark_kept(
+      params, columns,
+      [&](int c) {
+        return block.is_query[c] != 0 && is_dropped(params, block.indices[c], doc);
+      },
+      kept);
+  const Real scale = logit_scale_of<Real>(params);
+  const Real margin = static_cast<Real>(params.margin);
+  const Real log_q = log_q_at<Real>(params, doc);
+  Real logits[kBlock];
+  for (int c = 0; c < kBlock; ++c) {
+    const Real cosine = products[c] + (block.poison[c] + doc_poison);
+    const Real logit =
+        relative_logit(scale, margin, cosine, block.facts.positive_cosines[c], log_q,
+                       block.facts.log_q[c]) -
+        block.facts.row_losses[c];
+    const bool meets = kept[c] != 0 && block.is_query[c] != 0;
+    products[c] = meets ? cosine : Real(0);
+    logits[c] = meets ? logit : -infinity<Real>();
+    kept[c] = meets ? block.facts.coefficients[c] : Real(0);
+  }
+  for (int c = 0; c < kBlock; c += kLanes<Real>) {
+    const Vector<Real> weights = exponential(load(logits + c)) * load(kept + c);
+    *cosine_sum = multiply_add(weights, load(products + c), *cosine_sum);
+    store(products + c, weights);
+  }
+}
+
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void doc_gradient_tile(
+    const LossParams& params, const GradientArguments& arguments,
+    const RowFacts<ComputeType<Storage>>* facts, const PlaceOrder& order,
+    int64_t first_place, int64_t last_place,
+    const RowShape<ComputeType<Storage>>& shape,
+    const TileMemory<ComputeType<Storage>>& memory, bool met_candidates) {
+  using Real = ComputeType<Storage>;
+  const auto* queries = static_cast<const Storage*>(params.query);
+  const auto* docs = static_cast<const Storage*>(params.doc);
+  const auto* doc_inverse_norms = static_cast<const Real*>(arguments.doc_inverse_norm);
+  TileRows tile;
+  Real poison[kTileRows];
+  Vector<Real> cosine_sums[kTileRows] = {};
+  memory.clear();
+  for (int64_t place = first_place; place < last_place; ++place) {
+    const int64_t doc = order.index_at(place);
+    const int at = tile.count++;
+    tile.indices[at] = doc;
+    tile.band_starts[at] = place - first_place;
+    poison[at] = pack_row(shape, docs + doc * shape.dim, doc_inverse_norms[doc],
+                          memory.unit(at));
+  }
+
+  QueryBlock<Real> block;
+  const auto start_block = [&] { block = QueryBlock<Real>{}; };
+  const auto pack = [&](int64_t place, int column) {
+    const int64_t row = order.index_at(place);
+    const int64_t ahead = order.index_at(place + kPackedAhead);
+    if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
+    if (row >= params.batch_size) {
+      __builtin_memset(memory.met(column), 0,
+                       sizeof(Real) * static_cast<size_t>(memory.stride));
+      return false;
+    }
+    block.indices[column] = row;
+    block.is_query[column] = 1;
+    block.poison[column] = pack_row(shape, queries + row * shape.dim,
+                                    facts[row].query_inverse_norm, memory.met(column));
+    set_facts(params, facts[row], row, column, &block.facts);
+    return true;
+  };
+  const auto weigh = [&](int row, const Columns& columns, Real(&products)[kBlock]) {
+    weigh_queries(params, tile.indices[row], poison[row], columns, block,
+                  &cosine_sums[row], products);
+  };
+  const int64_t drawn = met_candidates ? params.num_negatives : 0;
+  const Band band{params.num_candidates - drawn, drawn};
+  meet_band(memory, tile, band, first_place, true, start_block, pack, weigh);
+
+  for (int at = 0; at < tile.count; ++at) {
+    finish_doc_gradient<Storage>(params, arguments, facts, shape, memory.unit(at),
+                                 memory.sum(at), sum_of_lanes(cosine_sums[at]),
+                                 tile.indices[at]);
+  }
+}
+
+}  // namespace NEGATIVE_COSINE_ISA
+}  // namespace negative_cosine
