@@ -147,7 +147,7 @@ def run_on_arrays(
         {"negative_indices": batch.indices}
         if source == "indices"
         else {
-            "num_negatives": batch.k,
+            "num_negatives": batch.docs - 1 if source == "all" else batch.k,
             "sampler": source,
             "seed": np.array(batch.seed),
         }

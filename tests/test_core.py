@@ -64,7 +64,7 @@ def test_an_empty_batch_on_the_ring_has_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("source", ["shuffle", "ring", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 def test_the_number_of_threads_does_not_change_a_bit(dtype: str, source: str) -> None:
     batch = Batch((257, 300, 129, 31), dtype)
     one = run_core(batch, source, threads=1)
@@ -149,7 +149,11 @@ def run_in_new_process(code: str, level: str) -> Any:
         ({"doc_ids": np.zeros(4, np.int64)}, r"doc_ids must have shape \[3\]"),
         ({"query": np.ones((3, 4), ">f4")}, "query must have the processor's byte order"),
         ({"num_negatives": 2**57}, "num_negatives must be at least 1 and at most"),
-        ({"sampler": "all"}, "sampler must be 'shuffle' or 'ring', got 'all'"),
+        ({"sampler": "some"}, "sampler must be 'shuffle', 'ring' or 'all', got 'some'"),
+        (
+            {"sampler": "all", "num_negatives": 1},
+            "num_negatives must be C - 1 for sampler='all'.*got 1",
+        ),
         (
             {"sampler": "ring", "num_negatives": 3},
             "at most C - 1 for sampler='ring'.*got 3",

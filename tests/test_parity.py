@@ -58,8 +58,16 @@ def test_every_shape_and_dtype_matches_the_oracle_on_the_ring(
     check(Batch(shape, dtype), "ring", {}, "eager")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s[1] < 2000], ids=str)
+def test_every_shape_and_dtype_matches_the_oracle_for_every_other_document(
+    shape: tuple[int, int, int, int], dtype: str
+) -> None:
+    check(Batch(shape, dtype), "all", {}, "eager")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("source", ["shuffle", "ring", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 def test_each_option_alone_matches_the_oracle(option: str, source: str, mode: str) -> None:
     batch = Batch((37, 41, 17, 5), "float32")
     check(batch, source, batch.only(option), mode)
@@ -67,7 +75,7 @@ def test_each_option_alone_matches_the_oracle(option: str, source: str, mode: st
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
-@pytest.mark.parametrize("source", ["shuffle", "ring"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all"])
 def test_each_reduction_matches_the_oracle_with_weights(
     source: str, normalize_over: str, reduction: str, mode: str
 ) -> None:
@@ -85,7 +93,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
 )
 @given(
     names=st.sets(st.sampled_from(OPTIONS)),
-    source=st.sampled_from(["shuffle", "ring", "indices"]),
+    source=st.sampled_from(["shuffle", "ring", "all", "indices"]),
     dtype=st.sampled_from(sorted(DTYPES)),
     rows=st.integers(1, 40),
     extra=st.integers(0, 9),
