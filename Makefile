@@ -16,7 +16,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= 80-real;90
 export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
-NATIVE_SOURCES := setup.py CMakeLists.txt cmake/core.cmake $(wildcard csrc/*/*)
+NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
                                 tests/emulation/include/*/*.h tests/instructions/*.*))
@@ -49,7 +49,7 @@ bench: install
 RESULTS := benchmarks/results
 BENCH := $(BIN)/python -m benchmarks.bench
 # The pictures show one way of each kind, to stay legible.
-SWEEP := $(BENCH) --repeat 9 --time-limit 4 --impl fused fused-ring fused-all article \
+SWEEP := $(BENCH) --repeat 5 --time-limit 2 --impl fused fused-ring fused-all article \
   vectorised-xla in-batch-xla torch-compile jax gather
 
 # The files that the documents take their figures from, their tables and pictures.
@@ -58,7 +58,7 @@ results: install
 	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
 	@$(BIN)/python -c "import jax, torch" 2>/dev/null || \
 	  { echo "make results also times the peers: $(BIN)/pip install jax torch"; exit 1; }
-	$(BENCH) --case small 1024 4096 8192 large --time-limit 10 --output $(RESULTS)/cpu.csv
+	$(BENCH) --case small 1024 4096 8192 --repeat 9 --time-limit 4 --output $(RESULTS)/cpu.csv
 	$(BENCH) --case bfloat16 --impl fused fused-ring gather --output $(RESULTS)/bfloat16.csv
 	$(SWEEP) --case batch --output $(RESULTS)/batch.csv
 	$(SWEEP) --case negatives --mode train --without-memory --output $(RESULTS)/negatives.csv

@@ -129,8 +129,8 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         checks.check("vectorised", True, "float32")
 
 
-# Those that run wherever the tests do; `all` has no native kernel yet.
-ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].package and impl != "fused-all"]
+# Those that run wherever the tests do.
+ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].package]
 
 
 @pytest.mark.parametrize("impl", ALWAYS_THERE)

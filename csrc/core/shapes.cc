@@ -85,7 +85,6 @@ Status check_candidates(const InputShapes& shapes) {
     }
     return Status::Ok();
   }
-
   if (*shapes.num_negatives < 1 || *shapes.num_negatives > kMostNegatives) {
     return invalid("num_negatives", "be at least 1 and at most 2147483647",
                    std::to_string(*shapes.num_negatives));
@@ -140,7 +139,6 @@ Status check_shapes(const InputShapes& shapes, LossParams* params) {
   params->num_negatives = shapes.negative_indices ? (*shapes.negative_indices)[1]
                           : shapes.sampler == Sampler::kAll ? count_others(shapes)
                                                             : *shapes.num_negatives;
-
   return Status::Ok();
 }
 

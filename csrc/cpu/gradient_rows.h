@@ -39,6 +39,14 @@ struct BlockFacts {
   Real log_q[kBlock] = {};
 };
 
+template <typename Real>
+NEGATIVE_COSINE_INLINE void set_facts(const RowFacts<Real>& row, int column,
+                                      BlockFacts<Real>* block) {
+  block->coefficients[column] = row.coefficient;
+  block->positive_cosines[column] = row.positive_cosine;
+  block->row_losses[column] = row.row_loss;
+}
+
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void gather_facts(const LossParams& params,
                                          const RowFacts<ComputeType<Storage>>* facts,
@@ -47,9 +55,7 @@ NEGATIVE_COSINE_INLINE void gather_facts(const LossParams& params,
   using Real = ComputeType<Storage>;
   for (int c = 0; c < block->count; ++c) {
     const RowFacts<Real> row = facts[block->indices[c]];
-    gathered->coefficients[c] = row.coefficient;
-    gathered->positive_cosines[c] = row.positive_cosine;
-    gathered->row_losses[c] = row.row_loss;
+    set_facts(row, c, gathered);
     block->inverse_norms[c] = row.query_inverse_norm;
   }
   if (params.doc_log_q != nullptr) {

@@ -19,16 +19,6 @@ struct QueryBlock {
   BlockFacts<Real> facts;
 };
 
-template <typename Real>
-NEGATIVE_COSINE_INLINE void set_facts(const LossParams& params,
-                                      const RowFacts<Real>& facts, int64_t row,
-                                      int column, BlockFacts<Real>* block) {
-  block->coefficients[column] = facts.coefficient;
-  block->positive_cosines[column] = facts.positive_cosine;
-  block->row_losses[column] = facts.row_loss;
-  block->log_q[column] = log_q_at<Real>(params, row);
-}
-
 // Products to weights a_i p_ij, and their sum with the cosines.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
@@ -104,7 +94,8 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
     block.is_query[column] = 1;
     block.poison[column] = pack_row(shape, queries + row * shape.dim,
                                     facts[row].query_inverse_norm, memory.met(column));
-    set_facts(params, facts[row], row, column, &block.facts);
+    set_facts(facts[row], column, &block.facts);
+    block.facts.log_q[column] = log_q_at<Real>(params, row);
     return true;
   };
   const auto weigh = [&](int row, const Columns& columns, Real(&products)[kBlock]) {

@@ -39,13 +39,20 @@ bool met_candidates(const LossParams& params) {
   return params.normalize_over == NormalizeOver::kCandidates && params.batch_size > 0;
 }
 
-// Calls work(first place, last place) for tiles begin..end-1 of `places`.
+// Calls work(memory, shape, an element of the rows, first place, last place) for tiles
+// begin..end-1 of `places`.
 template <typename Work>
-void for_each_tile(int64_t places, int64_t begin, int64_t end, const Work& work) {
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const int64_t last = (tile + 1) * kTileRows;
-    work(tile * kTileRows, last < places ? last : places);
-  }
+void for_each_tile(const LossParams& params, RowScratch scratch, int64_t places,
+                   int64_t begin, int64_t end, const Work& work) {
+  with_storage_type(params.data_type, [&](auto element) {
+    using Real = ComputeType<decltype(element)>;
+    const RowShape<Real> shape(params.dim);
+    const TileMemory<Real> memory(scratch, shape);
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t last = (tile + 1) * kTileRows;
+      work(memory, shape, element, tile * kTileRows, last < places ? last : places);
+    }
+  });
 }
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
@@ -74,17 +81,13 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
 void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
                    const void* query_inverse_norms, const PlaceOrder& order,
                    RowScratch scratch, int64_t begin, int64_t end) {
-  with_storage_type(params.data_type, [&](auto element) {
-    using Storage = decltype(element);
-    using Real = ComputeType<Storage>;
-    const RowShape<Real> shape(params.dim);
-    const TileMemory<Real> memory(scratch, shape);
-    const int64_t places = num_query_places(params, order);
-    for_each_tile(places, begin, end, [&](int64_t first, int64_t last) {
-      forward_tile<Storage>(params, outputs, query_inverse_norms, order, first, last,
-                            shape, memory, meets_candidates(params, outputs));
-    });
-  });
+  const auto work = [&](const auto& memory, const auto& shape, auto element,
+                        int64_t first, int64_t last) {
+    forward_tile<decltype(element)>(params, outputs, query_inverse_norms, order, first,
+                                    last, shape, memory,
+                                    meets_candidates(params, outputs));
+  };
+  for_each_tile(params, scratch, num_query_places(params, order), begin, end, work);
 }
 
 void query_gradient_rows(const LossParams& params, const GradientArguments& arguments,
@@ -126,18 +129,14 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
 void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
                         const void* facts, const PlaceOrder& order, RowScratch scratch,
                         int64_t begin, int64_t end) {
-  with_storage_type(params.data_type, [&](auto element) {
+  const auto work = [&](const auto& memory, const auto& shape, auto element,
+                        int64_t first, int64_t last) {
     using Storage = decltype(element);
-    using Real = ComputeType<Storage>;
-    const RowShape<Real> shape(params.dim);
-    const TileMemory<Real> memory(scratch, shape);
-    const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
-    const int64_t places = params.num_candidates;
-    for_each_tile(places, begin, end, [&](int64_t first, int64_t last) {
-      doc_gradient_tile<Storage>(params, arguments, row_facts, order, first, last,
-                                 shape, memory, met_candidates(params));
-    });
-  });
+    doc_gradient_tile<Storage>(
+        params, arguments, static_cast<const RowFacts<ComputeType<Storage>>*>(facts),
+        order, first, last, shape, memory, met_candidates(params));
+  };
+  for_each_tile(params, scratch, params.num_candidates, begin, end, work);
 }
 
 void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,

@@ -33,9 +33,13 @@ std::vector<uint64_t> make_scratch(int64_t bytes) {
   return std::vector<uint64_t>(static_cast<size_t>(round_up(bytes, 8) / 8));
 }
 
-void run(LossParams params, const LossResults& results, int num_threads) {
+void check_num_threads(int num_threads) {
   require(num_threads >= 1,
           "num_threads must be at least 1, got " + std::to_string(num_threads));
+}
+
+void run(LossParams params, const LossResults& results, int num_threads) {
+  check_num_threads(num_threads);
   std::vector<uint64_t> scratch = make_scratch(std::max(
       cpu::forward_scratch_bytes(params), cpu::gradient_scratch_bytes(params)));
   params.scratch = scratch.data();
@@ -73,6 +77,7 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
 double read_rows(const py::array_t<float, py::array::c_style>& matrix,
                  const py::array_t<int32_t, py::array::c_style>& indices,
                  int num_threads) {
+  check_num_threads(num_threads);
   require(matrix.ndim() == 2 && indices.ndim() == 1,
           "matrix must have two dimensions and indices one");
   const int32_t* rows = indices.data();
@@ -107,8 +112,7 @@ PYBIND11_MODULE(_core, module) {
              "The [batch_size, num_negatives] table that the sampler draws.");
   module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
              "num_threads"_a = 1,
-             "The sum of all elements of matrix[indices]: what only "
-             "reading them takes.");
+             "The sum of all elements of matrix[indices]: what reading them takes.");
   module.def(
       "instruction_set", [] { return negative_cosine::cpu_kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");

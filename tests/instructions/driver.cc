@@ -21,6 +21,7 @@ const StepCase kCases[] = {
     {"shuffle_bfloat16", DataType::kBFloat16, Sampler::kShuffle, false, 64, 20, 128},
     {"indices_float32", kFloat32, Sampler::kShuffle, true, 64, 20, 128},
     {"ring_float32", kFloat32, Sampler::kRing, false, 64, 50, 128},
+    {"all_float32", kFloat32, Sampler::kAll, false, 64, 63, 128},
 };
 
 void print_about() {
