@@ -71,10 +71,22 @@ NEGATIVE_COSINE_INLINE DoubleVector load(const double* from) {
   return load_bits<DoubleVector>(from);
 }
 
+// The high halves of the floats. Named instructions: GCC 12 makes five of a conversion
+// written with __builtin_convertvector.
 NEGATIVE_COSINE_INLINE FloatVector load(const BFloat16* from) {
+#if defined(__AVX512F__)
+  const __m512i wide =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+#elif defined(__AVX2__)
+  const __m256i wide =
+      _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+#else
   const auto halves = load_bits<Uint16HalfVector>(from);
   return reinterpret_cast<FloatVector>(__builtin_convertvector(halves, Uint32Vector)
                                        << 16);
+#endif
 }
 
 NEGATIVE_COSINE_INLINE FloatVector load(const Float16* from) {
