@@ -26,8 +26,9 @@ struct TileRowState {
   Real poison;
   Real positive_cosine;
   Real positive_log_q;
-  int32_t kept = 0;
-  int32_t rank = 0;
+  bool has_met = false;
+  Mask<Real> kept = {};  // counts, lane by lane
+  Mask<Real> rank = {};
 };
 
 template <typename Storage>
@@ -47,30 +48,48 @@ NEGATIVE_COSINE_INLINE void start_tile_row(const LossParams& params,
   state->positive_log_q = log_q_at<Real>(params, row);
 }
 
+// Products to cosines and logits; returns the largest logit.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real logits_of_candidates(
+    const LossParams& params, const CandidateBlock<Real>& block, const Columns& lanes,
+    const Real (&kept)[kBlock], TileRowState<Real>* state, Real (&products)[kBlock],
+    Real (&logits)[kBlock]) {
+  const auto scale = broadcast(logit_scale_of<Real>(params));
+  const auto margin = broadcast(static_cast<Real>(params.margin));
+  const auto positive_cosine = broadcast(state->positive_cosine);
+  const auto positive_log_q = broadcast(state->positive_log_q);
+  Vector<Real> largest = broadcast(-infinity<Real>());
+  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
+    const auto is_kept = load(kept + c) != 0;
+    const Vector<Real> cosines =
+        load(products + c) + (load(block.poison + c) + state->poison);
+    const Vector<Real> relative = relative_logit(
+        scale, margin, cosines, positive_cosine, load(block.log_q + c), positive_log_q);
+    const Vector<Real> kept_logits = is_kept ? relative : -infinity<Real>();
+    store(products + c, is_kept ? cosines : Vector<Real>{});
+    store(logits + c, kept_logits);
+    largest = largest < kept_logits ? kept_logits : largest;
+    state->kept -= is_kept;
+    state->rank -= kept_logits > 0;
+  }
+  return max_of_lanes(largest);
+}
+
 // Products to weights, and the row's sums of them.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void weigh_candidates(
-    const LossParams& params, int64_t row, const Columns& columns,
-    const CandidateBlock<Real>& block, bool is_first_block, const RowShape<Real>& shape,
+    const LossParams& params, int64_t row, const Columns& columns, const Columns& lanes,
+    const CandidateBlock<Real>& block, const RowShape<Real>& shape,
     TileRowState<Real>* state, Real* sums, Real (&products)[kBlock]) {
-  Real kept[kBlock];
-  mark_kept(
-      params, columns, [&](int c) { return is_dropped(params, row, block.indices[c]); },
-      kept);
-  const Real scale = logit_scale_of<Real>(params);
-  const Real margin = static_cast<Real>(params.margin);
-  Real logits[kBlock];
-  for (int c = 0; c < kBlock; ++c) {
-    const Real cosine = products[c] + (block.poison[c] + state->poison);
-    const Real logit = relative_logit(scale, margin, cosine, state->positive_cosine,
-                                      block.log_q[c], state->positive_log_q);
-    products[c] = kept[c] != 0 ? cosine : Real(0);
-    logits[c] = kept[c] != 0 ? logit : -infinity<Real>();
-  }
-  for (int c = 0; c < kBlock; ++c) state->kept += kept[c] != 0;
-  state->rank += count_above_positive(logits);
-  raise_shift(largest_of(logits), is_first_block, shape, &state->softmax, sums);
-  for (int c = 0; c < kBlock; c += kLanes<Real>) {
+  alignas(kVectorBytes) Real kept[kBlock];
+  alignas(kVectorBytes) Real logits[kBlock];
+  const auto dropped = [&](int c) { return is_dropped(params, row, block.indices[c]); };
+  mark_kept(params, columns, lanes, dropped, kept);
+  const Real largest =
+      logits_of_candidates(params, block, lanes, kept, state, products, logits);
+  raise_shift(largest, !state->has_met, shape, &state->softmax, sums);
+  state->has_met = true;
+  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
     const Vector<Real> weights = exponential(load(logits + c) - state->softmax.shift);
     state->softmax.weight_sum += weights;
     state->softmax.cosine_sum =
@@ -86,6 +105,7 @@ NEGATIVE_COSINE_INLINE void forward_tile(
     int64_t last_place, const RowShape<ComputeType<Storage>>& shape,
     const TileMemory<ComputeType<Storage>>& memory, bool meets_candidates) {
   using Real = ComputeType<Storage>;
+  const auto* queries = static_cast<const Storage*>(params.query);
   const auto* docs = static_cast<const Storage*>(params.doc);
   const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
   TileRows rows;
@@ -93,6 +113,11 @@ NEGATIVE_COSINE_INLINE void forward_tile(
   memory.clear();
   for (int64_t place = first_place; place < last_place; ++place) {
     const int64_t row = order.index_at(place);
+    const int64_t ahead = order.index_at(place + kPackedAhead);
+    if (ahead < params.batch_size) {
+      prefetch_row(shape, queries + ahead * shape.dim);
+      prefetch_row(shape, docs + ahead * shape.dim);
+    }
     if (row >= params.batch_size) continue;
     const int at = rows.count++;
     rows.indices[at] = row;
@@ -112,9 +137,10 @@ NEGATIVE_COSINE_INLINE void forward_tile(
     block.log_q[column] = log_q_at<Real>(params, doc);
     return true;
   };
-  const auto weigh = [&](int row, const Columns& columns, Real(&products)[kBlock]) {
-    weigh_candidates(params, rows.indices[row], columns, block, states[row].kept == 0,
-                     shape, &states[row], memory.sum(row), products);
+  const auto weigh = [&](int row, const Columns& columns, const Columns& lanes,
+                         Real(&products)[kBlock]) {
+    weigh_candidates(params, rows.indices[row], columns, lanes, block, shape,
+                     &states[row], memory.sum(row), products);
   };
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
@@ -122,11 +148,16 @@ NEGATIVE_COSINE_INLINE void forward_tile(
   meet_band(memory, rows, band, first_place, sums_rows, start_block, pack, weigh);
 
   for (int at = 0; at < rows.count; ++at) {
+    if (outputs.query_direction != nullptr && at + kFinishedAhead < rows.count) {
+      const int64_t ahead = rows.indices[at + kFinishedAhead] * shape.dim;
+      prefetch_row(shape, docs + ahead);
+      prefetch_row(shape, static_cast<const Real*>(outputs.query_direction) + ahead);
+    }
     const TileRowState<Real>& state = states[at];
-    finish_forward_row<Storage>(params, outputs, shape, memory.unit(at), memory.sum(at),
-                                state.softmax, RowCounts{state.kept, state.rank},
-                                state.query_inverse_norm, state.positive_cosine,
-                                rows.indices[at]);
+    finish_forward_row<Storage>(
+        params, outputs, shape, memory.unit(at), memory.sum(at), state.softmax,
+        RowCounts{count_of_lanes<Real>(state.kept), count_of_lanes<Real>(state.rank)},
+        state.query_inverse_norm, state.positive_cosine, rows.indices[at]);
   }
 }
 

@@ -23,34 +23,30 @@ struct QueryBlock {
 template <typename Real>
 NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
                                           Real doc_poison, const Columns& columns,
+                                          const Columns& lanes,
                                           const QueryBlock<Real>& block,
                                           Vector<Real>* cosine_sum,
                                           Real (&products)[kBlock]) {
-  Real kept[kBlock];
-  mark_kept(
-      params, columns,
-      [&](int c) {
-        return block.is_query[c] != 0 && is_dropped(params, block.indices[c], doc);
-      },
-      kept);
-  const Real scale = logit_scale_of<Real>(params);
-  const Real margin = static_cast<Real>(params.margin);
-  const Real log_q = log_q_at<Real>(params, doc);
-  Real logits[kBlock];
-  for (int c = 0; c < kBlock; ++c) {
-    const Real cosine = products[c] + (block.poison[c] + doc_poison);
-    const Real logit =
-        relative_logit(scale, margin, cosine, block.facts.positive_cosines[c], log_q,
-                       block.facts.log_q[c]) -
-        block.facts.row_losses[c];
-    const bool meets = kept[c] != 0 && block.is_query[c] != 0;
-    products[c] = meets ? cosine : Real(0);
-    logits[c] = meets ? logit : -infinity<Real>();
-    kept[c] = meets ? block.facts.coefficients[c] : Real(0);
-  }
-  for (int c = 0; c < kBlock; c += kLanes<Real>) {
-    const Vector<Real> weights = exponential(load(logits + c)) * load(kept + c);
-    *cosine_sum = multiply_add(weights, load(products + c), *cosine_sum);
+  alignas(kVectorBytes) Real kept[kBlock];
+  const auto dropped = [&](int c) {
+    return block.is_query[c] != 0 && is_dropped(params, block.indices[c], doc);
+  };
+  mark_kept(params, columns, lanes, dropped, kept);
+  const auto scale = broadcast(logit_scale_of<Real>(params));
+  const auto margin = broadcast(static_cast<Real>(params.margin));
+  const auto log_q = broadcast(log_q_at<Real>(params, doc));
+  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
+    const auto meets = load(kept + c) * load(block.is_query + c) != 0;
+    const Vector<Real> cosines =
+        load(products + c) + (load(block.poison + c) + doc_poison);
+    const Vector<Real> logits =
+        relative_logit(scale, margin, cosines, load(block.facts.positive_cosines + c),
+                       log_q, load(block.facts.log_q + c)) -
+        load(block.facts.row_losses + c);
+    const Vector<Real> weights =
+        meets ? exponential(logits) * load(block.facts.coefficients + c)
+              : Vector<Real>{};
+    *cosine_sum = multiply_add(weights, meets ? cosines : Vector<Real>{}, *cosine_sum);
     store(products + c, weights);
   }
 }
@@ -72,6 +68,7 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
   memory.clear();
   for (int64_t place = first_place; place < last_place; ++place) {
     const int64_t doc = order.index_at(place);
+    prefetch_row(shape, docs + order.index_at(place + kPackedAhead) * shape.dim);
     const int at = tile.count++;
     tile.indices[at] = doc;
     tile.band_starts[at] = place - first_place;
@@ -98,8 +95,9 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
     block.facts.log_q[column] = log_q_at<Real>(params, row);
     return true;
   };
-  const auto weigh = [&](int row, const Columns& columns, Real(&products)[kBlock]) {
-    weigh_queries(params, tile.indices[row], poison[row], columns, block,
+  const auto weigh = [&](int row, const Columns& columns, const Columns& lanes,
+                         Real(&products)[kBlock]) {
+    weigh_queries(params, tile.indices[row], poison[row], columns, lanes, block,
                   &cosine_sums[row], products);
   };
   const int64_t drawn = met_candidates ? params.num_negatives : 0;
@@ -107,6 +105,13 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
   meet_band(memory, tile, band, first_place, true, start_block, pack, weigh);
 
   for (int at = 0; at < tile.count; ++at) {
+    if (at + kFinishedAhead < tile.count) {
+      const int64_t ahead = tile.indices[at + kFinishedAhead];
+      prefetch_row(shape, docs + ahead * shape.dim);
+      prefetch_row(shape, static_cast<const Storage*>(arguments.doc_gradient) +
+                              ahead * shape.dim);
+      if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
+    }
     finish_doc_gradient<Storage>(params, arguments, facts, shape, memory.unit(at),
                                  memory.sum(at), sum_of_lanes(cosine_sums[at]),
                                  tile.indices[at]);

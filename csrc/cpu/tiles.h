@@ -27,7 +27,10 @@ constexpr int kUnit = 4;  // rows of a block, or vectors of columns, at a time
 
 static_assert(kTileRows % kGroup == 0 && kBlock % kUnit == 0, "no ragged groups");
 
-constexpr int64_t kPackedAhead = 8;  // rows that are asked for before they are packed
+// Rows on a ring are asked for before they are packed, and what a row's results are
+// made of and written to, before it is finished: nothing else would fetch them.
+constexpr int64_t kPackedAhead = 8;
+constexpr int kFinishedAhead = 4;
 
 // One thread's tile and block, and what is summed beside them.
 template <typename Real>
@@ -160,10 +163,19 @@ NEGATIVE_COSINE_INLINE Columns columns_of(int64_t first, int64_t last,
                                                  : kBlock)};
 }
 
+// The columns whose vectors hold the given ones.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Columns whole_vectors(const Columns& columns) {
+  constexpr int kWidth = kLanes<Real>;
+  return Columns{columns.begin / kWidth * kWidth,
+                 (columns.end + kWidth - 1) / kWidth * kWidth};
+}
+
 // Meets a tile's rows with their band. `pack(place, column)` packs the row at a place
 // as the block's column and returns whether anybody may meet it; `weigh(row, columns,
-// products)` turns a row's products in place into weights, all kBlock of them;
-// `start_block()` is called before a block is packed.
+// lanes, products)` turns a row's products in place into weights, in the columns
+// `lanes`: those of the group's rows, by whole vectors; `start_block()` is called
+// before a block is packed.
 template <typename Real, typename StartBlock, typename Pack, typename Weigh>
 NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
                                       const TileRows& rows, const Band& band,
@@ -189,13 +201,14 @@ NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
       const Columns all = columns_of(rows.band_starts[group],
                                      rows.band_starts[last - 1] + band.length, start);
       if (all.begin >= all.end) continue;
-      alignas(kVectorBytes) Real products[kGroup][kBlock] = {};
+      alignas(kVectorBytes) Real products[kGroup][kBlock];
       for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
         multiply_unit(memory, group, c, products);
       }
+      const Columns lanes = whole_vectors<Real>(all);
       for (int row = group; row < last; ++row) {
         const int64_t first = rows.band_starts[row];
-        weigh(row, columns_of(first, first + band.length, start),
+        weigh(row, columns_of(first, first + band.length, start), lanes,
               products[row - group]);
       }
       if (accumulates) accumulate(memory, group, all.begin, all.end, products);
@@ -203,11 +216,28 @@ NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
   }
 }
 
-// 1 in the lanes begin..end-1 of a block that are not dropped, 0 in the others.
+// A step of height 1 at kBlock, to be read anywhere around it.
+template <typename Real>
+struct Step {
+  constexpr Step() : values() {
+    for (int c = kBlock; c < 2 * kBlock; ++c) values[c] = 1;
+  }
+  Real values[2 * kBlock];
+};
+
+template <typename Real>
+constexpr Step<Real> kStep;
+
+// 1 in a row's columns that are not dropped, 0 in the other columns of `lanes`.
 template <typename Real, typename IsDropped>
 NEGATIVE_COSINE_INLINE void mark_kept(const LossParams& params, const Columns& columns,
-                                      const IsDropped& dropped, Real (&kept)[kBlock]) {
-  for (int c = 0; c < kBlock; ++c) kept[c] = c >= columns.begin && c < columns.end;
+                                      const Columns& lanes, const IsDropped& dropped,
+                                      Real (&kept)[kBlock]) {
+  const Real* begins = kStep<Real>.values + kBlock - columns.begin;
+  const Real* ends = kStep<Real>.values + kBlock - columns.end;
+  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
+    store(kept + c, load(begins + c) - load(ends + c));
+  }
   if (params.doc_ids == nullptr && params.query_ids == nullptr) return;
   for (int c = columns.begin; c < columns.end; ++c) {
     if (dropped(c)) kept[c] = 0;

@@ -38,13 +38,19 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   using type = FloatVector;
+  using mask = Int32Vector;
 };
 template <>
 struct VectorOf<double> {
   using type = DoubleVector;
+  using mask = Int64Vector;
 };
 template <typename Real>
 using Vector = typename VectorOf<Real>::type;
+
+// What comparing two vectors gives: -1 in a lane where it holds, 0 where not.
+template <typename Real>
+using Mask = typename VectorOf<Real>::mask;
 
 template <typename Real>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(Real));
@@ -162,6 +168,13 @@ NEGATIVE_COSINE_INLINE Real sum_by_halves(Vector<Real> vector) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
   return lanes[0];
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE int32_t count_of_lanes(Mask<Real> counts) {
+  int64_t sum = 0;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) sum += counts[lane];
+  return static_cast<int32_t>(sum);
 }
 
 template <typename Real>
