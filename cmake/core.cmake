@@ -19,6 +19,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC warns of a change in how vectors are passed between functions, where ours are all
   # inlined, and of its own intrinsics' deliberately undefined operands (GCC bug 105593).
   list(APPEND kernel_options -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    # Small arrays are cleared by vectors: GCC's choice, `rep stos`, starts slowly.
+    list(APPEND kernel_options
+         -mmemset-strategy=unrolled_loop:1024:noalign,libcall:-1:noalign)
+  endif()
 endif()
 
 function(add_kernels instruction_set)

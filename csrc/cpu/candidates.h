@@ -39,7 +39,7 @@ NEGATIVE_COSINE_INLINE void evaluate_by_each_key(const KeyTable& table, int64_t 
                                                  const Network& network,
                                                  int32_t* values) {
   const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
-  for (int64_t k = 0; k < table.stride; k += kLanes<float>) {
+  for (int64_t k = 0; k < table.count; k += kLanes<float>) {
     const auto keys = [&](int round) {
       return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
     };

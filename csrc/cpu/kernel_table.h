@@ -15,6 +15,7 @@ namespace negative_cosine {
 struct KeyTable {
   FeistelShape shape{};
   const uint32_t* keys = nullptr;
+  int64_t count = 0;   // K
   int64_t stride = 0;  // K rounded up to a multiple of 16
 };
 

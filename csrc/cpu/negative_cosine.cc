@@ -70,7 +70,8 @@ int64_t key_table_bytes(const LossParams& params) {
 KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
   if (!draws_by_shuffle(params)) return KeyTable{};
   const SeedState state = seed_of(params);
-  const KeyTable table{feistel_shape(params.num_candidates), keys, key_stride(params)};
+  const KeyTable table{feistel_shape(params.num_candidates), keys, params.num_negatives,
+                       key_stride(params)};
   for (int64_t k = 0; k < table.stride; ++k) {
     const PermutationKeys permutation(state, static_cast<uint32_t>(k + 1));
     for (int round = 0; round < table.shape.rounds; ++round) {

@@ -128,14 +128,25 @@ NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& s
   sums_of_lanes(sums, products);
 }
 
-// The same for the first min(count, 4) rows.
+// Rows at a time: so many sums that none waits for its own last addition.
+constexpr int kRowsAtATime = 8;
+
+// The same for the first min(count, kRowsAtATime) rows.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& shape,
                                          const ComputeType<Storage>* unit,
                                          const Storage* const* rows, int count,
                                          ComputeType<Storage>* products) {
-  if (count >= 4) return dot_products<4>(shape, unit, rows, products);
-  for (int r = 0; r < count; ++r) dot_products<1>(shape, unit, rows + r, products + r);
+  constexpr int kHalf = kRowsAtATime / 2;
+  if (count >= kRowsAtATime) {
+    return dot_products<kRowsAtATime>(shape, unit, rows, products);
+  }
+  int r = 0;
+  if (count >= kHalf) {
+    dot_products<kHalf>(shape, unit, rows, products);
+    r = kHalf;
+  }
+  for (; r < count; ++r) dot_products<1>(shape, unit, rows + r, products + r);
 }
 
 // Asks for a row's cache lines, four at a time and at most the first 1024 bytes: the

@@ -221,6 +221,12 @@ NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4],
   _mm_storeu_ps(sums, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
 }
 
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[8],
+                                          float* sums) {
+  sums_of_lanes(reinterpret_cast<const FloatVector(&)[4]>(vectors[0]), sums);
+  sums_of_lanes(reinterpret_cast<const FloatVector(&)[4]>(vectors[4]), sums + 4);
+}
+
 NEGATIVE_COSINE_INLINE float max_of_lanes(FloatVector vector) {
 #if defined(__AVX512F__)
   const __m256 half =

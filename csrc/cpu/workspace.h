@@ -95,7 +95,7 @@ NEGATIVE_COSINE_INLINE void start_block(const RowShape<ComputeType<Storage>>& sh
   for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
 }
 
-// The block's cosines with `unit`, four at a time; beside each four, four rows of the
+// The block's cosines with `unit`, some at a time; beside them as many rows of the
 // `upcoming` block are fetched.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>& shape,
@@ -103,8 +103,8 @@ NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>
                                             const Storage* matrix,
                                             const IndexList& upcoming,
                                             Block<Storage>* block) {
-  for (int c = 0; c < block->count; c += 4) {
-    for (int ahead = c; ahead < c + 4 && ahead < upcoming.count; ++ahead) {
+  for (int c = 0; c < block->count; c += kRowsAtATime) {
+    for (int ahead = c; ahead < c + kRowsAtATime && ahead < upcoming.count; ++ahead) {
       prefetch_row(shape, matrix + int64_t{upcoming.indices[ahead]} * shape.dim);
     }
     dot_products(shape, unit, block->rows + c, block->count - c, block->cosines + c);

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from negative_cosine._autograph import without_autograph
 from negative_cosine._inputs import (
     IMPLEMENTATIONS,
     check_inputs,
@@ -22,6 +23,7 @@ from negative_cosine._reference import reference_loss
 from negative_cosine._sampler import SAMPLERS, candidate_table
 
 
+@without_autograph
 def fused_negative_cosine_loss(
     query: Any,
     doc: Any,
@@ -132,6 +134,7 @@ def fused_negative_cosine_loss(
     return loss if stats is None else (loss, stats)
 
 
+@without_autograph
 def reference_negative_cosine_loss(
     query: Any, doc: Any, num_negatives: int | None = None, **options: Any
 ) -> Any:
@@ -167,6 +170,7 @@ def reference_negative_cosine_loss(
     )
 
 
+@without_autograph
 def sample_negatives(
     batch_size: int,
     num_candidates: int,
