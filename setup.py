@@ -4,6 +4,7 @@ Environment variables:
     NEGATIVE_COSINE_JOBS                parallel compilations (default: all processors)
     NEGATIVE_COSINE_CUDA                1: require CUDA kernels, 0: none, unset: if possible
     NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: all from 75 on)
+    NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
     NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
 """
@@ -95,6 +96,7 @@ class CMakeBuild(build_ext):
             "NEGATIVE_COSINE_OUTPUT_DIR": str(output),
             "NEGATIVE_COSINE_VERSION": self.distribution.get_version(),
             "NEGATIVE_COSINE_CUDA": cuda[environment_flag("NEGATIVE_COSINE_CUDA")],
+            "NEGATIVE_COSINE_XLA": str(environment_flag("NEGATIVE_COSINE_XLA") is not False),
             "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
             ),

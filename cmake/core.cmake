@@ -3,7 +3,7 @@ set(csrc ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 
 set(warnings -Wall -Wextra)
 
-add_library(core STATIC ${csrc}/core/shapes.cc ${csrc}/cpu/cpu_features.cc
+add_library(core STATIC ${csrc}/core/inputs.cc ${csrc}/cpu/cpu_features.cc
                         ${csrc}/cpu/index_check.cc ${csrc}/cpu/inverted_table.cc
                         ${csrc}/cpu/negative_cosine.cc ${csrc}/cpu/parallel_for.cc)
 target_include_directories(core PUBLIC ${csrc})

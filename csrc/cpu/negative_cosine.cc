@@ -9,9 +9,9 @@
 #include <memory>
 #include <new>
 
+#include "core/inputs.h"
 #include "core/loss_formulas.h"
 #include "core/sampler.h"
-#include "core/shapes.h"
 #include "cpu/float_mode.h"
 #include "cpu/index_check.h"
 #include "cpu/inverted_table.h"

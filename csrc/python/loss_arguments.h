@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/inputs.h"
 #include "core/negative_cosine.h"
-#include "core/shapes.h"
 
 namespace negative_cosine {
 
@@ -32,10 +32,6 @@ inline void raise_unless_ok(const Status& status) {
 
 inline Shape shape_of(const py::array& array) {
   return Shape(array.shape(), array.shape() + array.ndim());
-}
-
-inline std::optional<Shape> shape_of(const OptionalArray& array) {
-  return array ? std::optional<Shape>(shape_of(*array)) : std::nullopt;
 }
 
 inline std::string dtype_name(const py::array& array) {
@@ -67,22 +63,14 @@ inline DataType data_type_of(const std::string& argument, const py::array& array
   return DataType::kFloat64;
 }
 
-inline void read_index_array(const std::string& name, const OptionalArray& array,
-                             const void** data, IndexType* type) {
-  if (!array) return;
+inline std::optional<Input> index_input(const std::string& name,
+                                        const OptionalArray& array) {
+  if (!array) return std::nullopt;
   const std::string dtype = dtype_name(*array);
   require(dtype == "int32" || dtype == "int64",
           name + " must be int32 or int64, got " + dtype);
-  *data = contiguous_data(name, *array);
-  *type = dtype == "int64" ? IndexType::kInt64 : IndexType::kInt32;
-}
-
-inline Sampler sampler_named(const std::string& name) {
-  require(name == "shuffle" || name == "ring" || name == "all",
-          "sampler must be 'shuffle', 'ring' or 'all', got '" + name + "'");
-  return name == "ring"  ? Sampler::kRing
-         : name == "all" ? Sampler::kAll
-                         : Sampler::kShuffle;
+  return Input{shape_of(*array), contiguous_data(name, *array),
+               dtype == "int64" ? IndexType::kInt64 : IndexType::kInt32};
 }
 
 // NumPy arrays as LossParams, checked, and the memory that they point to.
@@ -96,45 +84,26 @@ class LossArguments {
                 const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
                 const std::string& normalize_over, const std::string& reduction)
       : embedding_dtype(query.dtype()) {
-    InputShapes shapes;
-    shapes.query = shape_of(query);
-    shapes.doc = shape_of(doc);
-    shapes.sampler = sampler_named(sampler);
-    shapes.num_negatives = num_negatives;
-    shapes.seed = shape_of(seed);
-    shapes.negative_indices = shape_of(negative_indices);
-    shapes.doc_ids = shape_of(doc_ids);
-    shapes.query_ids = shape_of(query_ids);
-    shapes.doc_log_q = shape_of(doc_log_q);
-    shapes.sample_weight = shape_of(sample_weight);
-    raise_unless_ok(check_shapes(shapes, &params));
-
     params.data_type = data_type_of("query", query);
     require(data_type_of("doc", doc) == params.data_type,
             "doc must have query's dtype " + dtype_name(query) + ", got " +
                 dtype_name(doc));
-    params.query = contiguous_data("query", query);
-    params.doc = contiguous_data("doc", doc);
-    read_index_array("seed", seed, &params.seed, &params.seed_type);
-    read_index_array("negative_indices", negative_indices, &params.negative_indices,
-                     &params.negative_indices_type);
-    read_index_array("doc_ids", doc_ids, &params.doc_ids, &params.doc_ids_type);
-    read_index_array("query_ids", query_ids, &params.query_ids, &params.query_ids_type);
-    params.doc_log_q = read_reals("doc_log_q", doc_log_q);
-    params.sample_weight = read_reals("sample_weight", sample_weight);
-
     params.mask_self = mask_self;
     params.margin = margin;
-    require(
-        normalize_over == "candidates" || normalize_over == "batch",
-        "normalize_over must be 'candidates' or 'batch', got '" + normalize_over + "'");
-    params.normalize_over =
-        normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
-    require(reduction == "mean" || reduction == "sum" || reduction == "none",
-            "reduction must be 'mean', 'sum' or 'none', got '" + reduction + "'");
-    params.reduction = reduction == "mean"  ? Reduction::kMean
-                       : reduction == "sum" ? Reduction::kSum
-                                            : Reduction::kNone;
+    raise_unless_ok(set_options(sampler, normalize_over, reduction, &params));
+
+    LossInputs inputs;
+    inputs.query = Input{shape_of(query), contiguous_data("query", query)};
+    inputs.doc = Input{shape_of(doc), contiguous_data("doc", doc)};
+    inputs.num_negatives = num_negatives;
+    inputs.seed = index_input("seed", seed);
+    inputs.negative_indices = index_input("negative_indices", negative_indices);
+    inputs.doc_ids = index_input("doc_ids", doc_ids);
+    inputs.query_ids = index_input("query_ids", query_ids);
+    inputs.doc_log_q = real_input("doc_log_q", doc_log_q);
+    inputs.sample_weight = real_input("sample_weight", sample_weight);
+    raise_unless_ok(set_inputs(inputs, &params));
+
     logit_scale_64 = logit_scale;
     logit_scale_32 = static_cast<float>(logit_scale);
     params.logit_scale = is_double() ? static_cast<const void*>(&logit_scale_64)
@@ -158,12 +127,13 @@ class LossArguments {
   py::dtype embedding_dtype;
 
  private:
-  const void* read_reals(const std::string& name, const OptionalArray& array) const {
-    if (!array) return nullptr;
+  std::optional<Input> real_input(const std::string& name,
+                                  const OptionalArray& array) const {
+    if (!array) return std::nullopt;
     const std::string required = is_double() ? "float64" : "float32";
     require(dtype_name(*array) == required,
             name + " must be " + required + ", got " + dtype_name(*array));
-    return contiguous_data(name, *array);
+    return Input{shape_of(*array), contiguous_data(name, *array)};
   }
 
   double logit_scale_64 = 0;

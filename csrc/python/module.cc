@@ -53,19 +53,16 @@ void run(LossParams params, const LossResults& results, int num_threads) {
 py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates,
                                       int64_t num_negatives, int64_t seed_0,
                                       int64_t seed_1, const std::string& sampler) {
-  const Shape query = {batch_size, 1};
-  InputShapes shapes;
-  shapes.query = query;
-  shapes.doc = {num_candidates, 1};
-  shapes.sampler = sampler_named(sampler);
-  shapes.num_negatives = num_negatives;
-  shapes.seed = Shape{2};
-  LossParams params;
   require(batch_size >= 0, "batch_size must be at least 0");
-  raise_unless_ok(check_shapes(shapes, &params));
   const int64_t seed[2] = {seed_0, seed_1};
-  params.seed = seed;
-  params.seed_type = IndexType::kInt64;
+  LossParams params;
+  raise_unless_ok(set_options(sampler, "candidates", "mean", &params));
+  LossInputs inputs;
+  inputs.query.shape = {batch_size, 1};
+  inputs.doc.shape = {num_candidates, 1};
+  inputs.num_negatives = num_negatives;
+  inputs.seed = Input{{2}, seed, IndexType::kInt64};
+  raise_unless_ok(set_inputs(inputs, &params));
   std::vector<uint64_t> scratch(
       static_cast<size_t>(cpu::forward_scratch_bytes(params) / 8));
   params.scratch = scratch.data();

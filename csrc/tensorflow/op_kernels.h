@@ -9,10 +9,12 @@
 #include <string>
 #include <utility>
 
+#include "core/inputs.h"
 #include "core/negative_cosine.h"
-#include "core/shapes.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/op_memory.h"
+#include "tensorflow/op_options.h"
+#include "tensorflow/op_status.h"
 #include "tensorflow/query_direction.h"
 
 namespace negative_cosine {
@@ -20,16 +22,21 @@ namespace op_kernels {
 
 using ::tensorflow::OpInputList;
 using ::tensorflow::OpKernel;
-using ::tensorflow::OpKernelConstruction;
 
 inline Shape shape_of(const Tensor& tensor) {
   const auto sizes = tensor.shape().dim_sizes();
   return Shape(sizes.begin(), sizes.end());
 }
 
+inline Input input_of(const Tensor& tensor) {
+  return Input{
+      shape_of(tensor), tensor.data(),
+      tensor.dtype() == tensorflow::DT_INT64 ? IndexType::kInt64 : IndexType::kInt32};
+}
+
 // An optional argument: a list input of length zero or one.
 inline absl::Status read_optional(OpKernelContext* context, const char* name,
-                                  std::optional<Tensor>* tensor) {
+                                  std::optional<Input>* input) {
   OpInputList list;
   if (absl::Status status = context->input_list(name, &list); !status.ok())
     return status;
@@ -38,24 +45,8 @@ inline absl::Status read_optional(OpKernelContext* context, const char* name,
                                       " must be given at most once, got " +
                                       std::to_string(list.size()) + " tensors");
   }
-  if (list.size() == 1) *tensor = list[0];
+  if (list.size() == 1) *input = input_of(list[0]);
   return absl::OkStatus();
-}
-
-// Null means absent, and an empty tensor has no memory of its own to point at.
-inline const void* data_of(const std::optional<Tensor>& tensor) {
-  static const int64_t kNothing = 0;
-  if (!tensor) return nullptr;
-  return tensor->NumElements() == 0 ? &kNothing : tensor->data();
-}
-
-inline std::optional<Shape> shape_of(const std::optional<Tensor>& tensor) {
-  return tensor ? std::optional<Shape>(shape_of(*tensor)) : std::nullopt;
-}
-
-inline IndexType index_type_of(const std::optional<Tensor>& tensor) {
-  return tensor && tensor->dtype() == tensorflow::DT_INT64 ? IndexType::kInt64
-                                                           : IndexType::kInt32;
 }
 
 inline absl::Status read_scalar(OpKernelContext* context, const char* name,
@@ -67,99 +58,38 @@ inline absl::Status read_scalar(OpKernelContext* context, const char* name,
                                     to_string(shape_of(**tensor)));
 }
 
-inline DataType data_type_of(tensorflow::DataType type) {
-  switch (type) {
-    case tensorflow::DT_HALF:
-      return DataType::kFloat16;
-    case tensorflow::DT_BFLOAT16:
-      return DataType::kBFloat16;
-    case tensorflow::DT_DOUBLE:
-      return DataType::kFloat64;
-    default:
-      return DataType::kFloat32;  // the op definition admits these four only
-  }
+inline double host_value(const Tensor& scalar) {
+  return scalar.dtype() == tensorflow::DT_DOUBLE
+             ? *static_cast<const double*>(scalar.data())
+             : *static_cast<const float*>(scalar.data());
 }
 
-// The attributes that both ops share, read once, when the kernel is made.
-class OpOptions {
- public:
-  explicit OpOptions(OpKernelConstruction* context) {
-    tensorflow::DataType type, real;
-    std::string sampler, normalize_over, reduction;
-    OP_REQUIRES_OK(context, context->GetAttr("T", &type));
-    OP_REQUIRES_OK(context, context->GetAttr("Real", &real));
-    OP_REQUIRES_OK(context, context->GetAttr("num_negatives", &num_negatives_));
-    OP_REQUIRES_OK(context, context->GetAttr("sampler", &sampler));
-    OP_REQUIRES_OK(context, context->GetAttr("mask_self", &params_.mask_self));
-    OP_REQUIRES_OK(context, context->GetAttr("normalize_over", &normalize_over));
-    OP_REQUIRES_OK(context, context->GetAttr("reduction", &reduction));
-    OP_REQUIRES(
-        context, (type == tensorflow::DT_DOUBLE) == (real == tensorflow::DT_DOUBLE),
-        absl::InvalidArgumentError(
-            "Real must be float64 for float64 embeddings and float32 for others"));
-    params_.data_type = data_type_of(type);
-    params_.sampler = sampler == "ring"  ? Sampler::kRing
-                      : sampler == "all" ? Sampler::kAll
-                                         : Sampler::kShuffle;
-    params_.normalize_over =
-        normalize_over == "batch" ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
-    params_.reduction = reduction == "mean"  ? Reduction::kMean
-                        : reduction == "sum" ? Reduction::kSum
-                                             : Reduction::kNone;
-  }
+// A call's inputs and the op's options, checked, as LossParams.
+inline absl::Status read_params(OpKernelContext* context, const OpOptions& options,
+                                LossParams* params) {
+  const Tensor *query, *doc, *logit_scale, *margin;
+  TF_RETURN_IF_ERROR(context->input("query", &query));
+  TF_RETURN_IF_ERROR(context->input("doc", &doc));
+  TF_RETURN_IF_ERROR(read_scalar(context, "logit_scale", &logit_scale));
+  TF_RETURN_IF_ERROR(read_scalar(context, "margin", &margin));
 
-  // The inputs of this call, checked, as LossParams.
-  absl::Status read(OpKernelContext* context, LossParams* params) const {
-    const Tensor *query, *doc, *logit_scale, *margin;
-    TF_RETURN_IF_ERROR(context->input("query", &query));
-    TF_RETURN_IF_ERROR(context->input("doc", &doc));
-    TF_RETURN_IF_ERROR(read_scalar(context, "logit_scale", &logit_scale));
-    TF_RETURN_IF_ERROR(read_scalar(context, "margin", &margin));
-    std::optional<Tensor> seed, table, doc_ids, query_ids, log_q, weight;
-    TF_RETURN_IF_ERROR(read_optional(context, "seed", &seed));
-    TF_RETURN_IF_ERROR(read_optional(context, "negative_indices", &table));
-    TF_RETURN_IF_ERROR(read_optional(context, "doc_ids", &doc_ids));
-    TF_RETURN_IF_ERROR(read_optional(context, "query_ids", &query_ids));
-    TF_RETURN_IF_ERROR(read_optional(context, "doc_log_q", &log_q));
-    TF_RETURN_IF_ERROR(read_optional(context, "sample_weight", &weight));
+  LossInputs inputs;
+  inputs.query = input_of(*query);
+  inputs.doc = input_of(*doc);
+  inputs.num_negatives = options.num_negatives();
+  TF_RETURN_IF_ERROR(read_optional(context, "seed", &inputs.seed));
+  TF_RETURN_IF_ERROR(
+      read_optional(context, "negative_indices", &inputs.negative_indices));
+  TF_RETURN_IF_ERROR(read_optional(context, "doc_ids", &inputs.doc_ids));
+  TF_RETURN_IF_ERROR(read_optional(context, "query_ids", &inputs.query_ids));
+  TF_RETURN_IF_ERROR(read_optional(context, "doc_log_q", &inputs.doc_log_q));
+  TF_RETURN_IF_ERROR(read_optional(context, "sample_weight", &inputs.sample_weight));
 
-    InputShapes shapes;
-    shapes.query = shape_of(*query);
-    shapes.doc = shape_of(*doc);
-    shapes.sampler = params_.sampler;
-    if (num_negatives_ != 0) shapes.num_negatives = num_negatives_;
-    shapes.seed = shape_of(seed);
-    shapes.negative_indices = shape_of(table);
-    shapes.doc_ids = shape_of(doc_ids);
-    shapes.query_ids = shape_of(query_ids);
-    shapes.doc_log_q = shape_of(log_q);
-    shapes.sample_weight = shape_of(weight);
-
-    *params = params_;
-    TF_RETURN_IF_ERROR(to_tensorflow(check_shapes(shapes, params)));
-    params->query = query->data();
-    params->doc = doc->data();
-    params->logit_scale = logit_scale->data();
-    params->margin = margin->dtype() == tensorflow::DT_DOUBLE
-                         ? *static_cast<const double*>(margin->data())
-                         : *static_cast<const float*>(margin->data());
-    params->seed = data_of(seed);
-    params->seed_type = index_type_of(seed);
-    params->negative_indices = data_of(table);
-    params->negative_indices_type = index_type_of(table);
-    params->doc_ids = data_of(doc_ids);
-    params->doc_ids_type = index_type_of(doc_ids);
-    params->query_ids = data_of(query_ids);
-    params->query_ids_type = index_type_of(query_ids);
-    params->doc_log_q = data_of(log_q);
-    params->sample_weight = data_of(weight);
-    return absl::OkStatus();
-  }
-
- private:
-  LossParams params_;
-  int64_t num_negatives_ = 0;
-};
+  *params = options.params();
+  params->logit_scale = logit_scale->data();
+  params->margin = host_value(*margin);
+  return to_tensorflow(set_inputs(inputs, params));
+}
 
 template <typename Device>
 class NegativeCosineLossOp : public OpKernel {
@@ -173,7 +103,7 @@ class NegativeCosineLossOp : public OpKernel {
 
   void Compute(OpKernelContext* context) override {
     LossParams params;
-    OP_REQUIRES_OK(context, options_.read(context, &params));
+    OP_REQUIRES_OK(context, read_params(context, options_, &params));
     ForwardOutputs outputs;
     OP_REQUIRES_OK(context, allocate_outputs(context, params, &outputs));
     Tensor scratch;
@@ -238,7 +168,7 @@ class NegativeCosineLossGradOp : public OpKernel {
 
   void Compute(OpKernelContext* context) override {
     LossParams params;
-    OP_REQUIRES_OK(context, options_.read(context, &params));
+    OP_REQUIRES_OK(context, read_params(context, options_, &params));
     GradientArguments arguments;
     OP_REQUIRES_OK(context, read_saved(context, params, &arguments));
     OP_REQUIRES_OK(context, allocate_outputs(context, params, &arguments));
@@ -259,32 +189,19 @@ class NegativeCosineLossGradOp : public OpKernel {
  private:
   static absl::Status read_saved(OpKernelContext* context, const LossParams& params,
                                  GradientArguments* arguments) {
-    const int64_t rows = params.batch_size;
-    const bool reduced = params.reduction != Reduction::kNone;
-    const struct {
-      const char* name;
-      const void** data;
-      int64_t size;
-      bool may_be_left_out = false;
-    } inputs[] = {
-        {"loss_gradient", &arguments->loss_gradient, reduced ? 1 : rows},
-        {"row_facts", &arguments->row_facts, 4 * rows},
-        {"doc_inverse_norm", &arguments->doc_inverse_norm, params.num_candidates},
-        {"row_scale_gradient", &arguments->row_scale_gradient, rows},
-        {"query_direction", &arguments->query_direction, rows * params.dim, true},
-    };
-    for (const auto& input : inputs) {
+    SavedInputs inputs;
+    const std::pair<const char*, Input*> parts[] = {
+        {"loss_gradient", &inputs.loss_gradient},
+        {"row_facts", &inputs.row_facts},
+        {"doc_inverse_norm", &inputs.doc_inverse_norm},
+        {"row_scale_gradient", &inputs.row_scale_gradient},
+        {"query_direction", &inputs.query_direction}};
+    for (const auto& [name, input] : parts) {
       const Tensor* tensor = nullptr;
-      TF_RETURN_IF_ERROR(context->input(input.name, &tensor));
-      if (input.may_be_left_out && tensor->NumElements() == 0) continue;
-      if (tensor->NumElements() != input.size) {
-        return absl::InvalidArgumentError(
-            std::string(input.name) + " must have " + std::to_string(input.size) +
-            " elements, got shape " + to_string(shape_of(*tensor)));
-      }
-      *input.data = tensor->data();
+      TF_RETURN_IF_ERROR(context->input(name, &tensor));
+      *input = input_of(*tensor);
     }
-    return absl::OkStatus();
+    return to_tensorflow(set_saved_inputs(inputs, params, arguments));
   }
 
   // In place of the saved direction, which nobody reads afterwards, if the dtypes

@@ -1,8 +1,7 @@
-// An op's outputs and work memory, and the core's status as TensorFlow's.
+// An op's outputs and work memory.
 #pragma once
 
 #include "core/params.h"
-#include "core/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace negative_cosine {
@@ -11,20 +10,6 @@ namespace op_kernels {
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::TensorShape;
-
-inline absl::Status to_tensorflow(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kOk:
-      return absl::OkStatus();
-    case StatusCode::kInvalidArgument:
-      return absl::InvalidArgumentError(status.message());
-    case StatusCode::kFailedPrecondition:
-      return absl::FailedPreconditionError(status.message());
-    case StatusCode::kInternal:
-      return absl::InternalError(status.message());
-  }
-  return absl::UnknownError(status.message());
-}
 
 // Memory of the device that lives as long as `memory`.
 inline absl::Status allocate_bytes(OpKernelContext* context, int64_t bytes,

@@ -10,6 +10,7 @@
 #include "core/params.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/op_memory.h"
+#include "tensorflow/op_status.h"
 
 namespace negative_cosine {
 namespace op_kernels {

@@ -2,7 +2,7 @@
 
 from negative_cosine._article import NegativeCosineLayer
 from negative_cosine._gradient import register_gradients
-from negative_cosine._loader import native_library
+from negative_cosine._loader import native_library, xla_problem
 from negative_cosine._loss import (
     fused_negative_cosine_loss,
     reference_negative_cosine_loss,
@@ -19,6 +19,8 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# A SavedModel that holds the op loads once the op is registered: open the library now.
+# A SavedModel that holds the op loads once the op is registered, and XLA knows of it from
+# then on: open the libraries now.
 native_library()
+xla_problem()
 register_gradients()

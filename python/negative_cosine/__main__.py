@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import negative_cosine
-from negative_cosine._loader import NativeLibrary, native_library
+from negative_cosine._loader import NativeLibrary, native_library, xla_problem
 from negative_cosine._loss import choose_implementation
 from negative_cosine._sampler import SAMPLERS
 
@@ -64,6 +64,7 @@ def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
         )
         return
     yield "native library", "loaded"
+    yield "library for compiled functions", xla_problem() or "loaded"
     opened = ctypes.CDLL(str(library.path))
     describe = opened.negative_cosine_registered_kernels
     describe.restype = ctypes.c_char_p

@@ -84,6 +84,37 @@ def cuda_problem(library: NativeLibrary) -> str:
     return _probe_device(library.path)
 
 
+@functools.cache
+def xla_problem() -> str:
+    """Why compiled functions cannot hold the op, "" if they can.
+
+    The first call opens the library that tells XLA of the op: it stands apart from the
+    op's, which works without it.
+    """
+    library = native_library()
+    if library.ops is None:
+        return library.problem
+    path = library.path.with_name("_negative_cosine_xla.so")
+    built = str((library.build_info or {}).get("xla"))
+    if not path.is_file():
+        reason = "the file is missing" if built == "built" else built
+        return f"the library for XLA was not built: {reason}"
+    try:
+        if not _is_whole_elf(path.read_bytes()):
+            return "the library for XLA cannot be opened: the file is cut short"
+        tf.load_library(str(path))
+        probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
+    except (tf.errors.OpError, OSError, AttributeError) as error:
+        return f"the library for XLA cannot be opened: {str(error).splitlines()[0]}"
+    probe.restype = ctypes.c_char_p
+    return str(probe().decode())
+
+
+def xla_kernel_available() -> bool:
+    """Whether the op works in compiled functions (``jit_compile=True``)."""
+    return not xla_problem()
+
+
 def _is_whole_elf(content: bytes) -> bool:
     """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
 

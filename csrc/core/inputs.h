@@ -1,0 +1,60 @@
+// A call's arguments as a binding holds them, checked and made LossParams.
+//
+// The TensorFlow op, the XLA kernel and the Python module describe their arrays here,
+// so that each rule and its message exists once in C++. A binding that knows shapes
+// alone, as XLA does while it compiles, leaves the data out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/params.h"
+#include "core/status.h"
+
+namespace negative_cosine {
+
+using Shape = std::vector<int64_t>;
+
+std::string to_string(const Shape& shape);
+
+struct Input {
+  Shape shape;
+  const void* data = nullptr;
+  IndexType index_type = IndexType::kInt32;  // of integers
+};
+
+struct LossInputs {
+  Input query;
+  Input doc;
+  std::optional<int64_t> num_negatives;
+  std::optional<Input> seed;
+  std::optional<Input> negative_indices;
+  std::optional<Input> doc_ids;
+  std::optional<Input> query_ids;
+  std::optional<Input> doc_log_q;
+  std::optional<Input> sample_weight;
+};
+
+// What the forward pass left for the gradient, and the loss's own gradient.
+struct SavedInputs {
+  Input loss_gradient;
+  Input row_facts;
+  Input doc_inverse_norm;
+  Input row_scale_gradient;
+  Input query_direction;  // may be left out: empty
+};
+
+// Writes the options that have names, or says which names there are.
+Status set_options(const std::string& sampler, const std::string& normalize_over,
+                   const std::string& reduction, LossParams* params);
+
+// Checks the inputs' shapes for `params`' sampler, and writes sizes and pointers.
+Status set_inputs(const LossInputs& inputs, LossParams* params);
+
+// The same for the gradient; a query_direction that was left out is null.
+Status set_saved_inputs(const SavedInputs& inputs, const LossParams& params,
+                        GradientArguments* arguments);
+
+}  // namespace negative_cosine

@@ -1,0 +1,262 @@
+// The ops for XLA's compiler: each becomes one custom call to the core.
+//
+// Shapes are known here, so what is wrong with them is an error of the compilation, in
+// the words of core/inputs.cc. The outputs' shapes are those of the op's own shape
+// function.
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/inputs.h"
+#include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/op_options.h"
+#include "xla/custom_calls.h"
+#include "xla/hlo/builder/xla_builder.h"
+
+namespace negative_cosine {
+namespace {
+
+using ::tensorflow::OpKernelConstruction;
+using ::tensorflow::PartialTensorShape;
+using ::tensorflow::TensorShape;
+using ::tensorflow::XlaOpKernel;
+using ::tensorflow::XlaOpKernelContext;
+using ::tensorflow::shape_inference::InferenceContext;
+using ::tensorflow::shape_inference::ShapeHandle;
+
+// An op's operands, in the order of custom_calls.h.
+struct Operands {
+  std::vector<xla::XlaOp> handles;
+  std::vector<bool> given;  // of the optional inputs
+};
+
+Input input_of(const TensorShape& shape) {
+  const auto sizes = shape.dim_sizes();
+  return Input{Shape(sizes.begin(), sizes.end())};
+}
+
+// A shape that the program knows. A size with no more than a bound would need the size
+// itself as an operand.
+absl::Status known_shape(const absl::StatusOr<xla::Shape>& given, TensorShape* shape) {
+  TF_RETURN_IF_ERROR(given.status());
+  if (!given->is_static()) {
+    return absl::UnimplementedError(
+        "negative_cosine needs sizes that are known when the function is compiled, "
+        "got shape " +
+        given->ToString());
+  }
+  return ::tensorflow::XLAShapeToTensorShape(*given, shape);
+}
+
+absl::Status read_input(XlaOpKernelContext* context, const char* name,
+                        Operands* operands, Input* input) {
+  TensorShape shape;
+  TF_RETURN_IF_ERROR(known_shape(context->InputXlaShape(name), &shape));
+  operands->handles.push_back(context->Input(name));
+  *input = input_of(shape);
+  return absl::OkStatus();
+}
+
+absl::Status add_optional(XlaOpKernelContext* context, const char* name,
+                          std::optional<Input>* input, Operands* operands) {
+  std::vector<xla::XlaOp> handles;
+  std::vector<TensorShape> shapes;
+  TF_RETURN_IF_ERROR(context->InputList(name, &handles, &shapes));
+  if (handles.size() > 1) {
+    return absl::InvalidArgumentError(std::string(name) +
+                                      " must be given at most once, got " +
+                                      std::to_string(handles.size()) + " tensors");
+  }
+  operands->given.push_back(!handles.empty());
+  if (handles.empty()) return absl::OkStatus();
+  operands->handles.push_back(handles[0]);
+  *input = input_of(shapes[0]);
+  return absl::OkStatus();
+}
+
+// The operands that both ops begin with, checked.
+absl::Status read_operands(XlaOpKernelContext* context,
+                           const op_kernels::OpOptions& options, Operands* operands,
+                           LossParams* params) {
+  LossInputs inputs;
+  inputs.num_negatives = options.num_negatives();
+  TF_RETURN_IF_ERROR(read_input(context, "query", operands, &inputs.query));
+  TF_RETURN_IF_ERROR(read_input(context, "doc", operands, &inputs.doc));
+  operands->handles.push_back(context->Input("logit_scale"));
+  std::optional<Input>* const optional[] = {&inputs.seed,      &inputs.negative_indices,
+                                            &inputs.doc_ids,   &inputs.query_ids,
+                                            &inputs.doc_log_q, &inputs.sample_weight};
+  for (size_t i = 0; i < std::size(xla_calls::kOptionalInputs); ++i) {
+    TF_RETURN_IF_ERROR(
+        add_optional(context, xla_calls::kOptionalInputs[i], optional[i], operands));
+  }
+  *params = options.params();
+  return op_kernels::to_tensorflow(set_inputs(inputs, params));
+}
+
+// The gradient's further operands, checked.
+absl::Status read_saved(XlaOpKernelContext* context, const LossParams& params,
+                        Operands* operands) {
+  SavedInputs inputs;
+  Input* const parts[] = {&inputs.loss_gradient, &inputs.row_facts,
+                          &inputs.doc_inverse_norm, &inputs.row_scale_gradient,
+                          &inputs.query_direction};
+  for (size_t i = 0; i < std::size(parts); ++i) {
+    TF_RETURN_IF_ERROR(
+        read_input(context, xla_calls::kSavedInputs[i], operands, parts[i]));
+  }
+  GradientArguments unused;
+  TF_RETURN_IF_ERROR(
+      op_kernels::to_tensorflow(set_saved_inputs(inputs, params, &unused)));
+  if (inputs.query_direction.shape == Shape{params.batch_size, params.dim}) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "query_direction must be given in a compiled function: the loss needs "
+      "with_query_direction=True");
+}
+
+std::string bits_of(double value) {
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  char text[32];
+  std::snprintf(text, sizeof text, "0x%016" PRIX64, bits);
+  return text;
+}
+
+// The call's attributes as MLIR writes them; a float by its bits, so that it stays
+// exact.
+std::string attributes_of(const op_kernels::OpOptions& options, double margin,
+                          const std::vector<bool>& given) {
+  std::string flags;
+  for (const bool flag : given) {
+    flags += (flags.empty() ? "" : ", ") + std::string(flag ? "1" : "0");
+  }
+  return "{num_negatives = " + std::to_string(options.num_negatives().value_or(0)) +
+         " : i64, sampler = \"" + options.sampler() +
+         "\", mask_self = " + (options.params().mask_self ? "true" : "false") +
+         ", normalize_over = \"" + options.normalize_over() + "\", reduction = \"" +
+         options.reduction() + "\", margin = " + bits_of(margin) +
+         " : f64, given = array<i64: " + flags + ">}";
+}
+
+// The shapes of all outputs, by the op's shape function.
+absl::Status infer_shapes(XlaOpKernelContext* context,
+                          std::vector<TensorShape>* shapes) {
+  const auto& node = context->op_kernel().def();
+  const ::tensorflow::OpRegistrationData* op = nullptr;
+  TF_RETURN_IF_ERROR(::tensorflow::OpRegistry::Global()->LookUp(node.op(), &op));
+  std::vector<PartialTensorShape> inputs;
+  for (int i = 0; i < context->num_inputs(); ++i) {
+    TensorShape shape;
+    TF_RETURN_IF_ERROR(known_shape(context->InputXlaShape(i), &shape));
+    inputs.push_back(shape);
+  }
+  InferenceContext inference(TF_GRAPH_DEF_VERSION, ::tensorflow::AttrSlice(node),
+                             op->op_def, inputs, {}, {}, {});
+  TF_RETURN_IF_ERROR(inference.construction_status());
+  TF_RETURN_IF_ERROR(inference.Run(op->shape_inference_fn));
+  for (int i = 0; i < context->num_outputs(); ++i) {
+    ::tensorflow::TensorShapeProto proto;
+    inference.ShapeHandleToProto(inference.output(i), &proto);
+    TensorShape shape;
+    TF_RETURN_IF_ERROR(TensorShape::BuildTensorShape(proto, &shape));
+    shapes->push_back(std::move(shape));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status output_shape(XlaOpKernelContext* context, xla::Shape* tuple) {
+  std::vector<TensorShape> shapes;
+  TF_RETURN_IF_ERROR(infer_shapes(context, &shapes));
+  std::vector<xla::Shape> elements(shapes.size());
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    TF_RETURN_IF_ERROR(::tensorflow::TensorShapeToXLAShape(
+        context->expected_output_dtype(static_cast<int>(i)), shapes[i], &elements[i]));
+  }
+  *tuple = xla::ShapeUtil::MakeTupleShape(elements);
+  return absl::OkStatus();
+}
+
+// A call with the operands and outputs of `context`.
+absl::Status emit_call(XlaOpKernelContext* context, const char* target,
+                       const op_kernels::OpOptions& options, const Operands& operands) {
+  double margin = 0;
+  TF_RETURN_IF_ERROR(
+      context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &margin));
+  xla::Shape shape;
+  TF_RETURN_IF_ERROR(output_shape(context, &shape));
+  const xla::XlaOp call = xla::CustomCall(
+      context->builder(), target, operands.handles, shape,
+      attributes_of(options, margin, operands.given),
+      /*has_side_effect=*/false, {}, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+      xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+  for (int i = 0; i < context->num_outputs(); ++i) {
+    context->SetOutput(i, xla::GetTupleElement(call, i));
+  }
+  return absl::OkStatus();
+}
+
+class LossOp : public XlaOpKernel {
+ public:
+  explicit LossOp(OpKernelConstruction* context)
+      : XlaOpKernel(context), options_(context) {}
+
+  void Compile(XlaOpKernelContext* context) override {
+    Operands operands;
+    LossParams params;
+    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
+    OP_REQUIRES_OK(context,
+                   emit_call(context, xla_calls::kForward, options_, operands));
+  }
+
+ private:
+  const op_kernels::OpOptions options_;
+};
+
+class LossGradOp : public XlaOpKernel {
+ public:
+  explicit LossGradOp(OpKernelConstruction* context)
+      : XlaOpKernel(context), options_(context) {}
+
+  void Compile(XlaOpKernelContext* context) override {
+    Operands operands;
+    LossParams params;
+    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
+    OP_REQUIRES_OK(context, read_saved(context, params, &operands));
+    OP_REQUIRES_OK(context,
+                   emit_call(context, xla_calls::kGradient, options_, operands));
+  }
+
+ private:
+  const op_kernels::OpOptions options_;
+};
+
+REGISTER_XLA_OP(Name("NegativeCosineLoss").CompileTimeConstantInput("margin"), LossOp);
+REGISTER_XLA_OP(Name("NegativeCosineLossGrad").CompileTimeConstantInput("margin"),
+                LossGradOp);
+
+// XLA makes kernels of what is registered above once, when it compiles for the first
+// time. For a library that is opened later these stand in; their priority is below
+// XLA's own and above that of missing_xla_kernels.cc.
+constexpr int kStandIn = -1;
+
+#define REGISTER_STAND_IN(op, device, kernel) \
+  REGISTER_KERNEL_BUILDER(Name(op).Device(device).Priority(kStandIn), kernel)
+
+REGISTER_STAND_IN("NegativeCosineLoss", "XLA_CPU_JIT", LossOp);
+REGISTER_STAND_IN("NegativeCosineLoss", "XLA_GPU_JIT", LossOp);
+REGISTER_STAND_IN("NegativeCosineLossGrad", "XLA_CPU_JIT", LossGradOp);
+REGISTER_STAND_IN("NegativeCosineLossGrad", "XLA_GPU_JIT", LossGradOp);
+
+}  // namespace
+}  // namespace negative_cosine
