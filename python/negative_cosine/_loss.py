@@ -98,7 +98,10 @@ def fused_negative_cosine_loss(
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
         tf.errors.InvalidArgumentError: the same, found in a running graph; also an index
-            outside ``[0, C)``, but on a GPU and under XLA: there it is dropped.
+            outside ``[0, C)``, but on a GPU, and in the reference under XLA: there it is
+            dropped.
+        tf.errors.UnimplementedError: a compiled function, and the library for XLA is
+            missing; the message says what would mend it.
         RuntimeError: ``implementation="native"`` cannot run here.
 
     Source:
