@@ -96,7 +96,9 @@ class CMakeBuild(build_ext):
             "NEGATIVE_COSINE_OUTPUT_DIR": str(output),
             "NEGATIVE_COSINE_VERSION": self.distribution.get_version(),
             "NEGATIVE_COSINE_CUDA": cuda[environment_flag("NEGATIVE_COSINE_CUDA")],
-            "NEGATIVE_COSINE_XLA": str(environment_flag("NEGATIVE_COSINE_XLA") is not False),
+            "NEGATIVE_COSINE_XLA": str(
+                environment_flag("NEGATIVE_COSINE_XLA") is not False
+            ),
             "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
             ),

@@ -148,9 +148,7 @@ def test_an_index_outside_the_documents_raises_with_its_position() -> None:
         return fused_negative_cosine_loss(query, doc, negative_indices=indices)
 
     assert np.isfinite(loss(tf.constant([[1], [2], [3], [0]])))
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"got 4 at position \[2, 0\]"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"got 4 at position \[2, 0\]"):
         loss(tf.constant([[1], [2], [4], [0]]))
 
 

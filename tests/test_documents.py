@@ -19,6 +19,7 @@ FOLDERS = (
     ".",
     "python/negative_cosine",
     "csrc/tensorflow",
+    "csrc/xla",
     "csrc/cpu",
     "csrc/cuda",
     "csrc/python",
@@ -45,7 +46,11 @@ def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in ("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/performance.md"):
+    for document in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+    ):
         text = (ROOT / document).read_text()
         named = re.findall(rf"(?:\]\(|`)({FILE})[)`]", text)
         beside = str(Path(document).parent)  # where links lead from
