@@ -58,8 +58,8 @@ def row_bytes(size: Size, training: bool) -> int:
     return 2 * rows if training else rows
 
 
-def _ours(label: str, loss: str, sampler: str = "shuffle") -> Way:
-    return Way(label, "tensorflow_ways", loss, sampler=sampler, masks_self=True)
+def _ours(label: str, loss: str, sampler: str = "shuffle", compiled: bool = False) -> Way:
+    return Way(label, "tensorflow_ways", loss, compiled, sampler, masks_self=True)
 
 
 def _tensorflow(
@@ -86,6 +86,7 @@ def _torch(label: str, compiled: bool, copies: tuple[int, int]) -> Way:
 
 WAYS = {
     "fused": _ours("fused", "fused"),
+    "fused-xla": _ours("fused, XLA", "fused", compiled=True),
     "fused-ring": _ours("fused, ring", "fused-ring", "ring"),
     "fused-all": _ours("fused, all", "fused-all", "all"),
     "article": _tensorflow("article's code, right axis", "article", (3, 5)),
