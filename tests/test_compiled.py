@@ -233,6 +233,20 @@ def test_without_the_library_clusters_that_tensorflow_forms_run_uncompiled(
     assert "loss" in result.stdout, result.stderr
 
 
+LAYER_SUPPORTS_JIT = """
+from negative_cosine import NegativeCosineLayer
+print("supports_jit", NegativeCosineLayer(4, normalize_over="candidates").supports_jit)
+"""
+
+
+def test_keras_compiles_the_articles_layer_only_where_xla_knows_the_op(
+    package_without_xla: Path,
+) -> None:
+    without = run_script(LAYER_SUPPORTS_JIT, package_without_xla)
+    assert "supports_jit False" in without.stdout
+    assert "supports_jit True" in run_script(LAYER_SUPPORTS_JIT, PACKAGE.parent).stdout
+
+
 def test_the_report_says_why_there_is_no_library(package_without_xla: Path) -> None:
     result = run_script(
         "from negative_cosine import __main__; __main__.main()", package_without_xla
