@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from documents import ROOT, python_blocks
+
 from benchmarks import update_documents
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|cu|cuh|png|csv)"
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{file.name}" for file in PAGES))
 
 # Where CONTRIBUTING.md names a second file of a folder by its name alone.
 FOLDERS = (
@@ -35,7 +39,7 @@ def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
 
 
 def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = python_blocks(README)
     run = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         cwd=tmp_path,
@@ -46,11 +50,7 @@ def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in (
-        "README.md",
-        "CONTRIBUTING.md",
-        *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
-    ):
+    for document in DOCUMENTS:
         text = (ROOT / document).read_text()
         named = re.findall(rf"(?:\]\(|`)({FILE})[)`]", text)
         beside = str(Path(document).parent)  # where links lead from

@@ -67,6 +67,10 @@ WRONG = [
     ({"doc_ids": tf.zeros([3], tf.int32)}, r"doc_ids must have shape \[5\].*\(3,\)"),
     ({"doc_ids": tf.zeros([5])}, "doc_ids must be int32 or int64, got float32"),
     (
+        {"doc_ids": ["a", "b", "b", "c", "d"]},
+        r"doc_ids must be int32 or int64, got string; tf.unique\(doc_ids\).idx numbers",
+    ),
+    (
         {"query_ids": tf.zeros([5], tf.int32)},
         r"query_ids must have shape \[3\].*\(5,\)",
     ),

@@ -393,7 +393,8 @@ def _id_vector(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor |
         return None
     vector = tf.convert_to_tensor(ids)
     if vector.dtype not in INDEX_DTYPES:
-        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}")
+        mend = f"; tf.unique({name}).idx numbers them" if vector.dtype == tf.string else ""
+        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}{mend}")
     _check_vector(name, vector, size, owner)
     return vector
 

@@ -1,0 +1,13 @@
+"""The code in a Markdown document."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def python_blocks(text: str) -> list[str]:
+    """The Python blocks of a document, or of a part of it, in their order."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
