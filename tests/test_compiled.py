@@ -95,6 +95,21 @@ def test_the_program_holds_one_custom_call_for_each_pass_and_no_gather() -> None
     assert " gather(" not in program
 
 
+def test_rows_that_xla_would_rather_keep_as_columns_arrive_as_rows() -> None:
+    query, doc = embeddings()
+
+    def step(query: tf.Tensor, doc: tf.Tensor) -> Any:
+        columns = tf.matmul(tf.eye(16), doc, transpose_b=True)
+        doc = tf.transpose(columns)
+        return training_step(tf.transpose(tf.transpose(query) * 2), doc, seed=(1, 2))
+
+    compiled = tf.function(step, jit_compile=True)(query, doc)
+    for one, other in zip(
+        tf.nest.flatten(compiled), tf.nest.flatten(step(query, doc)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
 def test_each_step_draws_anew() -> None:
     query, doc = embeddings()
     compiled = tf.function(training_step, jit_compile=True)

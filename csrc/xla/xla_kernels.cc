@@ -3,7 +3,6 @@
 // Shapes are known here, so what is wrong with them is an error of the compilation, in
 // the words of core/inputs.cc. The outputs' shapes are those of the op's own shape
 // function.
-#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -21,6 +20,8 @@
 #include "tensorflow/op_options.h"
 #include "xla/custom_calls.h"
 #include "xla/hlo/builder/xla_builder.h"
+#include "xla/layout_util.h"
+#include "xla/shape_util.h"
 
 namespace negative_cosine {
 namespace {
@@ -31,7 +32,6 @@ using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernel;
 using ::tensorflow::XlaOpKernelContext;
 using ::tensorflow::shape_inference::InferenceContext;
-using ::tensorflow::shape_inference::ShapeHandle;
 
 // An op's operands, in the order of custom_calls.h.
 struct Operands {
@@ -184,6 +184,19 @@ absl::Status output_shape(XlaOpKernelContext* context, xla::Shape* tuple) {
         context->expected_output_dtype(static_cast<int>(i)), shapes[i], &elements[i]));
   }
   *tuple = xla::ShapeUtil::MakeTupleShape(elements);
+  xla::LayoutUtil::SetToDefaultLayout(tuple);
+  return absl::OkStatus();
+}
+
+// Rows as the kernels read them: XLA may keep a matrix by columns where nobody objects.
+absl::Status row_major_shapes(XlaOpKernelContext* context, const Operands& operands,
+                              std::vector<xla::Shape>* shapes) {
+  for (const xla::XlaOp& handle : operands.handles) {
+    absl::StatusOr<xla::Shape> shape = context->builder()->GetShape(handle);
+    TF_RETURN_IF_ERROR(shape.status());
+    xla::LayoutUtil::SetToDefaultLayout(&*shape);
+    shapes->push_back(*std::move(shape));
+  }
   return absl::OkStatus();
 }
 
@@ -195,8 +208,10 @@ absl::Status emit_call(XlaOpKernelContext* context, const char* target,
       context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &margin));
   xla::Shape shape;
   TF_RETURN_IF_ERROR(output_shape(context, &shape));
-  const xla::XlaOp call = xla::CustomCall(
-      context->builder(), target, operands.handles, shape,
+  std::vector<xla::Shape> operand_shapes;
+  TF_RETURN_IF_ERROR(row_major_shapes(context, operands, &operand_shapes));
+  const xla::XlaOp call = xla::CustomCallWithLayout(
+      context->builder(), target, operands.handles, shape, operand_shapes,
       attributes_of(options, margin, operands.given),
       /*has_side_effect=*/false, {}, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
       xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
