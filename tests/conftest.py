@@ -1,4 +1,4 @@
-"""Settings for every test: quiet TensorFlow, two threads, the tests' own helpers."""
+"""Settings for every test: quiet TensorFlow, two threads, two logical CPUs."""
 
 import os
 
@@ -10,6 +10,11 @@ import pytest
 import tensorflow as tf
 
 tf.config.threading.set_intra_op_parallelism_threads(2)
+# A tf.distribute strategy takes them for two devices: see test_replicas.py.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,16 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from documents import ROOT, python_blocks
 
 from benchmarks import update_documents
 
-README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|cu|cuh|png|csv)"
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{file.name}" for file in PAGES))
 
 # Where CONTRIBUTING.md names a second file of a folder by its name alone.
 FOLDERS = (
@@ -38,22 +37,27 @@ def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
         assert update_documents.with_tables(text) == text
 
 
-def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = python_blocks(README)
-    run = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/replicas.md", "docs/saved_models.md"]
+)
+def test_the_code_in_the_documents_runs(document: str, tmp_path: Path) -> None:
+    blocks = python_blocks((ROOT / document).read_text())
+    assert blocks
+    for code in blocks:  # each in a process of its own, all in one folder
+        run = subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in DOCUMENTS:
-        text = (ROOT / document).read_text()
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES):
+        text = document.read_text()
         named = re.findall(rf"(?:\]\(|`)({FILE})[)`]", text)
-        beside = str(Path(document).parent)  # where links lead from
+        beside = document.parent  # where links lead from
         for name in named:
             folders = (beside, *FOLDERS)
             assert any((ROOT / folder / name).exists() for folder in folders), name

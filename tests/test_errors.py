@@ -100,6 +100,23 @@ WRONG = [
     ),
     ({"reduction": "max"}, "reduction must be one of 'mean', 'sum', 'none', got 'max'"),
     ({"normalize_over": "row"}, "normalize_over must be one of 'candidates', 'batch'"),
+    ({"cross_replica": 1}, "cross_replica must be True or False, got 1"),
+    (
+        {
+            "cross_replica": True,
+            "doc_ids": tf.zeros([5], tf.int32),
+            "query_ids": tf.zeros([3], tf.int32),
+        },
+        "takes doc_ids or query_ids, got both: give doc_ids alone",
+    ),
+    (
+        {"cross_replica": True, "normalize_over": "batch"},
+        "cross_replica=True .* needs normalize_over='candidates', got 'batch'",
+    ),
+    (
+        {"cross_replica": True, "num_negatives": 5, "sampler": "ring"},
+        "at most C - 1 for sampler='ring'.*5.*got 5",
+    ),
     ({"implementation": "gpu"}, "implementation must be one of 'auto', 'native', 'ref"),
 ]
 

@@ -81,11 +81,14 @@ def check_inputs(
     sample_weight: Any,
     normalize_over: str,
     reduction: str,
+    cross_replica: bool,
 ) -> LossInputs:
     """Converts and checks the public arguments; ``ValueError`` for what is wrong."""
     check_name("sampler", sampler, SAMPLERS)
     check_name("normalize_over", normalize_over, NORMALIZE_OVER)
     check_name("reduction", reduction, REDUCTIONS)
+    if _boolean("cross_replica", cross_replica):
+        _check_cross_replica(doc_ids, query_ids, normalize_over)
     query = tf.convert_to_tensor(query)
     doc = tf.convert_to_tensor(doc)
     _check_embeddings(query, doc)
@@ -97,9 +100,11 @@ def check_inputs(
         sampler_name, table = None, _index_table(negative_indices, rows)
     else:
         sampler_name, table = sampler, None
-        # An empty batch has no candidates to run out of.
+        # An empty batch has no candidates to run out of; other replicas' documents are
+        # counted when they have been gathered.
+        others = cross_replica and num_replicas() > 1
         num_negatives = check_num_negatives(
-            num_negatives, sampler, None if rows == 0 else docs
+            num_negatives, sampler, None if rows == 0 or others else docs
         )
 
     return LossInputs(
@@ -161,6 +166,12 @@ def check_num_negatives(
                 f"{num_candidates} is doc's number of rows, got {count}"
             )
     return count
+
+
+def num_replicas() -> int:
+    """The replicas that run this in step: 1 but inside of ``Strategy.run``."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
 
 
 def check_seed(seed: Any) -> tf.Tensor:
@@ -281,6 +292,20 @@ def _as_int64(value: Any) -> tf.Tensor:
         return tf.convert_to_tensor(value, dtype=tf.int64)
     except (TypeError, ValueError):
         return tf.convert_to_tensor(value)
+
+
+def _check_cross_replica(doc_ids: Any, query_ids: Any, normalize_over: str) -> None:
+    """Refuses what the joined batch of several replicas cannot be asked for."""
+    if doc_ids is not None and query_ids is not None:
+        raise ValueError(
+            "cross_replica=True takes doc_ids or query_ids, got both: give doc_ids alone, "
+            "with one id for the documents that are not to meet"
+        )
+    if normalize_over != "candidates":
+        raise ValueError(
+            "cross_replica=True gathers candidates and needs normalize_over='candidates', "
+            f"got {normalize_over!r}"
+        )
 
 
 def _check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:

@@ -20,6 +20,7 @@ from negative_cosine._inputs import (
 from negative_cosine._loader import cuda_problem, native_library
 from negative_cosine._native import CPU_SAMPLERS, GPU_SAMPLERS, native_loss
 from negative_cosine._reference import reference_loss
+from negative_cosine._replicas import Compute, loss_across_replicas
 from negative_cosine._sampler import SAMPLERS, candidate_table
 
 
@@ -43,6 +44,7 @@ def fused_negative_cosine_loss(
     normalize_over: str = "candidates",
     reduction: str = "mean",
     return_stats: bool = False,
+    cross_replica: bool = False,
     implementation: str = "auto",
 ) -> Any:
     """Softmax loss of each query's own document against K others of the batch.
@@ -86,6 +88,11 @@ def fused_negative_cosine_loss(
             positives, which candidates do not enter.
         reduction: ``"mean"`` over the rows, ``"sum"`` or ``"none"``.
         return_stats: also return a ``NegativeCosineStats``.
+        cross_replica: under a ``tf.distribute`` strategy draw candidates from the
+            documents of every replica: C counts them all, this replica's first. The mean
+            is then over all replicas' queries, so that the replicas' losses, and their
+            gradients, sum to one device's on the joined batch. With one replica, or
+            outside of ``Strategy.run``, nothing changes.
         implementation: ``"native"``: the compiled op, or an error. ``"reference"``: plain
             TensorFlow. ``"auto"``: the op where it can run, else the reference with one
             warning.
@@ -128,12 +135,16 @@ def fused_negative_cosine_loss(
         sample_weight=sample_weight,
         normalize_over=normalize_over,
         reduction=reduction,
+        cross_replica=cross_replica,
     )
     on_gpu = runs_on_gpu()
     if _takes_native(inputs.sampler, on_gpu, implementation):
-        loss, stats = native_loss(inputs, return_stats, on_gpu)
+        compute: Compute = functools.partial(native_loss, on_gpu=on_gpu)
     else:
-        loss, stats = reference_loss(inputs, return_stats)
+        compute = reference_loss
+    if cross_replica:
+        compute = functools.partial(loss_across_replicas, compute=compute)
+    loss, stats = compute(inputs, return_stats)
     return loss if stats is None else (loss, stats)
 
 
