@@ -84,6 +84,11 @@ def cuda_problem(library: NativeLibrary) -> str:
     return _probe_device(library.path)
 
 
+def xla_kernel_available() -> bool:
+    """Whether the native op can be compiled by XLA here (``jit_compile=True``)."""
+    return False
+
+
 def _is_whole_elf(content: bytes) -> bool:
     """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
 
