@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks import update_documents
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +35,8 @@ def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
         assert update_documents.with_tables(text) == text
 
 
-def test_the_code_in_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_code_in_the_readme_runs(code: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         cwd=tmp_path,

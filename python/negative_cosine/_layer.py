@@ -200,7 +200,8 @@ class NegativeCosineLoss(keras.layers.Layer):
             return_stats=True,
             implementation=self.implementation,
         )
-        self.add_loss(self._scaled_for_replicas(loss))
+        # Keras's trainer divides it by the number of replicas, whose gradients it adds up.
+        self.add_loss(loss)
         update_metrics(
             self._metrics_by_name,
             self.recall_at,
@@ -261,11 +262,6 @@ class NegativeCosineLoss(keras.layers.Layer):
         if self.num_negatives is not None:
             return tf.constant(self.num_negatives)
         return tf.shape(named["doc"])[0] - 1
-
-    def _scaled_for_replicas(self, loss: tf.Tensor) -> tf.Tensor:
-        """Keras adds up the replicas' gradients, and scales its own means for it."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return loss / replicas if self.reduction == "mean" and replicas > 1 else loss
 
 
 class _Between(keras.constraints.Constraint):
