@@ -74,7 +74,7 @@ def test_ids_and_log_q_follow_their_rows() -> None:
         *(result[name].numpy() for name in ("doc", "doc_ids", "doc_log_q")), strict=True
     )
     by_number = {int(doc[0]): (doc_id, log_q) for doc, doc_id, log_q in facts}
-    assert by_number == {3: [30, -3.0], 1: [10, -1.0], 2: [20, -2.0]}
+    assert by_number == {3: (30, -3.0), 1: (10, -1.0), 2: (20, -2.0)}
 
 
 @pytest.mark.parametrize("training", [False, None])
