@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +290,39 @@ def test_its_configuration_makes_the_same_layer_again() -> None:
     again = DocumentQueue.from_config(queue.get_config())
     assert again.get_config() == queue.get_config()
     assert again.size == 7
+
+
+REPLICAS = """
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from negative_cosine import DocumentQueue
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    queue = DocumentQueue(3)
+    queue.build([None, 1])
+
+@tf.function
+def step():
+    def on_replica():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group + 1
+        queue(tf.fill([1, 1], tf.cast(number, tf.float32)), training=True)
+    strategy.run(on_replica)
+
+step()
+step()
+for held in strategy.experimental_local_results(queue.queued_doc.value):
+    assert held.numpy().tolist() == [[1.0], [1.0], [0.0]], held
+"""
+
+
+def test_on_several_replicas_it_holds_the_first_ones_rows(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", REPLICAS], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 # --- Refusals ---------------------------------------------------------------------------

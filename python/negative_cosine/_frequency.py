@@ -32,7 +32,7 @@ class DocumentFrequency(keras.layers.Layer):
     that share a bucket look more frequent than they are; of several hashes, each with
     buckets of its own, the lowest frequency is taken.
 
-    Under ``tf.distribute`` the replicas' batches are not merged: call it outside.
+    Under ``tf.distribute`` its state follows the first replica's batches alone.
 
     Example:
         >>> frequency = DocumentFrequency(num_buckets=1000)

@@ -33,7 +33,7 @@ class DocumentQueue(keras.layers.Layer):
     Slots not filled yet are excluded from the loss by their ``doc_log_q`` of 1e30: pass
     it on to the loss. ``num_kept`` of the loss's statistics counts them all the same.
 
-    Under ``tf.distribute`` the replicas' batches are not merged: call it outside.
+    Under ``tf.distribute`` its state follows the first replica's batches alone.
 
     Example:
         >>> queue = DocumentQueue(4)
