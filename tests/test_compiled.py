@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import negative_cosine
 import numpy as np
 import pytest
@@ -22,7 +23,12 @@ from cases import (
     run_loss,
     run_oracle,
 )
-from negative_cosine import fused_negative_cosine_loss
+from negative_cosine import (
+    DocumentFrequency,
+    DocumentQueue,
+    NegativeCosineLoss,
+    fused_negative_cosine_loss,
+)
 from test_parity import OPTIONS
 
 PACKAGE = Path(negative_cosine.__file__).parent
@@ -173,6 +179,44 @@ def test_tracing_warns_of_nothing(
 ) -> None:
     tf.function(training_step, jit_compile=compiled)(*embeddings())
     assert "AutoGraph" not in capfd.readouterr().err
+
+
+def fitted(jit_compile: bool, policy: str) -> dict[str, list[float]]:
+    """What Keras reports of two epochs of a model that holds the loss."""
+    keras.utils.set_random_seed(0)
+    query, doc = keras.Input([16]), keras.Input([16])
+    towers = [keras.layers.Dense(8, dtype=policy)(rows) for rows in (query, doc)]
+    loss = NegativeCosineLoss(5, seed=(1, 2), learn_temperature=True)
+    model = keras.Model([query, doc], loss(towers))
+    model.compile("adam", jit_compile=jit_compile)
+    rows = [rows.numpy() for rows in embeddings(rows=60)]
+    return model.fit(rows, batch_size=16, epochs=2, shuffle=False, verbose=0).history
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_compiled_keras_model_trains_as_one_that_is_not(policy: str) -> None:
+    compiled, plain = fitted(True, policy), fitted(False, policy)
+    assert sorted(compiled) == sorted(plain)
+    tolerance = 1e-4 if policy == "float32" else 2e-2
+    for name, values in compiled.items():
+        np.testing.assert_allclose(values, plain[name], rtol=tolerance, atol=tolerance)
+
+
+def test_a_queue_and_document_frequencies_are_compiled_too() -> None:
+    query = keras.Input([16], name="query")
+    ids = keras.Input([], dtype="int64", name="doc_ids")
+    candidates = {
+        "doc": keras.layers.Embedding(50, 8)(ids),
+        "doc_ids": ids,
+        "doc_log_q": DocumentFrequency(1000)(ids),
+    }
+    later = DocumentQueue(32)(candidates)
+    loss = NegativeCosineLoss(5)({"query": keras.layers.Dense(8)(query), **later})
+    model = keras.Model({"query": query, "doc_ids": ids}, loss)
+    model.compile("adam", jit_compile=True)
+    data = {"query": embeddings()[0].numpy(), "doc_ids": np.arange(64) % 50}
+    history = model.fit(data, batch_size=16, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:

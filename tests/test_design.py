@@ -166,7 +166,10 @@ def test_public_names_are_those_of_the_specification() -> None:
     import negative_cosine
 
     assert set(negative_cosine.__all__) == {
+        "DocumentFrequency",
+        "DocumentQueue",
         "NegativeCosineLayer",
+        "NegativeCosineLoss",
         "NegativeCosineStats",
         "fused_negative_cosine_loss",
         "reference_negative_cosine_loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -102,6 +103,17 @@ def test_code_search_trains_and_ends_with_the_table_and_the_curves(tmp_path: Pat
     assert scores["steps"].iloc[0] == 0
     assert scores["steps"][1:].nunique() == 1
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_keras_retrieval_trains_and_prints_its_metrics() -> None:
+    output = run(
+        "examples.keras_retrieval",
+        *("--rows", "4000", "--epochs", "3", "--batch-size", "200"),
+        *("--num-negatives", "20", "--queue", "100"),
+    )
+    (line,) = [line for line in output.splitlines() if "in_batch_accuracy" in line]
+    untrained, trained = (float(number) for number in re.findall(r"\d\.\d+", line))
+    assert trained > untrained + 0.1
 
 
 def ratings(users: int = 60, items: int = 30) -> pd.DataFrame:

@@ -1,17 +1,23 @@
 """A fused TensorFlow op for the sampled cosine softmax loss of two-tower models."""
 
 from negative_cosine._article import NegativeCosineLayer
+from negative_cosine._frequency import DocumentFrequency
 from negative_cosine._gradient import register_gradients
+from negative_cosine._layer import NegativeCosineLoss
 from negative_cosine._loader import native_library, xla_problem
 from negative_cosine._loss import (
     fused_negative_cosine_loss,
     reference_negative_cosine_loss,
     sample_negatives,
 )
+from negative_cosine._queue import DocumentQueue
 from negative_cosine._statistics import NegativeCosineStats
 
 __all__ = [
+    "DocumentFrequency",
+    "DocumentQueue",
     "NegativeCosineLayer",
+    "NegativeCosineLoss",
     "NegativeCosineStats",
     "fused_negative_cosine_loss",
     "reference_negative_cosine_loss",

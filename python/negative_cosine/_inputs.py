@@ -87,7 +87,7 @@ def check_inputs(
     check_name("sampler", sampler, SAMPLERS)
     check_name("normalize_over", normalize_over, NORMALIZE_OVER)
     check_name("reduction", reduction, REDUCTIONS)
-    if _boolean("cross_replica", cross_replica):
+    if check_boolean("cross_replica", cross_replica):
         _check_cross_replica(doc_ids, query_ids, normalize_over)
     query = tf.convert_to_tensor(query)
     doc = tf.convert_to_tensor(doc)
@@ -116,11 +116,11 @@ def check_inputs(
         num_negatives=num_negatives,
         seed=None if sampler_name in (None, "all") else check_seed(seed),
         negative_indices=table,
-        mask_self=_boolean("mask_self", mask_self),
-        doc_ids=_id_vector("doc_ids", doc_ids, docs, "doc"),
-        query_ids=_id_vector("query_ids", query_ids, rows, "query"),
-        doc_log_q=_float_vector("doc_log_q", doc_log_q, docs, "doc", compute_dtype),
-        sample_weight=_float_vector(
+        mask_self=check_boolean("mask_self", mask_self),
+        doc_ids=check_ids("doc_ids", doc_ids, docs, "doc"),
+        query_ids=check_ids("query_ids", query_ids, rows, "query"),
+        doc_log_q=check_floats("doc_log_q", doc_log_q, docs, "doc", compute_dtype),
+        sample_weight=check_floats(
             "sample_weight", sample_weight, rows, "query", compute_dtype
         ),
         normalize_over=normalize_over,
@@ -146,13 +146,7 @@ def check_num_negatives(
             "give either num_negatives or negative_indices, got neither "
             f"(sampler={sampler!r} needs num_negatives)"
         )
-    is_int = isinstance(num_negatives, numbers.Integral)
-    if not is_int or isinstance(num_negatives, bool) or not 1 <= num_negatives < 2**31:
-        raise ValueError(
-            "num_negatives must be an integer of at least 1 and below 2**31, got "
-            f"{num_negatives!r}"
-        )
-    count = int(num_negatives)
+    count = check_count("num_negatives", num_negatives)
     if num_candidates is not None:
         others = num_candidates - 1
         if sampler == "ring" and count > max(others, 0):
@@ -174,7 +168,17 @@ def num_replicas() -> int:
     return 1 if context is None else int(context.num_replicas_in_sync)
 
 
-def check_seed(seed: Any) -> tf.Tensor:
+def check_count(name: str, value: Any) -> int:
+    """A positive int32 as an int."""
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or not 1 <= value < 2**31:
+        raise ValueError(
+            f"{name} must be an integer of at least 1 and below 2**31, got {value!r}"
+        )
+    return int(value)
+
+
+def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     """The seed as an int32 or int64 ``[2]`` tensor; a fresh one for None."""
     if seed is None:
         return fresh_seed()
@@ -182,7 +186,7 @@ def check_seed(seed: Any) -> tf.Tensor:
     is_pair = tensor.shape.rank == 1 and tensor.shape.is_compatible_with([2])
     if tensor.dtype not in INDEX_DTYPES or not is_pair:
         raise ValueError(
-            "seed must be two integers, int32 or int64 of shape [2], got "
+            f"{name} must be two integers, int32 or int64 of shape [2], got "
             f"{_describe(tensor)}"
         )
     return tensor
@@ -368,7 +372,8 @@ def _finite_number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _boolean(name: str, value: Any) -> bool:
+def check_boolean(name: str, value: Any) -> bool:
+    """True or False and nothing like them."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return value
@@ -413,7 +418,8 @@ def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) ->
         )
 
 
-def _id_vector(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | None:
+def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | None:
+    """Ids as an int32 or int64 vector, one a row of ``owner``; None for None."""
     if ids is None:
         return None
     vector = tf.convert_to_tensor(ids)
@@ -424,9 +430,10 @@ def _id_vector(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor |
     return vector
 
 
-def _float_vector(
+def check_floats(
     name: str, values: Any, size: int | None, owner: str, dtype: tf.DType
 ) -> tf.Tensor | None:
+    """Numbers as a vector of ``dtype``, one a row of ``owner``; None for None."""
     if values is None:
         return None
     vector = tf.convert_to_tensor(values, dtype_hint=dtype)

@@ -1,0 +1,346 @@
+"""The loss as a Keras layer: it adds the loss, reports metrics, passes its inputs on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from negative_cosine._inputs import (
+    IMPLEMENTATIONS,
+    check_boolean,
+    check_count,
+    check_inputs,
+    check_name,
+    check_seed,
+)
+from negative_cosine._loader import xla_kernel_available
+from negative_cosine._loss import fused_negative_cosine_loss
+from negative_cosine._metrics import make_metrics, update_metrics
+
+REQUIRED_INPUTS = ("query", "doc")
+OPTIONAL_INPUTS = (
+    "doc_ids",
+    "query_ids",
+    "doc_log_q",
+    "sample_weight",
+    "negative_indices",
+)
+# `add_loss` takes a scalar: Keras would sum the rows of "none".
+LAYER_REDUCTIONS = ("mean", "sum")
+
+
+@keras.saving.register_keras_serializable(package="negative_cosine")
+class NegativeCosineLoss(keras.layers.Layer):
+    """Adds the loss of ``fused_negative_cosine_loss`` to a Keras model, with metrics.
+
+    The layer stands behind the two towers. A model that holds it needs no labels and no
+    loss in ``compile``. In training it draws new candidates in each step; otherwise it
+    draws with ``evaluation_seed``, so that two evaluations of a model agree.
+
+    The metrics are means over the rows, weighted by ``sample_weight``:
+    ``negative_cosine_loss``, ``in_batch_accuracy`` (no kept candidate has a larger logit
+    than the positive), ``recall_at_k`` (fewer than k have), ``positive_cosine``, and,
+    without weights, ``dropped_share``: the share of the candidates that were dropped.
+
+    ``fit``'s ``sample_weight`` and ``class_weight`` weigh losses given to ``compile``
+    alone. Keras shows them to no layer, and a model without such a loss ignores them:
+    give the weights as the input ``sample_weight``.
+
+    Under ``tf.distribute`` each replica draws from its own batch. The loss's
+    ``cross_replica`` is for a model's ``compute_loss``: Keras would add up what the
+    layer adds on all replicas, because they wait for each other inside of it.
+
+    Example:
+        >>> query, doc = keras.Input([8]), keras.Input([8])
+        >>> towers = keras.layers.Dense(4)(query), keras.layers.Dense(4)(doc)
+        >>> model = keras.Model([query, doc], NegativeCosineLoss(3)(list(towers)))
+        >>> model.compile("adam")
+        >>> rows = np.random.default_rng(0).normal(size=(16, 8))
+        >>> sorted(model.evaluate([rows, rows], verbose=0, return_dict=True))[:3]
+        ['dropped_share', 'in_batch_accuracy', 'loss']
+
+    Args:
+        num_negatives: K, the candidates drawn for each query. None where the input
+            ``negative_indices`` brings them, and for ``sampler="all"``.
+        sampler: ``"shuffle"``, ``"ring"`` or ``"all"``.
+        seed: two integers that start a sequence of seeds of the layer's own, one for each
+            training step; how far it has come is saved with the model. None:
+            ``tf.random.set_seed`` and ``keras.utils.set_random_seed`` govern the draws.
+        evaluation_seed: two integers, the seed of every call outside training.
+        scale: a number above 0.
+        temperature: the same; the logits are multiplied by ``scale / temperature``.
+        learn_temperature: train ``scale / temperature``, from the value given, as its
+            logarithm in the float32 weight ``log_logit_scale``.
+        logit_scale_bounds: the smallest and the largest value that it may reach.
+        margin: subtracted from the positive's cosine.
+        mask_self: drop a candidate that is the query's own document.
+        normalize_over: ``"candidates"`` or ``"batch"``.
+        reduction: ``"mean"`` over the rows or ``"sum"``.
+        implementation: ``"auto"``, ``"native"`` or ``"reference"``.
+        recall_at: the k of the recalls to report.
+        metric_prefix: put before the metrics' names, to tell the layers of a model apart.
+        **kwargs: of ``keras.layers.Layer``.
+
+    Call arguments:
+        inputs: ``[query, doc]``, or a dict with ``query`` ``[B, D]``, ``doc`` ``[C, D]``
+            and, as for ``fused_negative_cosine_loss``, any of ``doc_ids``,
+            ``query_ids``, ``doc_log_q``, ``sample_weight`` and ``negative_indices``.
+        training: whether to draw anew; Keras passes it.
+
+    Returns:
+        ``(query, doc)`` as given, for layers behind this one. The embeddings keep their
+        dtype; the loss is float32, or float64 for float64 embeddings.
+
+    Raises:
+        ValueError: an argument or an input is wrong; the message names it, and what is
+            allowed.
+
+    Source:
+        As for ``fused_negative_cosine_loss``; the trained logarithm of the logit scale
+        and its upper bound of 100 are those of Radford et al., "Learning transferable
+        visual models from natural language supervision" (2021).
+    """
+
+    def __init__(
+        self,
+        num_negatives: int | None = None,
+        *,
+        sampler: str = "shuffle",
+        seed: Sequence[int] | None = None,
+        evaluation_seed: Sequence[int] = (0, 0),
+        scale: float = 20.0,
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
+        logit_scale_bounds: Sequence[float] = (1.0, 100.0),
+        margin: float = 0.0,
+        mask_self: bool = True,
+        normalize_over: str = "candidates",
+        reduction: str = "mean",
+        implementation: str = "auto",
+        recall_at: Sequence[int] = (10,),
+        metric_prefix: str = "",
+        **kwargs: Any,
+    ) -> None:
+        # Each embedding keeps the dtype that its tower gave it, logQ and weights theirs.
+        super().__init__(**{"autocast": False, **kwargs})
+        check_name("reduction", reduction, LAYER_REDUCTIONS)
+        check_name("implementation", implementation, IMPLEMENTATIONS)
+        for name, number in (("scale", scale), ("temperature", temperature)):
+            if tf.is_tensor(number):
+                raise ValueError(
+                    f"{name} must be a number above 0, got {number!r}; to train it, use "
+                    "learn_temperature=True"
+                )
+        _check_options(
+            num_negatives,
+            sampler=sampler,
+            scale=scale,
+            temperature=temperature,
+            margin=margin,
+            mask_self=mask_self,
+            normalize_over=normalize_over,
+            reduction=reduction,
+        )
+        self.num_negatives = num_negatives
+        self.sampler = sampler
+        self.seed = None if seed is None else _pair_of_integers("seed", seed)
+        self.evaluation_seed = _pair_of_integers("evaluation_seed", evaluation_seed)
+        self.scale = float(scale)
+        self.temperature = float(temperature)
+        self.learn_temperature = check_boolean("learn_temperature", learn_temperature)
+        self.logit_scale_bounds = _bounds(
+            logit_scale_bounds, scale / temperature, learn_temperature
+        )
+        self.margin = float(margin)
+        self.mask_self = mask_self
+        self.normalize_over = normalize_over
+        self.reduction = reduction
+        self.implementation = implementation
+        self.recall_at = _recall_at(recall_at)
+        self.metric_prefix = metric_prefix
+        self.supports_jit = xla_kernel_available() or implementation == "reference"
+        self._metrics_by_name = make_metrics(metric_prefix, self.recall_at)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights that the options ask for; none by default."""
+        if self.learn_temperature:
+            start = math.log(self.scale / self.temperature)
+            self.log_logit_scale = self.add_weight(
+                name="log_logit_scale",
+                initializer=keras.initializers.Constant(start),
+                constraint=_Between(*self._log_bounds),
+                dtype="float32",
+                autocast=False,
+            )
+        if self.seed is not None:
+            self.num_draws = self.add_weight(
+                name="num_draws",
+                initializer="zeros",
+                dtype="int64",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
+
+    def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, Any]:
+        """Adds the loss, updates the metrics and returns ``(query, doc)``."""
+        named = _named_inputs(inputs)
+        optional: dict[str, Any] = {name: named.get(name) for name in OPTIONAL_INPUTS}
+        loss, stats = fused_negative_cosine_loss(
+            named["query"],
+            named["doc"],
+            self.num_negatives,
+            **optional,
+            sampler=self.sampler,
+            seed=self._next_seed() if training else self.evaluation_seed,
+            **self._scale_and_temperature(),
+            margin=self.margin,
+            mask_self=self.mask_self,
+            normalize_over=self.normalize_over,
+            reduction=self.reduction,
+            return_stats=True,
+            implementation=self.implementation,
+        )
+        # Keras's trainer divides it by the number of replicas, whose gradients it adds up.
+        self.add_loss(loss)
+        update_metrics(
+            self._metrics_by_name,
+            self.recall_at,
+            stats,
+            self._num_candidates(named),
+            named.get("sample_weight"),
+        )
+        return named["query"], named["doc"]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        names = (
+            "num_negatives",
+            "sampler",
+            "seed",
+            "evaluation_seed",
+            "scale",
+            "temperature",
+            "learn_temperature",
+            "logit_scale_bounds",
+            "margin",
+            "mask_self",
+            "normalize_over",
+            "reduction",
+            "implementation",
+            "recall_at",
+            "metric_prefix",
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    @property
+    def _log_bounds(self) -> tuple[float, float]:
+        smallest, largest = self.logit_scale_bounds
+        return math.log(smallest), math.log(largest)
+
+    def _scale_and_temperature(self) -> dict[str, Any]:
+        if not self.learn_temperature:
+            return {"scale": self.scale, "temperature": self.temperature}
+        # The constraint holds the weight within its bounds wherever Keras's optimizers
+        # change it. This holds the loss there, whatever else changes the weight.
+        log_scale = tf.clip_by_value(
+            tf.convert_to_tensor(self.log_logit_scale), *self._log_bounds
+        )
+        return {"scale": tf.exp(log_scale), "temperature": 1.0}
+
+    def _next_seed(self) -> tf.Tensor | None:
+        """The seed of a training step; None leaves it to the global generator."""
+        if self.seed is None:
+            return None
+        draws = tf.convert_to_tensor(self.num_draws)
+        self.num_draws.assign_add(1)
+        first, second = self.seed
+        return tf.stack([tf.constant(first, tf.int64), second + draws])
+
+    def _num_candidates(self, named: Mapping[str, Any]) -> tf.Tensor:
+        if named.get("negative_indices") is not None:
+            return tf.shape(named["negative_indices"])[1]
+        if self.num_negatives is not None:
+            return tf.constant(self.num_negatives)
+        return tf.shape(named["doc"])[0] - 1
+
+
+class _Between(keras.constraints.Constraint):
+    """Keeps a weight within two bounds."""
+
+    def __init__(self, smallest: float, largest: float) -> None:
+        self.smallest = smallest
+        self.largest = largest
+
+    def __call__(self, weight: Any) -> tf.Tensor:
+        return tf.clip_by_value(tf.convert_to_tensor(weight), self.smallest, self.largest)
+
+
+def _check_options(num_negatives: int | None, **options: Any) -> None:
+    """Has the loss's own checks judge the options, on a batch without rows."""
+    is_drawn = num_negatives is not None or options["sampler"] == "all"
+    check_inputs(
+        tf.zeros([0, 1]),
+        tf.zeros([0, 1]),
+        num_negatives,
+        negative_indices=None if is_drawn else tf.zeros([0, 1], tf.int32),
+        seed=(0, 0),
+        doc_ids=None,
+        query_ids=None,
+        doc_log_q=None,
+        sample_weight=None,
+        cross_replica=False,
+        **options,
+    )
+
+
+def _pair_of_integers(name: str, seed: Any) -> tuple[int, int]:
+    if seed is None:
+        raise ValueError(f"{name} must be two integers, got None")
+    with tf.init_scope():  # a layer may be made while a graph is traced
+        first, second = check_seed(seed, name).numpy().tolist()
+    return first, second
+
+
+def _bounds(bounds: Any, start: float, learned: bool) -> tuple[float, float]:
+    values = np.asarray(bounds, np.float64)
+    if values.shape != (2,) or not 0 < values[0] < values[1] < math.inf:
+        raise ValueError(
+            "logit_scale_bounds must be two finite numbers above 0, the smaller first, "
+            f"got {bounds!r}"
+        )
+    smallest, largest = values.tolist()
+    if learned and not smallest <= start <= largest:
+        raise ValueError(
+            f"scale / temperature must start within logit_scale_bounds={bounds!r}, got "
+            f"{start!r}; change one of them"
+        )
+    return smallest, largest
+
+
+def _recall_at(ks: Any) -> tuple[int, ...]:
+    if not isinstance(ks, list | tuple):
+        raise ValueError(f"recall_at must be a list of integers, got {ks!r}")
+    return tuple(check_count("recall_at", k) for k in ks)
+
+
+def _named_inputs(inputs: Any) -> Mapping[str, Any]:
+    if isinstance(inputs, Mapping):
+        unknown = sorted(set(inputs) - {*REQUIRED_INPUTS, *OPTIONAL_INPUTS})
+        missing = [name for name in REQUIRED_INPUTS if inputs.get(name) is None]
+        if unknown or missing:
+            raise ValueError(
+                f"inputs must have the keys {', '.join(REQUIRED_INPUTS)} and any of "
+                f"{', '.join(OPTIONAL_INPUTS)}, got {', '.join(sorted(inputs))}"
+            )
+        return inputs
+    if not isinstance(inputs, list | tuple) or len(inputs) != 2:
+        raise ValueError(
+            "inputs must be [query, doc], or a dict with these and any of "
+            f"{', '.join(OPTIONAL_INPUTS)}, got {inputs!r}"
+        )
+    return dict(zip(REQUIRED_INPUTS, inputs, strict=True))
