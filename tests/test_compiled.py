@@ -143,7 +143,12 @@ def test_a_trainable_temperature_gets_its_gradient() -> None:
     def gradient() -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = fused_negative_cosine_loss(
-                query, doc, num_negatives=5, seed=(1, 2), temperature=temperature
+                query,
+                doc,
+                num_negatives=5,
+                seed=(1, 2),
+                temperature=temperature,
+                implementation="native",
             )
         return tape.gradient(loss, temperature)
 
@@ -166,7 +171,9 @@ def test_an_index_outside_the_documents_raises_with_its_position() -> None:
 
     @tf.function(jit_compile=True)
     def loss(indices: tf.Tensor) -> tf.Tensor:
-        return fused_negative_cosine_loss(query, doc, negative_indices=indices)
+        return fused_negative_cosine_loss(
+            query, doc, negative_indices=indices, implementation="native"
+        )
 
     assert np.isfinite(loss(tf.constant([[1], [2], [3], [0]])))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"got 4 at position \[2, 0\]"):

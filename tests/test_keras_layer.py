@@ -535,6 +535,13 @@ def test_with_the_reference_xla_compiles_the_whole_step() -> None:
     assert history["loss"][-1] < history["loss"][0]
 
 
+def test_nothing_is_dropped_where_there_is_no_candidate() -> None:
+    layer = NegativeCosineLoss(sampler="all")
+    layer([np.ones([1, 4], "float32"), np.ones([1, 4], "float32")])
+    scores = {metric.name: float(metric.result()) for metric in layer.metrics}
+    assert scores["dropped_share"] == 0
+
+
 # --- Weights ----------------------------------------------------------------------------
 
 

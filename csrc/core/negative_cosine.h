@@ -23,6 +23,7 @@ using ParallelFor =
 
 namespace cpu {
 
+// Scratch is aligned to 64 bytes, as for the widest vectors.
 int64_t forward_scratch_bytes(const LossParams& params);
 int64_t gradient_scratch_bytes(const LossParams& params);
 

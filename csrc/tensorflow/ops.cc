@@ -1,7 +1,8 @@
 // The op's interface: names, attributes and shapes. Kernels are in op_kernels.h.
 //
 // Optional arguments are lists of length zero or one. The outputs behind `loss` are
-// saved for the gradient or are statistics; what a graph does not use is not computed.
+// saved for the gradient or are statistics; what a graph does not use is not computed,
+// but in a function that XLA compiles: there a pass is one call with all its outputs.
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -138,14 +140,15 @@ class Results {
   size_t position_ = 0;
 };
 
-// The outputs of NegativeCosineLoss in the order of the op's definition.
-inline Status read_outputs(Results results, ForwardOutputs* outputs) {
+// The outputs of NegativeCosineLoss in the order of the op's definition, and scratch.
+inline Status read_outputs(Results results, LossParams* params,
+                           ForwardOutputs* outputs) {
   void* num_kept = nullptr;
   void* positive_rank = nullptr;
   for (void** data :
        {&outputs->loss, &outputs->row_loss, &outputs->positive_cosine,
         &outputs->row_facts, &outputs->doc_inverse_norm, &outputs->row_scale_gradient,
-        &outputs->query_direction, &num_kept, &positive_rank}) {
+        &outputs->query_direction, &num_kept, &positive_rank, &params->scratch}) {
     if (Status status = results.next(data); !status.ok()) return status;
   }
   outputs->num_kept = static_cast<int32_t*>(num_kept);
@@ -153,9 +156,10 @@ inline Status read_outputs(Results results, ForwardOutputs* outputs) {
   return Status::Ok();
 }
 
-// The saved operands and the outputs of NegativeCosineLossGrad, in the op's order.
-inline Status read_gradient(const LossParams& params, Operands* operands,
-                            Results results, GradientArguments* arguments) {
+// The saved operands and the outputs of NegativeCosineLossGrad, in the op's order, and
+// scratch.
+inline Status read_gradient(Operands* operands, Results results, LossParams* params,
+                            GradientArguments* arguments) {
   SavedInputs inputs;
   for (Input* input :
        {&inputs.loss_gradient, &inputs.row_facts, &inputs.doc_inverse_norm,
@@ -164,12 +168,12 @@ inline Status read_gradient(const LossParams& params, Operands* operands,
     if (Status status = operands->next(&buffer); !status.ok()) return status;
     *input = input_of(*buffer);
   }
-  for (void** data :
-       {&arguments->query_gradient, &arguments->doc_gradient,
-        &arguments->logit_scale_gradient, &arguments->sample_weight_gradient}) {
+  for (void** data : {&arguments->query_gradient, &arguments->doc_gradient,
+                      &arguments->logit_scale_gradient,
+                      &arguments->sample_weight_gradient, &params->scratch}) {
     if (Status status = results.next(data); !status.ok()) return status;
   }
-  return set_saved_inputs(inputs, params, arguments);
+  return set_saved_inputs(inputs, *params, arguments);
 }
 
 inline ffi::Error to_ffi(const Status& status) {
@@ -186,37 +190,49 @@ inline ffi::Error to_ffi(const Status& status) {
   return ffi::Error(ffi::ErrorCode::kUnknown, status.message());
 }
 
-// The two calls on a device, which has scratch(bytes), forward and gradient: see
-// host_calls.cc and cuda_calls.cc.
-template <typename Device>
-Status run_forward(Device& device, ffi::RemainingArgs arguments,
-                   ffi::RemainingRets results, const ffi::Dictionary& attributes) {
+// The two calls. `pass` is the device's: see host_calls.cc and cuda_calls.cc.
+template <typename Pass>
+Status run_forward(ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                   const ffi::Dictionary& attributes, const Pass& pass) {
   Operands operands(arguments);
   LossParams params;
   if (Status status = read_params(attributes, &operands, &params); !status.ok()) {
     return status;
   }
   ForwardOutputs outputs;
-  if (Status status = read_outputs(Results(results), &outputs); !status.ok()) {
+  if (Status status = read_outputs(Results(results), &params, &outputs); !status.ok()) {
     return status;
   }
-  return device.forward(params, outputs);
+  return pass(params, outputs);
 }
 
-template <typename Device>
-Status run_gradient(Device& device, ffi::RemainingArgs arguments,
-                    ffi::RemainingRets results, const ffi::Dictionary& attributes) {
+template <typename Pass>
+Status run_gradient(ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                    const ffi::Dictionary& attributes, const Pass& pass) {
   Operands operands(arguments);
   LossParams params;
   if (Status status = read_params(attributes, &operands, &params); !status.ok()) {
     return status;
   }
   GradientArguments gradient;
-  if (Status status = read_gradient(params, &operands, Results(results), &gradient);
+  if (Status status = read_gradient(&operands, Results(results), &params, &gradient);
       !status.ok()) {
     return status;
   }
-  return device.gradient(params, gradient);
+  return pass(params, gradient);
+}
+
+// No exception may cross XLA's C interface: out of memory, say, is an error there.
+template <typename Run>
+ffi::Error guarded(const Run& run) {
+  try {
+    return to_ffi(run());
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted,
+                      "negative_cosine found no memory for a thread's work");
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(error.what());
+  }
 }
 
 }  // namespace xla_calls

@@ -1,4 +1,5 @@
-// The custom calls on a GPU: the CUDA core on XLA's stream.
+// The custom calls on a GPU: the CUDA core on XLA's stream. XLA aligns its buffers to
+// 256 bytes, as the core wants its scratch.
 #include "core/negative_cosine.h"
 #include "xla/call_frame.h"
 #include "xla/register_call.h"
@@ -7,77 +8,42 @@ namespace negative_cosine {
 namespace xla_calls {
 namespace {
 
-constexpr size_t kAlignment = 256;  // of scratch, see core/negative_cosine.h
-
-class CudaDevice {
- public:
-  CudaDevice(cuda::Stream stream, ffi::ScratchAllocator* memory)
-      : stream_(stream), memory_(memory) {}
-
-  Status forward(LossParams params, const ForwardOutputs& outputs) {
-    const int64_t bytes = cuda::forward_scratch_bytes(params);
-    if (Status status = set_scratch(bytes, &params); !status.ok()) return status;
-    return cuda::forward(params, outputs, stream_);
-  }
-
-  Status gradient(LossParams params, const GradientArguments& arguments) {
-    const int64_t bytes = cuda::gradient_scratch_bytes(params);
-    if (Status status = set_scratch(bytes, &params); !status.ok()) return status;
-    return cuda::gradient(params, arguments, stream_);
-  }
-
- private:
-  // The memory goes back when the call returns, before the kernels have run: on the
-  // same stream, whoever gets it next comes after them.
-  Status set_scratch(int64_t bytes, LossParams* params) {
-    if (bytes == 0) return Status::Ok();
-    const auto scratch = memory_->Allocate(static_cast<size_t>(bytes), kAlignment);
-    if (!scratch) {
-      return Status::Internal("no " + std::to_string(bytes) +
-                              " bytes of device memory for work of the loss");
-    }
-    params->scratch = *scratch;
-    return Status::Ok();
-  }
-
-  cuda::Stream stream_;
-  ffi::ScratchAllocator* memory_;
-};
-
-ffi::Error forward(cuda::Stream stream, ffi::ScratchAllocator memory,
-                   ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                   ffi::Dictionary attributes) {
-  CudaDevice device(stream, &memory);
-  return to_ffi(run_forward(device, arguments, results, attributes));
+ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
+                   ffi::RemainingRets results, ffi::Dictionary attributes) {
+  const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
+    return cuda::forward(params, outputs, stream);
+  };
+  return guarded([&] { return run_forward(arguments, results, attributes, pass); });
 }
 
-ffi::Error gradient(cuda::Stream stream, ffi::ScratchAllocator memory,
-                    ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                    ffi::Dictionary attributes) {
-  CudaDevice device(stream, &memory);
-  return to_ffi(run_gradient(device, arguments, results, attributes));
+ffi::Error gradient(cuda::Stream stream, ffi::RemainingArgs arguments,
+                    ffi::RemainingRets results, ffi::Dictionary attributes) {
+  const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
+    return cuda::gradient(params, gradient, stream);
+  };
+  return guarded([&] { return run_gradient(arguments, results, attributes, pass); });
 }
 
 auto binding() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::PlatformStream<cuda::Stream>>()
-      .Ctx<ffi::ScratchAllocator>()
       .RemainingArgs()
       .RemainingRets()
       .Attrs();
 }
 
-// Nothing waits for the host, so the calls may be recorded and replayed.
+// Nothing waits for the host, and all memory is XLA's own: the calls may be recorded
+// and replayed.
 constexpr auto kTraits = {ffi::Traits::kCmdBufferCompatible};
 
 XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward, binding(), kTraits);
 XLA_FFI_DEFINE_HANDLER(kGradientHandler, gradient, binding(), kTraits);
 
+constexpr auto kRecordable = XLA_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE;
+
 const bool kRegistered =
-    register_call(kForward, "CUDA", kForwardHandler,
-                  XLA_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE) &&
-    register_call(kGradient, "CUDA", kGradientHandler,
-                  XLA_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE);
+    register_call(kForward, "CUDA", kForwardHandler, kRecordable) &&
+    register_call(kGradient, "CUDA", kGradientHandler, kRecordable);
 
 }  // namespace
 }  // namespace xla_calls

@@ -9,7 +9,8 @@ constexpr char kForward[] = "negative_cosine_forward";
 constexpr char kGradient[] = "negative_cosine_gradient";
 
 // Operands: query, doc, logit_scale, those of `kOptionalInputs` that are there, and for
-// the gradient kSavedInputs. Results: the op's outputs. The margin, which has to be
+// the gradient kSavedInputs. Results: the op's outputs, and
+// the pass's work memory. The margin, which has to be
 // known on the host, and the op's options are attributes.
 constexpr const char* kOptionalInputs[] = {
     "seed", "negative_indices", "doc_ids", "query_ids", "doc_log_q", "sample_weight"};

@@ -1,7 +1,7 @@
-// The custom calls on the CPU: the core on XLA's threads.
+// The custom calls on the CPU: the core on XLA's threads. XLA aligns its buffers to 64
+// bytes, as the core wants its scratch.
 #include <algorithm>
 #include <functional>
-#include <memory>
 #include <utility>
 
 #include "core/negative_cosine.h"
@@ -13,50 +13,28 @@ namespace negative_cosine {
 namespace xla_calls {
 namespace {
 
-class HostDevice {
- public:
-  explicit HostDevice(ffi::ThreadPool threads) : threads_(std::move(threads)) {}
-
-  Status forward(LossParams params, const ForwardOutputs& outputs) {
-    const auto scratch = make_scratch(cpu::forward_scratch_bytes(params), &params);
-    return cpu::forward(params, outputs, parallel_for());
-  }
-
-  Status gradient(LossParams params, const GradientArguments& arguments) {
-    const auto scratch = make_scratch(cpu::gradient_scratch_bytes(params), &params);
-    return cpu::gradient(params, arguments, parallel_for());
-  }
-
- private:
-  // Eight bytes' alignment is enough for all that scratch holds.
-  static std::unique_ptr<int64_t[]> make_scratch(int64_t bytes, LossParams* params) {
-    const auto words = static_cast<size_t>(round_up(bytes, 8) / 8);
-    std::unique_ptr<int64_t[]> scratch(new int64_t[words]);  // not cleared
-    params->scratch = scratch.get();
-    return scratch;
-  }
-
-  ParallelFor parallel_for() {
-    const auto num_threads = std::max<int64_t>(threads_.num_threads(), 1);
-    return make_parallel_for(static_cast<int>(num_threads),
-                             [this](std::function<void()> closure) {
-                               threads_.Schedule(std::move(closure));
-                             });
-  }
-
-  ffi::ThreadPool threads_;
-};
+ParallelFor parallel_for(ffi::ThreadPool* threads) {
+  const auto num_threads = std::max<int64_t>(threads->num_threads(), 1);
+  return make_parallel_for(static_cast<int>(num_threads),
+                           [threads](std::function<void()> closure) {
+                             threads->Schedule(std::move(closure));
+                           });
+}
 
 ffi::Error forward(ffi::ThreadPool threads, ffi::RemainingArgs arguments,
                    ffi::RemainingRets results, ffi::Dictionary attributes) {
-  HostDevice device(std::move(threads));
-  return to_ffi(run_forward(device, arguments, results, attributes));
+  const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
+    return cpu::forward(params, outputs, parallel_for(&threads));
+  };
+  return guarded([&] { return run_forward(arguments, results, attributes, pass); });
 }
 
 ffi::Error gradient(ffi::ThreadPool threads, ffi::RemainingArgs arguments,
                     ffi::RemainingRets results, ffi::Dictionary attributes) {
-  HostDevice device(std::move(threads));
-  return to_ffi(run_gradient(device, arguments, results, attributes));
+  const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
+    return cpu::gradient(params, gradient, parallel_for(&threads));
+  };
+  return guarded([&] { return run_gradient(arguments, results, attributes, pass); });
 }
 
 auto binding() {

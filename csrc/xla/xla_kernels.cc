@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "core/inputs.h"
+#include "core/negative_cosine.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 #include "tensorflow/core/framework/op.h"
@@ -175,7 +177,10 @@ absl::Status infer_shapes(XlaOpKernelContext* context,
   return absl::OkStatus();
 }
 
-absl::Status output_shape(XlaOpKernelContext* context, xla::Shape* tuple) {
+// The pass's work memory is a result that nobody reads. So XLA plans it as it plans the
+// others, and a GPU's recorded call finds it where it was.
+absl::Status output_shape(XlaOpKernelContext* context, int64_t scratch_bytes,
+                          xla::Shape* tuple) {
   std::vector<TensorShape> shapes;
   TF_RETURN_IF_ERROR(infer_shapes(context, &shapes));
   std::vector<xla::Shape> elements(shapes.size());
@@ -183,6 +188,7 @@ absl::Status output_shape(XlaOpKernelContext* context, xla::Shape* tuple) {
     TF_RETURN_IF_ERROR(::tensorflow::TensorShapeToXLAShape(
         context->expected_output_dtype(static_cast<int>(i)), shapes[i], &elements[i]));
   }
+  elements.push_back(xla::ShapeUtil::MakeShape(xla::S8, {scratch_bytes}));
   *tuple = xla::ShapeUtil::MakeTupleShape(elements);
   xla::LayoutUtil::SetToDefaultLayout(tuple);
   return absl::OkStatus();
@@ -200,14 +206,35 @@ absl::Status row_major_shapes(XlaOpKernelContext* context, const Operands& opera
   return absl::OkStatus();
 }
 
+#if NEGATIVE_COSINE_WITH_CUDA
+bool is_for_gpu(XlaOpKernelContext* context) {
+  return context->compiler()->options().device_type.type_string() == "XLA_GPU_JIT";
+}
+#endif
+
+int64_t forward_scratch_bytes(XlaOpKernelContext* context, const LossParams& params) {
+#if NEGATIVE_COSINE_WITH_CUDA
+  if (is_for_gpu(context)) return cuda::forward_scratch_bytes(params);
+#endif
+  return cpu::forward_scratch_bytes(params);
+}
+
+int64_t gradient_scratch_bytes(XlaOpKernelContext* context, const LossParams& params) {
+#if NEGATIVE_COSINE_WITH_CUDA
+  if (is_for_gpu(context)) return cuda::gradient_scratch_bytes(params);
+#endif
+  return cpu::gradient_scratch_bytes(params);
+}
+
 // A call with the operands and outputs of `context`.
 absl::Status emit_call(XlaOpKernelContext* context, const char* target,
-                       const op_kernels::OpOptions& options, const Operands& operands) {
+                       const op_kernels::OpOptions& options, const Operands& operands,
+                       int64_t scratch_bytes) {
   double margin = 0;
   TF_RETURN_IF_ERROR(
       context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &margin));
   xla::Shape shape;
-  TF_RETURN_IF_ERROR(output_shape(context, &shape));
+  TF_RETURN_IF_ERROR(output_shape(context, scratch_bytes, &shape));
   std::vector<xla::Shape> operand_shapes;
   TF_RETURN_IF_ERROR(row_major_shapes(context, operands, &operand_shapes));
   const xla::XlaOp call = xla::CustomCallWithLayout(
@@ -230,8 +257,8 @@ class LossOp : public XlaOpKernel {
     Operands operands;
     LossParams params;
     OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    OP_REQUIRES_OK(context,
-                   emit_call(context, xla_calls::kForward, options_, operands));
+    OP_REQUIRES_OK(context, emit_call(context, xla_calls::kForward, options_, operands,
+                                      forward_scratch_bytes(context, params)));
   }
 
  private:
@@ -248,8 +275,8 @@ class LossGradOp : public XlaOpKernel {
     LossParams params;
     OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
     OP_REQUIRES_OK(context, read_saved(context, params, &operands));
-    OP_REQUIRES_OK(context,
-                   emit_call(context, xla_calls::kGradient, options_, operands));
+    OP_REQUIRES_OK(context, emit_call(context, xla_calls::kGradient, options_, operands,
+                                      gradient_scratch_bytes(context, params)));
   }
 
  private:

@@ -96,9 +96,10 @@ def xla_problem() -> str:
         return library.problem
     path = library.path.with_name("_negative_cosine_xla.so")
     built = str((library.build_info or {}).get("xla"))
+    if built != "built":
+        return f"the library for XLA was not built: {built}"
     if not path.is_file():
-        reason = "the file is missing" if built == "built" else built
-        return f"the library for XLA was not built: {reason}"
+        return f"the library for XLA is missing: {path.name}"
     try:
         if not _is_whole_elf(path.read_bytes()):
             return "the library for XLA cannot be opened: the file is cut short"

@@ -41,7 +41,6 @@ def update_metrics(
     for k in recall_at:
         add(f"recall_at_{k}", stats.positive_rank < k)
     add("positive_cosine", stats.positive_cosine)
-    kept_share = tf.math.divide_no_nan(
-        tf.cast(stats.num_kept, tf.float32), tf.cast(num_candidates, tf.float32)
-    )
-    metrics["dropped_share"].update_state(1.0 - kept_share)
+    num_candidates = tf.cast(num_candidates, tf.float32)
+    dropped = num_candidates - tf.cast(stats.num_kept, tf.float32)
+    metrics["dropped_share"].update_state(tf.math.divide_no_nan(dropped, num_candidates))

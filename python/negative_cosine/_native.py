@@ -3,7 +3,8 @@
 Of the two passes over the rows the first computes the loss and, beside it, the direction
 of the query's gradient; the second computes the document's gradient. A graph in which
 nobody asks for gradients prunes the direction away by itself: the op skips an output that
-has no consumer. Eager execution knows no consumers. There the CPU leaves the direction out,
+has no consumer. (A function that XLA compiles computes it always: a call there has all its
+outputs.) Eager execution knows no consumers. There the CPU leaves the direction out,
 and the gradient op computes it when a gradient is asked for; on a GPU, where memory is the
 limit and the rows are read anyway, it is computed at once.
 """
