@@ -46,6 +46,29 @@ struct SavedInputs {
   Input query_direction;  // may be left out: empty
 };
 
+// The inputs by name, for the bindings that read them one by one: in the op's order,
+// which is that of an XLA call's operands too.
+template <typename Inputs, typename Member>
+struct NamedInput {
+  const char* name;
+  Member Inputs::* member;
+};
+
+constexpr NamedInput<LossInputs, std::optional<Input>> kOptionalInputs[] = {
+    {"seed", &LossInputs::seed},
+    {"negative_indices", &LossInputs::negative_indices},
+    {"doc_ids", &LossInputs::doc_ids},
+    {"query_ids", &LossInputs::query_ids},
+    {"doc_log_q", &LossInputs::doc_log_q},
+    {"sample_weight", &LossInputs::sample_weight}};
+
+constexpr NamedInput<SavedInputs, Input> kSavedInputs[] = {
+    {"loss_gradient", &SavedInputs::loss_gradient},
+    {"row_facts", &SavedInputs::row_facts},
+    {"doc_inverse_norm", &SavedInputs::doc_inverse_norm},
+    {"row_scale_gradient", &SavedInputs::row_scale_gradient},
+    {"query_direction", &SavedInputs::query_direction}};
+
 // Writes the options that have names, or says which names there are.
 Status set_options(const std::string& sampler, const std::string& normalize_over,
                    const std::string& reduction, LossParams* params);

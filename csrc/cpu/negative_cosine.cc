@@ -6,12 +6,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <memory>
-#include <new>
 
 #include "core/inputs.h"
 #include "core/loss_formulas.h"
 #include "core/sampler.h"
+#include "cpu/aligned_scratch.h"
 #include "cpu/float_mode.h"
 #include "cpu/index_check.h"
 #include "cpu/inverted_table.h"
@@ -80,22 +79,6 @@ KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
   }
   return table;
 }
-
-// One thread's work memory, aligned for the widest vectors.
-class AlignedScratch {
- public:
-  explicit AlignedScratch(int64_t bytes)
-      : memory_(::operator new(static_cast<size_t>(bytes),
-                               std::align_val_t{kScratchAlignment})) {}
-  ~AlignedScratch() { ::operator delete(memory_, std::align_val_t{kScratchAlignment}); }
-  AlignedScratch(const AlignedScratch&) = delete;
-  AlignedScratch& operator=(const AlignedScratch&) = delete;
-
-  void* get() const { return memory_; }
-
- private:
-  void* memory_;
-};
 
 // Processor cycles of one row that meets K others: K dot products and K weighted sums
 // of D elements, the hash, and the row's own fixed work.

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/sampler.h"
+#include "cpu/aligned_scratch.h"
 #include "cpu/kernel_table.h"
 #include "cpu/parallel_for.h"
 #include "python/loss_arguments.h"
@@ -28,22 +29,6 @@ class FreshThreads {
   std::vector<std::thread> threads_;
 };
 
-// Work memory, aligned as the core wants it.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes)
-      : words_(static_cast<size_t>(round_up(bytes, 8) / 8 + kScratchAlignment / 8)) {}
-
-  void* get() {
-    const auto start = reinterpret_cast<uintptr_t>(words_.data());
-    const auto aligned = round_up(static_cast<int64_t>(start), kScratchAlignment);
-    return reinterpret_cast<void*>(static_cast<uintptr_t>(aligned));
-  }
-
- private:
-  std::vector<uint64_t> words_;
-};
-
 void check_num_threads(int num_threads) {
   require(num_threads >= 1,
           "num_threads must be at least 1, got " + std::to_string(num_threads));
@@ -51,8 +36,8 @@ void check_num_threads(int num_threads) {
 
 void run(LossParams params, const LossResults& results, int num_threads) {
   check_num_threads(num_threads);
-  Scratch scratch(std::max(cpu::forward_scratch_bytes(params),
-                           cpu::gradient_scratch_bytes(params)));
+  const AlignedScratch scratch(std::max(cpu::forward_scratch_bytes(params),
+                                        cpu::gradient_scratch_bytes(params)));
   params.scratch = scratch.get();
   FreshThreads threads;
   const ParallelFor parallel_for = threads.parallel_for(num_threads);
@@ -74,7 +59,7 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   inputs.num_negatives = num_negatives;
   inputs.seed = Input{{2}, seed, IndexType::kInt64};
   raise_unless_ok(set_inputs(inputs, &params));
-  Scratch scratch(cpu::forward_scratch_bytes(params));
+  const AlignedScratch scratch(cpu::forward_scratch_bytes(params));
   params.scratch = scratch.get();
   py::array_t<int32_t> table({batch_size, num_negatives});
   cpu::sample_negatives(params, table.mutable_data(), FreshThreads().parallel_for(1));

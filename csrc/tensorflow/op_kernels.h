@@ -7,7 +7,6 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "core/inputs.h"
 #include "core/negative_cosine.h"
@@ -77,13 +76,9 @@ inline absl::Status read_params(OpKernelContext* context, const OpOptions& optio
   inputs.query = input_of(*query);
   inputs.doc = input_of(*doc);
   inputs.num_negatives = options.num_negatives();
-  TF_RETURN_IF_ERROR(read_optional(context, "seed", &inputs.seed));
-  TF_RETURN_IF_ERROR(
-      read_optional(context, "negative_indices", &inputs.negative_indices));
-  TF_RETURN_IF_ERROR(read_optional(context, "doc_ids", &inputs.doc_ids));
-  TF_RETURN_IF_ERROR(read_optional(context, "query_ids", &inputs.query_ids));
-  TF_RETURN_IF_ERROR(read_optional(context, "doc_log_q", &inputs.doc_log_q));
-  TF_RETURN_IF_ERROR(read_optional(context, "sample_weight", &inputs.sample_weight));
+  for (const auto& [name, member] : kOptionalInputs) {
+    TF_RETURN_IF_ERROR(read_optional(context, name, &(inputs.*member)));
+  }
 
   *params = options.params();
   params->logit_scale = logit_scale->data();
@@ -190,16 +185,10 @@ class NegativeCosineLossGradOp : public OpKernel {
   static absl::Status read_saved(OpKernelContext* context, const LossParams& params,
                                  GradientArguments* arguments) {
     SavedInputs inputs;
-    const std::pair<const char*, Input*> parts[] = {
-        {"loss_gradient", &inputs.loss_gradient},
-        {"row_facts", &inputs.row_facts},
-        {"doc_inverse_norm", &inputs.doc_inverse_norm},
-        {"row_scale_gradient", &inputs.row_scale_gradient},
-        {"query_direction", &inputs.query_direction}};
-    for (const auto& [name, input] : parts) {
+    for (const auto& [name, member] : kSavedInputs) {
       const Tensor* tensor = nullptr;
       TF_RETURN_IF_ERROR(context->input(name, &tensor));
-      *input = input_of(*tensor);
+      inputs.*member = input_of(*tensor);
     }
     return to_tensorflow(set_saved_inputs(inputs, params, arguments));
   }

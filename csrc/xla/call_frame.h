@@ -100,9 +100,6 @@ inline Status read_params(const ffi::Dictionary& attributes, Operands* operands,
   }
   LossInputs inputs;
   if (num_negatives.value() != 0) inputs.num_negatives = num_negatives.value();
-  std::optional<Input>* const optional[] = {&inputs.seed,      &inputs.negative_indices,
-                                            &inputs.doc_ids,   &inputs.query_ids,
-                                            &inputs.doc_log_q, &inputs.sample_weight};
 
   std::optional<ffi::AnyBuffer> buffer;
   if (Status status = operands->next(&buffer); !status.ok()) return status;
@@ -117,7 +114,7 @@ inline Status read_params(const ffi::Dictionary& attributes, Operands* operands,
   for (size_t i = 0; i < std::size(kOptionalInputs); ++i) {
     if (given.value()[i] == 0) continue;
     if (Status status = operands->next(&buffer); !status.ok()) return status;
-    *optional[i] = input_of(*buffer);
+    inputs.*kOptionalInputs[i].member = input_of(*buffer);
   }
   return set_inputs(inputs, params);
 }
@@ -140,9 +137,10 @@ class Results {
   size_t position_ = 0;
 };
 
-// The outputs of NegativeCosineLoss in the order of the op's definition, and scratch.
-inline Status read_outputs(Results results, LossParams* params,
-                           ForwardOutputs* outputs) {
+// What the passes work on besides the parameters, in the order of the ops' definitions;
+// scratch is the last result.
+inline Status read_arguments(Operands*, Results results, LossParams* params,
+                             ForwardOutputs* outputs) {
   void* num_kept = nullptr;
   void* positive_rank = nullptr;
   for (void** data :
@@ -156,17 +154,13 @@ inline Status read_outputs(Results results, LossParams* params,
   return Status::Ok();
 }
 
-// The saved operands and the outputs of NegativeCosineLossGrad, in the op's order, and
-// scratch.
-inline Status read_gradient(Operands* operands, Results results, LossParams* params,
-                            GradientArguments* arguments) {
+inline Status read_arguments(Operands* operands, Results results, LossParams* params,
+                             GradientArguments* arguments) {
   SavedInputs inputs;
-  for (Input* input :
-       {&inputs.loss_gradient, &inputs.row_facts, &inputs.doc_inverse_norm,
-        &inputs.row_scale_gradient, &inputs.query_direction}) {
+  for (const auto& saved : kSavedInputs) {
     std::optional<ffi::AnyBuffer> buffer;
     if (Status status = operands->next(&buffer); !status.ok()) return status;
-    *input = input_of(*buffer);
+    inputs.*saved.member = input_of(*buffer);
   }
   for (void** data : {&arguments->query_gradient, &arguments->doc_gradient,
                       &arguments->logit_scale_gradient,
@@ -190,43 +184,30 @@ inline ffi::Error to_ffi(const Status& status) {
   return ffi::Error(ffi::ErrorCode::kUnknown, status.message());
 }
 
-// The two calls. `pass` is the device's: see host_calls.cc and cuda_calls.cc.
-template <typename Pass>
-Status run_forward(ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                   const ffi::Dictionary& attributes, const Pass& pass) {
-  Operands operands(arguments);
+// A call: reads its Arguments (ForwardOutputs or GradientArguments) and runs the
+// device's pass(params, arguments), see host_calls.cc and cuda_calls.cc.
+template <typename Arguments, typename Pass>
+Status run_unguarded(ffi::RemainingArgs operands_given, ffi::RemainingRets results,
+                     const ffi::Dictionary& attributes, const Pass& pass) {
+  Operands operands(operands_given);
   LossParams params;
   if (Status status = read_params(attributes, &operands, &params); !status.ok()) {
     return status;
   }
-  ForwardOutputs outputs;
-  if (Status status = read_outputs(Results(results), &params, &outputs); !status.ok()) {
-    return status;
-  }
-  return pass(params, outputs);
-}
-
-template <typename Pass>
-Status run_gradient(ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                    const ffi::Dictionary& attributes, const Pass& pass) {
-  Operands operands(arguments);
-  LossParams params;
-  if (Status status = read_params(attributes, &operands, &params); !status.ok()) {
-    return status;
-  }
-  GradientArguments gradient;
-  if (Status status = read_gradient(&operands, Results(results), &params, &gradient);
+  Arguments arguments;
+  if (Status status = read_arguments(&operands, Results(results), &params, &arguments);
       !status.ok()) {
     return status;
   }
-  return pass(params, gradient);
+  return pass(params, arguments);
 }
 
 // No exception may cross XLA's C interface: out of memory, say, is an error there.
-template <typename Run>
-ffi::Error guarded(const Run& run) {
+template <typename Arguments, typename Pass>
+ffi::Error run(ffi::RemainingArgs operands, ffi::RemainingRets results,
+               const ffi::Dictionary& attributes, const Pass& pass) {
   try {
-    return to_ffi(run());
+    return to_ffi(run_unguarded<Arguments>(operands, results, attributes, pass));
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted,
                       "negative_cosine found no memory for a thread's work");

@@ -13,7 +13,7 @@ ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
   const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
     return cuda::forward(params, outputs, stream);
   };
-  return guarded([&] { return run_forward(arguments, results, attributes, pass); });
+  return run<ForwardOutputs>(arguments, results, attributes, pass);
 }
 
 ffi::Error gradient(cuda::Stream stream, ffi::RemainingArgs arguments,
@@ -21,7 +21,7 @@ ffi::Error gradient(cuda::Stream stream, ffi::RemainingArgs arguments,
   const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
     return cuda::gradient(params, gradient, stream);
   };
-  return guarded([&] { return run_gradient(arguments, results, attributes, pass); });
+  return run<GradientArguments>(arguments, results, attributes, pass);
 }
 
 auto binding() {

@@ -26,7 +26,7 @@ ffi::Error forward(ffi::ThreadPool threads, ffi::RemainingArgs arguments,
   const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
     return cpu::forward(params, outputs, parallel_for(&threads));
   };
-  return guarded([&] { return run_forward(arguments, results, attributes, pass); });
+  return run<ForwardOutputs>(arguments, results, attributes, pass);
 }
 
 ffi::Error gradient(ffi::ThreadPool threads, ffi::RemainingArgs arguments,
@@ -34,7 +34,7 @@ ffi::Error gradient(ffi::ThreadPool threads, ffi::RemainingArgs arguments,
   const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
     return cpu::gradient(params, gradient, parallel_for(&threads));
   };
-  return guarded([&] { return run_gradient(arguments, results, attributes, pass); });
+  return run<GradientArguments>(arguments, results, attributes, pass);
 }
 
 auto binding() {

@@ -94,12 +94,8 @@ absl::Status read_operands(XlaOpKernelContext* context,
   TF_RETURN_IF_ERROR(read_input(context, "query", operands, &inputs.query));
   TF_RETURN_IF_ERROR(read_input(context, "doc", operands, &inputs.doc));
   operands->handles.push_back(context->Input("logit_scale"));
-  std::optional<Input>* const optional[] = {&inputs.seed,      &inputs.negative_indices,
-                                            &inputs.doc_ids,   &inputs.query_ids,
-                                            &inputs.doc_log_q, &inputs.sample_weight};
-  for (size_t i = 0; i < std::size(xla_calls::kOptionalInputs); ++i) {
-    TF_RETURN_IF_ERROR(
-        add_optional(context, xla_calls::kOptionalInputs[i], optional[i], operands));
+  for (const auto& [name, member] : kOptionalInputs) {
+    TF_RETURN_IF_ERROR(add_optional(context, name, &(inputs.*member), operands));
   }
   *params = options.params();
   return op_kernels::to_tensorflow(set_inputs(inputs, params));
@@ -109,12 +105,8 @@ absl::Status read_operands(XlaOpKernelContext* context,
 absl::Status read_saved(XlaOpKernelContext* context, const LossParams& params,
                         Operands* operands) {
   SavedInputs inputs;
-  Input* const parts[] = {&inputs.loss_gradient, &inputs.row_facts,
-                          &inputs.doc_inverse_norm, &inputs.row_scale_gradient,
-                          &inputs.query_direction};
-  for (size_t i = 0; i < std::size(parts); ++i) {
-    TF_RETURN_IF_ERROR(
-        read_input(context, xla_calls::kSavedInputs[i], operands, parts[i]));
+  for (const auto& [name, member] : kSavedInputs) {
+    TF_RETURN_IF_ERROR(read_input(context, name, operands, &(inputs.*member)));
   }
   GradientArguments unused;
   TF_RETURN_IF_ERROR(
@@ -206,25 +198,41 @@ absl::Status row_major_shapes(XlaOpKernelContext* context, const Operands& opera
   return absl::OkStatus();
 }
 
-#if NEGATIVE_COSINE_WITH_CUDA
 bool is_for_gpu(XlaOpKernelContext* context) {
   return context->compiler()->options().device_type.type_string() == "XLA_GPU_JIT";
 }
-#endif
 
-int64_t forward_scratch_bytes(XlaOpKernelContext* context, const LossParams& params) {
-#if NEGATIVE_COSINE_WITH_CUDA
-  if (is_for_gpu(context)) return cuda::forward_scratch_bytes(params);
-#endif
-  return cpu::forward_scratch_bytes(params);
-}
+// What differs between the two ops.
+struct ForwardPass {
+  static constexpr const char* kTarget = xla_calls::kForward;
 
-int64_t gradient_scratch_bytes(XlaOpKernelContext* context, const LossParams& params) {
+  static absl::Status read_further(XlaOpKernelContext*, const LossParams&, Operands*) {
+    return absl::OkStatus();
+  }
+
+  static int64_t scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
 #if NEGATIVE_COSINE_WITH_CUDA
-  if (is_for_gpu(context)) return cuda::gradient_scratch_bytes(params);
+    if (on_gpu) return cuda::forward_scratch_bytes(params);
 #endif
-  return cpu::gradient_scratch_bytes(params);
-}
+    return cpu::forward_scratch_bytes(params);
+  }
+};
+
+struct GradientPass {
+  static constexpr const char* kTarget = xla_calls::kGradient;
+
+  static absl::Status read_further(XlaOpKernelContext* context,
+                                   const LossParams& params, Operands* operands) {
+    return read_saved(context, params, operands);
+  }
+
+  static int64_t scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
+#if NEGATIVE_COSINE_WITH_CUDA
+    if (on_gpu) return cuda::gradient_scratch_bytes(params);
+#endif
+    return cpu::gradient_scratch_bytes(params);
+  }
+};
 
 // A call with the operands and outputs of `context`.
 absl::Status emit_call(XlaOpKernelContext* context, const char* target,
@@ -248,40 +256,28 @@ absl::Status emit_call(XlaOpKernelContext* context, const char* target,
   return absl::OkStatus();
 }
 
-class LossOp : public XlaOpKernel {
+template <typename Pass>
+class PassOp : public XlaOpKernel {
  public:
-  explicit LossOp(OpKernelConstruction* context)
+  explicit PassOp(OpKernelConstruction* context)
       : XlaOpKernel(context), options_(context) {}
 
   void Compile(XlaOpKernelContext* context) override {
     Operands operands;
     LossParams params;
     OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    OP_REQUIRES_OK(context, emit_call(context, xla_calls::kForward, options_, operands,
-                                      forward_scratch_bytes(context, params)));
+    OP_REQUIRES_OK(context, Pass::read_further(context, params, &operands));
+    OP_REQUIRES_OK(context,
+                   emit_call(context, Pass::kTarget, options_, operands,
+                             Pass::scratch_bytes(is_for_gpu(context), params)));
   }
 
  private:
   const op_kernels::OpOptions options_;
 };
 
-class LossGradOp : public XlaOpKernel {
- public:
-  explicit LossGradOp(OpKernelConstruction* context)
-      : XlaOpKernel(context), options_(context) {}
-
-  void Compile(XlaOpKernelContext* context) override {
-    Operands operands;
-    LossParams params;
-    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    OP_REQUIRES_OK(context, read_saved(context, params, &operands));
-    OP_REQUIRES_OK(context, emit_call(context, xla_calls::kGradient, options_, operands,
-                                      gradient_scratch_bytes(context, params)));
-  }
-
- private:
-  const op_kernels::OpOptions options_;
-};
+using LossOp = PassOp<ForwardPass>;
+using LossGradOp = PassOp<GradientPass>;
 
 REGISTER_XLA_OP(Name("NegativeCosineLoss").CompileTimeConstantInput("margin"), LossOp);
 REGISTER_XLA_OP(Name("NegativeCosineLossGrad").CompileTimeConstantInput("margin"),
