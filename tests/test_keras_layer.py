@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -565,19 +566,83 @@ def test_a_weight_input_weighs_the_rows() -> None:
     assert abs(fitted_kernel(weight) - fitted_kernel(None)).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"y": np.arange(64) % 2, "class_weight": {0: 0.0, 1: 9.0}},
-        {"y": np.arange(64) % 2, "sample_weight": np.linspace(0, 2, 64)},
-    ],
-    ids=["class_weight", "sample_weight"],
+LABELS = np.arange(64) % 2
+FIT_WEIGHTS: dict[str, dict[str, Any]] = {
+    "class_weight": {"y": LABELS, "class_weight": {0: 0.0, 1: 9.0}},
+    "sample_weight": {"y": LABELS, "sample_weight": np.linspace(0, 2, 64)},
+}
+WEIGHTS_REFUSED = (
+    "class_weight and sample_weight of fit and evaluate .* reach only losses given to "
+    "compile, got weights for negative_cosine_loss.*the layer's input sample_weight"
 )
-def test_keras_ignores_weights_of_fit_where_compile_has_no_loss(
-    arguments: dict[str, Any],
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True], ids=["graph", "eager"])
+@pytest.mark.parametrize("arguments", FIT_WEIGHTS.values(), ids=FIT_WEIGHTS.keys())
+def test_weights_of_fit_are_refused_where_compile_has_no_loss(
+    arguments: dict[str, Any], run_eagerly: bool
 ) -> None:
-    # Keras gives them to the losses of `compile` alone; no layer can see them.
-    np.testing.assert_array_equal(fitted_kernel(None, **arguments), fitted_kernel(None))
+    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
+    model.compile("sgd", run_eagerly=run_eagerly)
+    with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
+        model.fit(dict(pairs()), verbose=0, **arguments)
+
+
+@pytest.mark.parametrize("compiler", ["steps", "xla", "replicas"])
+def test_weights_are_refused_however_keras_runs_the_step(compiler: str) -> None:
+    if compiler == "replicas":
+        scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+    else:
+        scope = contextlib.nullcontext()
+    with scope:
+        layer = NegativeCosineLoss(sampler="all", name="negative_cosine_loss")
+        model = functional_model(layer)
+        model.compile(
+            "sgd",
+            jit_compile=compiler == "xla",
+            steps_per_execution=2 if compiler == "steps" else 1,
+        )
+    with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
+        model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
+
+
+def test_weights_are_refused_after_epochs_without_them() -> None:
+    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
+    model.compile("sgd")
+    model.fit(dict(pairs()), y=LABELS, verbose=0)
+    with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
+        model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
+
+
+def test_weights_of_evaluate_and_of_a_dataset_are_refused_too() -> None:
+    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
+        model.evaluate(dict(pairs()), verbose=0, **FIT_WEIGHTS["sample_weight"])
+    triples = tf.data.Dataset.from_tensor_slices(
+        (dict(pairs()), LABELS, np.ones(64, np.float32))
+    )
+    with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
+        model.fit(triples.batch(32), verbose=0)
+
+
+def test_weights_that_a_loss_of_compile_takes_are_left_to_it() -> None:
+    towers = functional_model(NegativeCosineLoss(sampler="all"))
+    score = keras.layers.Dot(1, name="score")(list(towers.output))
+    model = keras.Model(towers.input, score)
+    model.compile("sgd", loss="mse")
+    model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
+
+
+def test_weights_that_a_model_of_ones_own_takes_are_left_to_it() -> None:
+    class Weighted(keras.Model):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            return 2.0 * super().compute_loss(*args, **kwargs)
+
+    towers = functional_model(NegativeCosineLoss(sampler="all"))
+    model = Weighted(towers.input, towers.output)
+    model.compile("sgd")
+    model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["sample_weight"])
 
 
 def test_class_weights_without_labels_end_in_an_error_of_keras() -> None:

@@ -18,6 +18,7 @@ from negative_cosine._inputs import (
     check_name,
     check_seed,
 )
+from negative_cosine._keras_step import refuse_weights_without_a_loss
 from negative_cosine._loader import xla_kernel_available
 from negative_cosine._loss import fused_negative_cosine_loss
 from negative_cosine._metrics import make_metrics, update_metrics
@@ -48,8 +49,8 @@ class NegativeCosineLoss(keras.layers.Layer):
     without weights, ``dropped_share``: the share of the candidates that were dropped.
 
     ``fit``'s ``sample_weight`` and ``class_weight`` weigh losses given to ``compile``
-    alone. Keras shows them to no layer, and a model without such a loss ignores them:
-    give the weights as the input ``sample_weight``.
+    alone. Keras would ignore them in a model without such a loss; the layer refuses them
+    there: give the weights as its input ``sample_weight``.
 
     Under ``tf.distribute`` each replica draws from its own batch. The loss's
     ``cross_replica`` is for a model's ``compute_loss``: Keras would add up what the
@@ -98,7 +99,7 @@ class NegativeCosineLoss(keras.layers.Layer):
 
     Raises:
         ValueError: an argument or an input is wrong; the message names it, and what is
-            allowed.
+            allowed. The same for weights that Keras would ignore.
 
     Source:
         As for ``fused_negative_cosine_loss``; the trained logarithm of the logit scale
@@ -188,6 +189,7 @@ class NegativeCosineLoss(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, Any]:
         """Adds the loss, updates the metrics and returns ``(query, doc)``."""
+        refuse_weights_without_a_loss(self.name)
         named = _named_inputs(inputs)
         optional: dict[str, Any] = {name: named.get(name) for name in OPTIONAL_INPUTS}
         loss, stats = fused_negative_cosine_loss(
