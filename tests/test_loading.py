@@ -18,8 +18,8 @@ from typing import Any
 import negative_cosine
 import pytest
 import tensorflow as tf
+from negative_cosine import NegativeCosineLoss, _core, _loader
 from negative_cosine import __main__ as report
-from negative_cosine import _core, _loader
 from negative_cosine._loss import choose_implementation
 
 LIBRARY = "_negative_cosine_ops.so"
@@ -221,6 +221,31 @@ def test_on_a_gpu_too_auto_takes_the_reference_for_other_samplers(sampler: str) 
     choice = choose_implementation(sampler, on_gpu=True)
     assert not choice.native
     assert f"sampler='{sampler}' has no native kernel" in choice.problem
+
+
+@pytest.mark.parametrize(
+    ("implementation", "compiles"),
+    [("auto", False), ("native", False), ("reference", True)],
+)
+def test_without_the_library_for_xla_a_layer_compiles_only_the_reference(
+    implementation: str, compiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from negative_cosine import _loss
+
+    monkeypatch.setattr(_loss, "xla_kernel_available", lambda: False)
+    layer = NegativeCosineLoss(5, implementation=implementation)
+    assert layer.supports_jit is compiles
+
+
+def test_a_layer_compiles_where_auto_takes_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from negative_cosine import _loss
+
+    monkeypatch.setattr(_loss, "xla_kernel_available", lambda: False)
+    monkeypatch.setattr(_loss, "runs_on_gpu", lambda: True)
+    assert NegativeCosineLoss(5, sampler="ring").supports_jit
+    assert not NegativeCosineLoss(5, sampler="ring", implementation="native").supports_jit
 
 
 def test_in_a_graph_the_device_scope_says_where_the_loss_runs(

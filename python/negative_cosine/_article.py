@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from negative_cosine._inputs import NORMALIZE_OVER, check_name, check_num_negatives
-from negative_cosine._loader import xla_kernel_available
-from negative_cosine._loss import fused_negative_cosine_loss
+from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
 
 
 @keras.saving.register_keras_serializable(package="negative_cosine")
@@ -50,7 +49,7 @@ class NegativeCosineLayer(keras.layers.Layer):
     ) -> None:
         # Keras would cast float16 embeddings to float32 on the way in.
         super().__init__(**{"autocast": False, **kwargs})
-        self.supports_jit = xla_kernel_available()
+        self.supports_jit = compiles_with_xla("shuffle")
         check_name("normalize_over", normalize_over, NORMALIZE_OVER)
         check_num_negatives(NEG, "shuffle", None)
         if not t > 0:

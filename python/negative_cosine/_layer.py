@@ -19,8 +19,7 @@ from negative_cosine._inputs import (
     check_seed,
 )
 from negative_cosine._keras_step import refuse_weights_without_a_loss
-from negative_cosine._loader import xla_kernel_available
-from negative_cosine._loss import fused_negative_cosine_loss
+from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
 from negative_cosine._metrics import make_metrics, update_metrics
 
 REQUIRED_INPUTS = ("query", "doc")
@@ -164,7 +163,7 @@ class NegativeCosineLoss(keras.layers.Layer):
         self.implementation = implementation
         self.recall_at = _recall_at(recall_at)
         self.metric_prefix = metric_prefix
-        self.supports_jit = xla_kernel_available() or implementation == "reference"
+        self.supports_jit = compiles_with_xla(sampler, implementation)
         self._metrics_by_name = make_metrics(metric_prefix, self.recall_at)
 
     def build(self, input_shape: Any) -> None:

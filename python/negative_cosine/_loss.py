@@ -17,7 +17,7 @@ from negative_cosine._inputs import (
     check_num_negatives,
     check_seed,
 )
-from negative_cosine._loader import cuda_problem, native_library
+from negative_cosine._loader import cuda_problem, native_library, xla_kernel_available
 from negative_cosine._native import CPU_SAMPLERS, GPU_SAMPLERS, native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._replicas import Compute, loss_across_replicas
@@ -265,6 +265,15 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
             "use implementation='reference' to accept it",
         )
     return Choice(True)
+
+
+def compiles_with_xla(sampler: str | None, implementation: str = "auto") -> bool:
+    """Whether the loss works in a compiled function, on the device in use."""
+    on_gpu = runs_on_gpu()
+    takes_reference = implementation == "reference" or (
+        implementation == "auto" and not choose_implementation(sampler, on_gpu).native
+    )
+    return takes_reference or xla_kernel_available()
 
 
 def runs_on_gpu() -> bool:
