@@ -1,5 +1,5 @@
 # make demo   trains a two-tower model to find code by its docstring
-# make test   lint, type checks and the whole test suite
+# make test   lint, type checks and the whole test suite but for its nightly part
 #
 # Both set up what they need in .venv: nothing but Python 3.10+ and a C++ compiler is
 # assumed. See CONTRIBUTING.md for the rest.
@@ -21,7 +21,7 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
                                 tests/emulation/include/*/*.h tests/instructions/*.*))
 
-.PHONY: demo test lint format install emulation instructions instruction-counts \
+.PHONY: demo test nightly lint format install emulation instructions instruction-counts \
   bench results clean
 
 demo: install
@@ -30,6 +30,10 @@ demo: install
 test: lint emulation instructions
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
+
+# What takes too long for every change.
+nightly: install
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "nightly and not gpu"
 
 lint: install
 	$(BIN)/ruff check .

@@ -17,8 +17,12 @@ tf.config.set_logical_device_configuration(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu run where TensorFlow sees a GPU."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked gpu run where TensorFlow sees a GPU, nightly ones where -m names them."""
+    if "nightly" not in config.getoption("-m"):
+        nightly = [item for item in items if "nightly" in item.keywords]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if "nightly" not in item.keywords]
     if tf.config.list_physical_devices("GPU"):
         return
     skip = pytest.mark.skip(reason="TensorFlow sees no GPU on this machine")
