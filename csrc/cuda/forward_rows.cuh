@@ -86,9 +86,11 @@ __device__ __forceinline__ void meet_candidates(
   const Real positive_log_q = log_q_at<Real>(params, row);
   const bool running_maximum = needs_running_maximum(params, scale);
   const bool is_first_lane = lane_of_thread() % Rows::kLanesPerCandidate == 0;
+  const CandidateSource::Start first_candidate = source.start(row);
 
   for (int64_t start = 0; start < params.num_negatives; start += kWarpSize) {
-    const int32_t mine = source.candidate(params, row, start + lane_of_thread());
+    const int32_t mine =
+        source.candidate(params, first_candidate, row, start + lane_of_thread());
     const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
     const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
     state->kept += __popc(kept);

@@ -32,12 +32,14 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
   const int64_t end =
       by_table ? __ldg(scratch.rows_of_docs.starts + doc + 1) : params.num_negatives;
 
+  const CandidateSource::Start first_row = source.start(doc);
+
   Real projection = 0;
   for (int64_t start = begin; start < end; start += kWarpSize) {
     const int64_t k = start + lane_of_thread();
     int32_t mine = kNotKept;
     if (!by_table) {
-      mine = source.row_that_drew(params, doc, k);
+      mine = source.row_that_drew(params, first_row, doc, k);
     } else if (k < end) {
       mine = __ldg(scratch.rows_of_docs.rows + k);
     }

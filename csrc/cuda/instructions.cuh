@@ -2,8 +2,8 @@
 // from global to shared memory that a thread does not wait for, and products of small
 // matrices by the tensor cores.
 //
-// The emulator (tests/emulation) puts functions of its own in place of these, which check
-// what each instruction asks for.
+// The emulator (tests/emulation) puts functions of its own in place of these, which
+// check what each instruction asks for.
 #pragma once
 
 #include "core/data_type.h"
@@ -20,15 +20,16 @@ static __device__ __forceinline__ uint32_t shared_address(const void* address) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(address));
 }
 
-// 16 bytes to an address of shared memory that is a multiple of 16, and zeros where they
-// are not wanted: what is dropped is never read. They have arrived when the thread has
-// waited for their group, and for other threads behind the next barrier.
+// 16 bytes to an address of shared memory that is a multiple of 16, and zeros where
+// they are not wanted: what is dropped is never read. They have arrived when the thread
+// has waited for their group, and for other threads behind the next barrier.
 template <typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                            bool wanted) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-               "l"(from), "r"(wanted ? 16 : 0)
-               : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
+      "l"(from), "r"(wanted ? 16 : 0)
+      : "memory");
 }
 
 // Makes a group of the thread's copies since the last call.
@@ -42,9 +43,9 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Four matrices of 8 x 8 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of the
-// rows of matrix m, 16 bytes each; a lane gets elements 2 (lane % 4) and the next of row
-// lane / 4 of each matrix.
+// Four matrices of 8 x 8 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of
+// the rows of matrix m, 16 bytes each; a lane gets elements 2 (lane % 4) and the next
+// of row lane / 4 of each matrix.
 template <typename Element>
 __device__ __forceinline__ void load_matrices(const SharedElement<Element>* row,
                                               uint32_t (&matrices)[4]) {

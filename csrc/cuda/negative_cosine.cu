@@ -83,15 +83,6 @@ Status find_device(Device* device) {
   return to_status(error, *device);
 }
 
-Status check_sampler(const LossParams& params) {
-  if (params.negative_indices != nullptr || params.sampler == Sampler::kShuffle) {
-    return Status::Ok();
-  }
-  const std::string name = params.sampler == Sampler::kRing ? "ring" : "all";
-  return Status::FailedPrecondition(
-      "sampler='" + name + "' has no CUDA kernel yet: use 'shuffle', or the reference");
-}
-
 bool uses_table(const LossParams& params) {
   return params.negative_indices != nullptr &&
          params.normalize_over == NormalizeOver::kCandidates;
@@ -175,7 +166,6 @@ int64_t gradient_scratch_bytes(const LossParams& params) {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream) {
   Device device;
-  if (Status status = check_sampler(params); !status.ok()) return status;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_forward(params, outputs, device, static_cast<cudaStream_t>(stream)),
@@ -185,7 +175,6 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream s
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 Stream stream) {
   Device device;
-  if (Status status = check_sampler(params); !status.ok()) return status;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_gradient(params, arguments, device, static_cast<cudaStream_t>(stream)),

@@ -1,5 +1,5 @@
-// The shared memory that a launch asks for, beyond the 48 KiB that a kernel may declare:
-// arrays that every thread of a block takes in the same order.
+// The shared memory that a launch asks for, beyond the 48 KiB that a kernel may
+// declare: arrays that every thread of a block takes in the same order.
 #pragma once
 
 #include "cuda/device.cuh"
