@@ -69,6 +69,19 @@ __device__ __forceinline__ void unpack(uint4 bits, const BFloat16*,
   }
 }
 
+// Two 16-bit elements side by side.
+__device__ __forceinline__ void unpack_pair(uint32_t bits, Float16,
+                                            float (&values)[2]) {
+  values[0] = half_to_float(bits & 0xffffu);
+  values[1] = half_to_float(bits >> 16);
+}
+
+__device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
+                                            float (&values)[2]) {
+  values[0] = __uint_as_float(bits << 16);
+  values[1] = __uint_as_float(bits & 0xffff0000u);
+}
+
 // 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
 // that wants nothing reads zeros of our own, because a load under a condition gets a
 // select behind it from the compiler, and then waits before the next one starts.
@@ -144,6 +157,16 @@ struct ScalarPacket {
   }
 };
 
+// One element as it is.
+__device__ __forceinline__ float load_storage(const float* from) { return __ldg(from); }
+__device__ __forceinline__ double load_storage(const double* from) {
+  return __ldg(from);
+}
+template <typename Storage>
+__device__ __forceinline__ Storage load_storage(const Storage* from) {
+  return {__ldg(reinterpret_cast<const unsigned short*>(from))};
+}
+
 __device__ __forceinline__ void store_element(float value, float* to) {
   __stcs(to, value);
 }
@@ -155,6 +178,13 @@ __device__ __forceinline__ void store_element(float value, Storage* to) {
   Storage rounded;
   round_to(value, &rounded);
   __stcs(reinterpret_cast<unsigned short*>(to), rounded.bits);
+}
+
+__device__ __forceinline__ void store_two(const float (&values)[2], float* to) {
+  __stcs(reinterpret_cast<float2*>(to), make_float2(values[0], values[1]));
+}
+__device__ __forceinline__ void store_two(const double (&values)[2], double* to) {
+  __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
 }
 
 template <typename Real, typename Out>
@@ -186,6 +216,19 @@ __device__ __forceinline__ void store_packet(const float (&values)[8], Storage* 
   }
   __stcs(reinterpret_cast<uint4*>(to),
          make_uint4(words[0], words[1], words[2], words[3]));
+}
+
+// Two neighbouring elements of a row, together where rows are whole packets, and the
+// second only if it exists.
+template <typename Real>
+__device__ __forceinline__ void store_pair(const Real (&values)[2], bool has_second,
+                                           bool together, Real* to) {
+  if (together) {
+    store_two(values, to);
+    return;
+  }
+  __stcs(to, values[0]);
+  if (has_second) __stcs(to + 1, values[1]);
 }
 
 // The same packet back again, by the thread that stored it: from the second-level

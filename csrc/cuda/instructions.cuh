@@ -6,6 +6,8 @@
 // check what each instruction asks for.
 #pragma once
 
+#include <type_traits>
+
 #include "core/data_type.h"
 #include "cuda/device.cuh"
 
@@ -16,13 +18,52 @@
 namespace negative_cosine {
 namespace cuda {
 
+// 16 bytes to an address of shared memory that is a multiple of 16, and zeros where
+// they are not wanted: what is dropped is never read. They have arrived when the thread
+// has waited for their group, and for other threads behind the next barrier.
+template <typename Element>
+__device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
+                                           bool wanted);
+
+// Makes a group of the thread's copies since the last call.
+static __device__ __forceinline__ void commit_copies();
+
+// Waits until at most the kPending latest groups are under way.
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies();
+
+// Four matrices of 8 x 8 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of
+// the rows of matrix m, 16 bytes each; a lane gets elements 2 (lane % 4) and the next
+// of row lane / 4 of each matrix.
+template <typename Element>
+__device__ __forceinline__ void load_matrices(const SharedElement<Element>* row,
+                                              uint32_t (&matrices)[4]);
+
+// The same of the transposed matrices.
+template <typename Element>
+__device__ __forceinline__ void load_transposed(const SharedElement<Element>* row,
+                                                uint32_t (&matrices)[4]);
+
+// sums += left * right for 16 x 16 and 16 x 8 elements, with float32 sums. A lane holds
+//   left:   rows lane / 4 (0, 2) and 8 more (1, 3), columns 2 (lane % 4) and the next
+//           (0, 1) and 8 more (2, 3)
+//   right:  column lane / 4, rows 2 (lane % 4) and the next, and 8 more
+//   sums:   rows lane / 4 (0, 1) and 8 more (2, 3), columns 2 (lane % 4) and the next
+template <typename Element>
+__device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
+                                                  uint32_t right_0, uint32_t right_1,
+                                                  Element, float (&sums)[4]);
+
+// Two numbers as 16-bit elements side by side, rounded to nearest, ties to even.
+static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16);
+static __device__ __forceinline__ uint32_t round_pair(float low, float high, BFloat16);
+
+#if __CUDA_ARCH__ >= 800
+
 static __device__ __forceinline__ uint32_t shared_address(const void* address) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(address));
 }
 
-// 16 bytes to an address of shared memory that is a multiple of 16, and zeros where
-// they are not wanted: what is dropped is never read. They have arrived when the thread
-// has waited for their group, and for other threads behind the next barrier.
 template <typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                            bool wanted) {
@@ -32,20 +73,15 @@ __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const voi
       : "memory");
 }
 
-// Makes a group of the thread's copies since the last call.
 static __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// Waits until at most the kPending latest groups are under way.
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Four matrices of 8 x 8 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of
-// the rows of matrix m, 16 bytes each; a lane gets elements 2 (lane % 4) and the next
-// of row lane / 4 of each matrix.
 template <typename Element>
 __device__ __forceinline__ void load_matrices(const SharedElement<Element>* row,
                                               uint32_t (&matrices)[4]) {
@@ -56,7 +92,6 @@ __device__ __forceinline__ void load_matrices(const SharedElement<Element>* row,
                : "memory");
 }
 
-// The same of the transposed matrices.
 template <typename Element>
 __device__ __forceinline__ void load_transposed(const SharedElement<Element>* row,
                                                 uint32_t (&matrices)[4]) {
@@ -67,32 +102,69 @@ __device__ __forceinline__ void load_transposed(const SharedElement<Element>* ro
                : "memory");
 }
 
-// sums += left * right for 16 x 16 and 16 x 8 elements, with float32 sums. A lane holds
-//   left:   rows lane / 4 (0, 2) and 8 more (1, 3), columns 2 (lane % 4) and the next
-//           (0, 1) and 8 more (2, 3)
-//   right:  column lane / 4, rows 2 (lane % 4) and the next, and 8 more
-//   sums:   rows lane / 4 (0, 1) and 8 more (2, 3), columns 2 (lane % 4) and the next
-static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
-                                                         uint32_t right_0,
-                                                         uint32_t right_1, BFloat16,
-                                                         float (&sums)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
-        "r"(right_1));
+template <typename Element>
+__device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
+                                                  uint32_t right_0, uint32_t right_1,
+                                                  Element, float (&sums)[4]) {
+  if constexpr (std::is_same_v<Element, BFloat16>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
+          "r"(right_1));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
+          "r"(right_1));
+  }
 }
 
-static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
-                                                         uint32_t right_0,
-                                                         uint32_t right_1, Float16,
-                                                         float (&sums)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
-        "r"(right_1));
+static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16) {
+  uint32_t bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
 }
+
+static __device__ __forceinline__ uint32_t round_pair(float low, float high, BFloat16) {
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+
+#else  // Turing: the launches give it no tile kernel
+
+template <typename Element>
+__device__ __forceinline__ void copy_async(SharedElement<Element>*, const void*, bool) {
+  __trap();
+}
+static __device__ __forceinline__ void commit_copies() {}
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {}
+template <typename Element>
+__device__ __forceinline__ void load_matrices(const SharedElement<Element>*,
+                                              uint32_t (&)[4]) {
+  __trap();
+}
+template <typename Element>
+__device__ __forceinline__ void load_transposed(const SharedElement<Element>*,
+                                                uint32_t (&)[4]) {
+  __trap();
+}
+template <typename Element>
+__device__ __forceinline__ void multiply_matrices(const uint32_t (&)[4], uint32_t,
+                                                  uint32_t, Element, float (&)[4]) {
+  __trap();
+}
+static __device__ __forceinline__ uint32_t round_pair(float, float, Float16) {
+  return 0;
+}
+static __device__ __forceinline__ uint32_t round_pair(float, float, BFloat16) {
+  return 0;
+}
+
+#endif
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -37,5 +37,50 @@ class SharedArrays {
 };
 #endif
 
+// --- Neighbouring elements of a row in shared memory ----------------------------------
+
+#if defined(NEGATIVE_COSINE_EMULATION)
+template <typename Bits, typename Storage>
+Bits read_bits(const SharedElement<Storage>* from) {
+  constexpr int kCount = sizeof(Bits) / sizeof(Storage);
+  Storage elements[kCount];
+  for (int e = 0; e < kCount; ++e) elements[e] = from[e];
+  Bits bits;
+  std::memcpy(&bits, elements, sizeof bits);
+  return bits;
+}
+#else
+template <typename Bits, typename Storage>
+__device__ __forceinline__ Bits read_bits(const Storage* from) {
+  return *reinterpret_cast<const Bits*>(from);
+}
+#endif
+
+// 16 bytes of a row.
+template <typename Storage, typename Real, int kCount>
+__device__ __forceinline__ void read_packet(const SharedElement<Storage>* from,
+                                            Real (&values)[kCount]) {
+  unpack(read_bits<uint4, Storage>(from), static_cast<const Storage*>(nullptr), values);
+}
+
+// Two elements, of which the first has an even number.
+__device__ __forceinline__ void read_pair(const SharedElement<float>* from,
+                                          float (&values)[2]) {
+  const float2 pair = read_bits<float2, float>(from);
+  values[0] = pair.x;
+  values[1] = pair.y;
+}
+__device__ __forceinline__ void read_pair(const SharedElement<double>* from,
+                                          double (&values)[2]) {
+  const double2 pair = read_bits<double2, double>(from);
+  values[0] = pair.x;
+  values[1] = pair.y;
+}
+template <typename Storage>
+__device__ __forceinline__ void read_pair(const SharedElement<Storage>* from,
+                                          float (&values)[2]) {
+  unpack_pair(read_bits<uint32_t, Storage>(from), Storage{}, values);
+}
+
 }  // namespace cuda
 }  // namespace negative_cosine

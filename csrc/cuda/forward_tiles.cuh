@@ -1,0 +1,432 @@
+// The forward pass for samplers whose candidates lie side by side: a block takes a tile
+// of neighbouring places through the band of documents that follow them.
+//
+// The query at place x has its positive at place x and its candidates at x + 1 .. x + K
+// (SPEC section 3, `ring`; `all` is the ring of the documents in their own order with
+// K = C - 1). So a tile's rows meet their own places' documents, which stay in shared
+// memory, and then the documents behind them, which come by blocks. For each block:
+// copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax is online
+// (Milakov and Gimelshein, 2018) and the query's direction is summed as FlashAttention
+// sums its output. The formulas are in core/loss_formulas.h.
+#pragma once
+
+#include "cuda/block.cuh"
+#include "cuda/row_results.cuh"
+#include "cuda/tile_kernels.h"
+#include "cuda/tile_memory.cuh"
+#include "cuda/tile_products.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+struct ForwardTileMemory {
+  using Real = typename Shape::Real;
+
+  __device__ __forceinline__ ForwardTileMemory()
+      : queries(&arrays, Shape::kRows),
+        docs(&arrays, Shape::kRows + 2 * Shape::kColumns),
+        query_inverse_norm(arrays.template take<Real>(Shape::kRows)) {}
+
+  static constexpr int kBytes =
+      TileRows<Shape>::bytes(Shape::kRows) +
+      TileRows<Shape>::bytes(Shape::kRows + 2 * Shape::kColumns) +
+      shared_bytes(Shape::kRows, sizeof(Real));
+
+  // Where a block of columns stands: the tile's own documents first, then two places in
+  // turns.
+  __device__ __forceinline__ static int slot_of(int64_t block) {
+    constexpr int kOwn = Shape::kRows / Shape::kColumns;
+    return block < kOwn ? static_cast<int>(block) * Shape::kColumns
+                        : Shape::kRows + static_cast<int>(block % 2) * Shape::kColumns;
+  }
+
+  SharedArrays arrays;
+  TileRows<Shape> queries;
+  TileRows<Shape> docs;
+  SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
+};
+
+// What a lane knows of its two query rows.
+template <typename Real>
+struct LaneQueries {
+  int32_t index[2];
+  Real inverse_norm[2];
+  Real poison[2];
+  Real log_q[2];
+  Real positive_cosine[2];
+};
+
+// A lane's part of its two rows' sums. The shift is the largest logit met so far, even
+// where that is far below the positive's: a float16 weight has few digits below 1.
+template <typename Shape>
+struct ForwardTileState {
+  using Real = typename Shape::Real;
+  Real shift[2] = {-kLargestNumber<Real>, -kLargestNumber<Real>};
+  Real weight_sum[2] = {};
+  Real cosine_sum[2] = {};
+  int32_t rank[2] = {};
+  int32_t kept[2] = {};
+  RowSums<Shape> sums = {};
+};
+
+template <typename Shape>
+class ForwardTile {
+ public:
+  using Storage = typename Shape::Storage;
+  using Real = typename Shape::Real;
+
+  __device__ __forceinline__ ForwardTile(const LossParams& params,
+                                         const ForwardOutputs& outputs,
+                                         int64_t first_place, bool whole_packets,
+                                         Real margin)
+      : params_(params),
+        outputs_(outputs),
+        order_(params),
+        team_(params.dim, whole_packets),
+        first_place_(first_place),
+        rows_(min(static_cast<long long>(params.num_candidates - first_place),
+                  static_cast<long long>(Shape::kRows))),
+        margin_(margin),
+        scale_(logit_scale_of<Real>(params)),
+        over_batch_(params.normalize_over == NormalizeOver::kBatch) {}
+
+  // Returns the rows' part of the reduced loss that this thread knows.
+  __device__ __forceinline__ double run() {
+    copy_own_rows();
+    inspect_own_rows();
+    // Where nobody wants to know of the candidates, the positives are enough.
+    const bool meets = !over_batch_ || outputs_.num_kept != nullptr;
+    const int64_t band = meets && has_queries() ? params_.num_negatives : 0;
+    const int64_t blocks = (rows_ + band + Shape::kColumns - 1) / Shape::kColumns;
+    constexpr int64_t kOwn = Shape::kRows / Shape::kColumns;
+    for (int64_t block = 0; block < blocks; ++block) {
+      if (block >= kOwn) inspect_block(block);
+      __syncthreads();
+      if (block == 0) load_lane_queries();
+      if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1);
+      meet_block(block, band);
+    }
+    return store_rows();
+  }
+
+ private:
+  // Whether the tile may have queries: documents in their own order have none behind
+  // the first B.
+  __device__ __forceinline__ bool has_queries() const {
+    return params_.sampler == Sampler::kRing || first_place_ < params_.batch_size;
+  }
+
+  __device__ __forceinline__ const Storage* doc_at(int64_t index) const {
+    return static_cast<const Storage*>(params_.doc) + index * params_.dim;
+  }
+
+  // --- Copy and inspect ---------------------------------------------------------------
+
+  // The query at one of the tile's places.
+  __device__ __forceinline__ int32_t query_at(int row, uint32_t index) const {
+    return row < rows_ && index < params_.batch_size ? static_cast<int32_t>(index)
+                                                     : kNotKept;
+  }
+
+  __device__ __forceinline__ void copy_own_rows() const {
+    const auto* queries = static_cast<const Storage*>(params_.query);
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const uint32_t index = order_.index_at(first_place_ + row);
+      const int32_t query = query_at(row, index);
+      const bool is_query = query != kNotKept;
+      team_.copy(queries + (is_query ? query * params_.dim : 0), is_query,
+                 memory_.queries.row(row));
+      team_.copy(doc_at(index), true, memory_.docs.row(row));
+      if (team_.is_first_thread()) {
+        memory_.queries.index[row] = query;
+        memory_.docs.index[row] = static_cast<int32_t>(index);
+      }
+    }
+    commit_copies();
+  }
+
+  __device__ __forceinline__ void inspect_own_rows() const {
+    wait_for_copies<0>();
+    __syncwarp();
+    auto* doc_inverse_norms = static_cast<Real*>(outputs_.doc_inverse_norm);
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const int32_t query = memory_.queries.index[row];
+      const int32_t doc = memory_.docs.index[row];
+      const Real query_inverse_norm = team_.inverse_norm(memory_.queries.row(row));
+      const Real doc_inverse_norm = team_.inverse_norm(memory_.docs.row(row));
+      __syncwarp();
+      const RowNorm<Real> query_norm =
+          team_.settle(query_inverse_norm, memory_.queries.row(row));
+      const RowNorm<Real> doc_norm =
+          team_.settle(doc_inverse_norm, memory_.docs.row(row));
+      if (!team_.is_first_thread()) continue;
+      const Real log_q = log_q_at<Real>(params_, doc);
+      memory_.queries.note(row, query, query_norm, log_q);
+      memory_.docs.note(row, doc, doc_norm, log_q);
+      memory_.query_inverse_norm[row] = query_inverse_norm;
+      if (row < rows_) __stcs(doc_inverse_norms + doc, doc_inverse_norm);
+    }
+  }
+
+  __device__ __forceinline__ void copy_block(int64_t block) const {
+    const int column = team_.number();
+    const int slot = memory_.slot_of(block) + column;
+    const uint32_t doc =
+        order_.index_at(first_place_ + block * Shape::kColumns + column);
+    team_.copy(doc_at(doc), true, memory_.docs.row(slot));
+    if (team_.is_first_thread()) memory_.docs.index[slot] = static_cast<int32_t>(doc);
+    commit_copies();
+  }
+
+  __device__ __forceinline__ void inspect_block(int64_t block) const {
+    wait_for_copies<0>();
+    __syncwarp();
+    const int slot = memory_.slot_of(block) + team_.number();
+    const int32_t doc = memory_.docs.index[slot];
+    const Real inverse_norm = team_.inverse_norm(memory_.docs.row(slot));
+    __syncwarp();
+    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.docs.row(slot));
+    if (team_.is_first_thread()) {
+      memory_.docs.note(slot, doc, norm, log_q_at<Real>(params_, doc));
+    }
+  }
+
+  // --- Multiply, weigh, accumulate ----------------------------------------------------
+
+  __device__ __forceinline__ static int first_row_of_warp() {
+    return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
+  }
+  __device__ __forceinline__ static int row_of_half(int half) {
+    return first_row_of_warp() + row_of_lane() + 8 * half;
+  }
+
+  __device__ __forceinline__ void load_lane_queries() {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = row_of_half(half);
+      lane_.index[half] = memory_.queries.index[row];
+      lane_.inverse_norm[half] = memory_.queries.inverse_norm[row];
+      lane_.poison[half] = memory_.queries.poison[row];
+      lane_.log_q[half] = memory_.queries.log_q[row];
+      lane_.positive_cosine[half] = 0;
+    }
+  }
+
+  __device__ __forceinline__ void meet_block(int64_t block, int64_t band) {
+    const int64_t start = block * Shape::kColumns;
+    MetPairs<Shape> is_met;
+    if (!find_met_pairs<Shape>(0, band, start, is_met)) return;
+    const int slot = memory_.slot_of(block);
+    const auto* met = memory_.docs.row(slot);
+    Products<Shape> products;
+    TileProducts<Shape>::multiply(memory_.queries.row(first_row_of_warp()), met, is_met,
+                                  products);
+    const int64_t diagonal = first_row_of_warp() - start;
+    if (diagonal >= 0 && diagonal < Shape::kColumns) {
+      find_positives(static_cast<int>(diagonal), slot, products);
+    }
+    weigh(start, band, slot, products);
+    if (outputs_.query_direction != nullptr && !over_batch_) {
+      TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
+    }
+  }
+
+  __device__ __forceinline__ Real cosine_with(int slot, int half, Real product) const {
+    return product * lane_.inverse_norm[half] * memory_.docs.inverse_norm[slot] +
+           (lane_.poison[half] + memory_.docs.poison[slot]);
+  }
+
+  // The products of the rows with the columns of their own places: column `diagonal` + r
+  // of row r. Four lanes share a row and all of them get its cosine.
+  __device__ __forceinline__ void find_positives(int diagonal, int slot,
+                                                 const Products<Shape>& products) {
+    const int own = row_of_lane();  // 0..7: the column in its tile
+    const int holder = own * 4 + own / 2;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int first_column = diagonal + 8 * half;
+      Real even = 0, odd = 0;
+#pragma unroll
+      for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
+        if (first_column != tile * kColumnsOfTile) continue;
+        even = products[tile][2 * half];
+        odd = products[tile][2 * half + 1];
+      }
+      even = __shfl_sync(kWholeWarp, even, holder);
+      odd = __shfl_sync(kWholeWarp, odd, holder);
+      lane_.positive_cosine[half] =
+          cosine_with(slot + first_column + own, half, own % 2 == 0 ? even : odd);
+    }
+  }
+
+  // Products to weights, times the met rows' inverse norms, and the rows' sums of them.
+  __device__ __forceinline__ void weigh(int64_t start, int64_t band, int slot,
+                                        Products<Shape>& products) {
+    Products<Shape> logits;
+    Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
+    for_each(products, [&](int tile, int element, int half, int column) {
+      const int64_t step = start + column - row_of_half(half);  // from the positive
+      const int32_t doc = memory_.docs.index[slot + column];
+      const bool is_candidate = step >= 1 && step <= band && lane_.index[half] >= 0;
+      const bool is_kept =
+          is_candidate && !is_dropped(params_, lane_.index[half], doc);
+      const Real cosine = cosine_with(slot + column, half, products[tile][element]);
+      const Real logit = relative_logit(
+          scale_, margin_, cosine, lane_.positive_cosine[half],
+          static_cast<Real>(memory_.docs.log_q[slot + column]), lane_.log_q[half]);
+      products[tile][element] = is_kept ? cosine : Real(0);
+      logits[tile][element] = is_kept ? logit : -static_cast<Real>(INFINITY);
+      state_.kept[half] += is_kept;
+      state_.rank[half] += is_kept && logit > 0;
+      largest[half] = is_kept && logit > largest[half] ? logit : largest[half];
+    });
+    raise_shift(largest);
+    for_each(products, [&](int tile, int element, int half, int column) {
+      const Real weight = exp_of(logits[tile][element] - state_.shift[half]);
+      state_.weight_sum[half] += weight;
+      state_.cosine_sum[half] =
+          multiply_add(weight, products[tile][element], state_.cosine_sum[half]);
+      products[tile][element] = weight * memory_.docs.inverse_norm[slot + column];
+    });
+  }
+
+  template <typename Work>
+  __device__ __forceinline__ static void for_each(const Products<Shape>&,
+                                                  const Work& work) {
+#pragma unroll
+    for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
+#pragma unroll
+      for (int element = 0; element < kElementsOfTile; ++element) {
+        work(tile, element, element / 2,
+             tile * kColumnsOfTile + column_of_lane() + element % 2);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void raise_shift(const Real (&largest)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Real of_row = largest_over_row(largest[half]);
+      const bool is_larger = of_row > state_.shift[half];
+      const Real factor = is_larger ? exp_of(state_.shift[half] - of_row) : Real(1);
+      if (is_larger) state_.shift[half] = of_row;
+      scale_sums(half, factor);
+    }
+  }
+
+  __device__ __forceinline__ void scale_sums(int half, Real factor) {
+    state_.weight_sum[half] *= factor;
+    state_.cosine_sum[half] *= factor;
+    if (outputs_.query_direction == nullptr || over_batch_) return;
+#pragma unroll
+    for (auto& sum : state_.sums) {
+      sum[2 * half] *= factor;
+      sum[2 * half + 1] *= factor;
+    }
+  }
+
+  // --- Store --------------------------------------------------------------------------
+
+  __device__ __forceinline__ double store_rows() {
+    double loss = 0;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      state_.weight_sum[half] = sum_over_row(state_.weight_sum[half]);
+      state_.cosine_sum[half] = sum_over_row(state_.cosine_sum[half]);
+      state_.rank[half] = sum_over_row(state_.rank[half]);
+      state_.kept[half] = sum_over_row(state_.kept[half]);
+      // finish_row's shift is never below the positive's own logit.
+      if (state_.shift[half] < 0) {
+        scale_sums(half, exp_of(state_.shift[half]));
+        state_.shift[half] = 0;
+      }
+      if (lane_.index[half] >= 0) loss += store_row(half);
+    }
+    return loss;
+  }
+
+  __device__ __forceinline__ double store_row(int half) {
+    const int64_t row = lane_.index[half];
+    const Real positive_cosine = lane_.positive_cosine[half];
+    const RowResult<Real> result = finish_row(
+        params_,
+        CandidateSums<Real>{state_.shift[half], state_.weight_sum[half],
+                            state_.cosine_sum[half]},
+        positive_cosine);
+    const Real query_inverse_norm = memory_.query_inverse_norm[row_of_half(half)];
+    if (outputs_.query_direction != nullptr) {
+      store_direction(half, result, query_inverse_norm);
+    }
+    if (column_of_lane() != 0) return 0;
+    if (outputs_.num_kept != nullptr) {
+      __stcs(outputs_.num_kept + row, state_.kept[half]);
+    }
+    if (outputs_.positive_rank != nullptr) {
+      __stcs(outputs_.positive_rank + row, state_.rank[half]);
+    }
+    return store_row_results(params_, outputs_, row, positive_cosine,
+                             query_inverse_norm, result);
+  }
+
+  __device__ __forceinline__ void store_direction(int half,
+                                                  const RowResult<Real>& result,
+                                                  Real query_inverse_norm) {
+    const int row = row_of_half(half);
+    const auto* query = memory_.queries.row(row);
+    const auto* doc = memory_.docs.row(row);
+    const Real unit_factor = lane_.inverse_norm[half];
+    const Real positive_weight =
+        result.weights.positive * memory_.docs.inverse_norm[row];
+    auto* direction = static_cast<Real*>(outputs_.query_direction) +
+                      int64_t{lane_.index[half]} * params_.dim;
+#pragma unroll
+    for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
+      const int column = v * kColumnsOfTile + column_of_lane();
+      if (column >= params_.dim) continue;
+      Real query_pair[2], doc_pair[2], results[2];
+      read_pair(query + column, query_pair);
+      read_pair(doc + column, doc_pair);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const Real along =
+            multiply_add(positive_weight, doc_pair[j],
+                         state_.sums[v][2 * half + j] * result.weights.candidates);
+        results[j] = (along - query_pair[j] * unit_factor * result.projection) *
+                     query_inverse_norm;
+      }
+      store_pair(results, column + 1 < params_.dim, team_.has_whole_packets(),
+                 direction + column);
+    }
+  }
+
+  const LossParams& params_;
+  const ForwardOutputs& outputs_;
+  const PlaceOrder order_;
+  const RowTeam<Shape> team_;
+  const int64_t first_place_;
+  const int64_t rows_;  // places of the tile
+  const Real margin_;
+  const Real scale_;
+  const bool over_batch_;
+  ForwardTileMemory<Shape> memory_;
+  LaneQueries<Real> lane_;
+  ForwardTileState<Shape> state_;
+};
+
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads)
+    forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
+                         const ForwardScratch scratch, const bool whole_packets,
+                         const typename Shape::Real margin) {
+  ForwardTile<Shape> tile(params, outputs, int64_t{blockIdx.x} * Shape::kRows,
+                          whole_packets, margin);
+  const double loss = sum_over_block(tile.run());
+  if (params.reduction == Reduction::kNone || threadIdx.x != 0) return;
+  __stcs(scratch.block_losses + blockIdx.x, loss);
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

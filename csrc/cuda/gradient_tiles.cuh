@@ -1,0 +1,406 @@
+// The gradient pass for samplers whose candidates lie side by side: a block takes a tile
+// of neighbouring places' documents through the band of queries in front of them.
+//
+// The document at place x was drawn by the queries at x - K .. x - 1 and is the positive
+// of the query at x: the mirror of forward_tiles.cuh. For each block of queries: copy,
+// inspect, multiply, weigh, accumulate; at the end: store. The softmax weight of a pair is
+// recomputed from its product and the row's saved facts, p_ij = e^(t_ij - loss_i), so
+// nothing is added to by two blocks and nothing is stored of the size B * K.
+#pragma once
+
+#include "cuda/gradient_rows.cuh"
+#include "cuda/tile_kernels.h"
+#include "cuda/tile_memory.cuh"
+#include "cuda/tile_products.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+struct GradientTileMemory {
+  using Real = typename Shape::Real;
+  static constexpr int kMet = 2 * Shape::kColumns;
+
+  __device__ __forceinline__ GradientTileMemory()
+      : docs(&arrays, Shape::kRows),
+        queries(&arrays, kMet),
+        coefficient(arrays.template take<Real>(kMet)),
+        positive_cosine(arrays.template take<Real>(kMet)),
+        row_loss(arrays.template take<Real>(kMet)) {}
+
+  static constexpr int kBytes = TileRows<Shape>::bytes(Shape::kRows) +
+                                TileRows<Shape>::bytes(kMet) +
+                                3 * shared_bytes(kMet, sizeof(Real));
+
+  SharedArrays arrays;
+  TileRows<Shape> docs;
+  TileRows<Shape> queries;
+  SharedElement<Real>* const coefficient;
+  SharedElement<Real>* const positive_cosine;
+  SharedElement<Real>* const row_loss;
+};
+
+// What a lane knows of its two documents, and its part of their sums: these count in
+// units of a power of two that is not below half of the largest weight met so far, as
+// float16 weights have to.
+template <typename Shape>
+struct GradientTileState {
+  using Real = typename Shape::Real;
+  int32_t index[2];
+  Real inverse_norm[2];
+  Real poison[2];
+  Real log_q[2];
+  Real unit[2] = {};
+  Real projection[2] = {};
+  RowSums<Shape> sums = {};
+};
+
+template <typename Shape>
+class GradientTile {
+ public:
+  using Storage = typename Shape::Storage;
+  using Real = typename Shape::Real;
+
+  __device__ __forceinline__ GradientTile(const LossParams& params,
+                                          const GradientArguments& arguments,
+                                          const GradientScratch& scratch,
+                                          int64_t first_place, bool whole_packets,
+                                          Real margin)
+      : params_(params),
+        arguments_(arguments),
+        scratch_(scratch),
+        order_(params),
+        team_(params.dim, whole_packets),
+        first_place_(first_place),
+        rows_(min(static_cast<long long>(params.num_candidates - first_place),
+                  static_cast<long long>(Shape::kRows))),
+        // Over the batch the candidates do not enter the loss.
+        drawn_(params.normalize_over == NormalizeOver::kBatch ? 0
+                                                              : params.num_negatives),
+        margin_(margin),
+        scale_(logit_scale_of<Real>(params)) {}
+
+  __device__ __forceinline__ void store_doc_gradients() {
+    copy_docs();
+    inspect_docs();
+    const int64_t blocks = (rows_ + drawn_ + Shape::kColumns - 1) / Shape::kColumns;
+    int turn = 0;
+    int64_t block = next_block(0, blocks);
+    if (block < blocks) copy_block(block, turn);
+    __syncthreads();
+    load_lane_docs();
+    while (block < blocks) {
+      inspect_block(turn);
+      __syncthreads();
+      const int64_t following = next_block(block + 1, blocks);
+      if (following < blocks) copy_block(following, 1 - turn);
+      meet_block(block, turn);
+      block = following;
+      turn = 1 - turn;
+    }
+    finish_docs();
+    __syncthreads();
+    store_docs();
+  }
+
+  // A warp a query, of those at the tile's places.
+  template <typename Rows>
+  __device__ __forceinline__ void store_query_gradients(const Rows& rows) const {
+#pragma unroll 1
+    for (int64_t row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
+         row += Shape::kWarps) {
+      const int64_t index = order_.index_at(first_place_ + row);
+      if (index < params_.batch_size) {
+        query_gradient_row(params_, arguments_, scratch_, rows, index);
+      }
+    }
+  }
+
+ private:
+  // Column c of the band is the query at this place.
+  __device__ __forceinline__ uint64_t place_of_column(int64_t column) const {
+    return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_ +
+                                 column);
+  }
+
+  // The next block that holds a query: documents in their own order have none behind
+  // the first B.
+  __device__ __forceinline__ int64_t next_block(int64_t block, int64_t blocks) const {
+    if (params_.sampler == Sampler::kRing) return block;
+    while (block < blocks && !has_query(block)) ++block;
+    return block;
+  }
+  __device__ __forceinline__ bool has_query(int64_t block) const {
+    const uint32_t first = order_.index_at(place_of_column(block * Shape::kColumns));
+    return first < params_.batch_size ||
+           first + int64_t{Shape::kColumns} > params_.num_candidates;
+  }
+
+  // --- Copy and inspect ---------------------------------------------------------------
+
+  __device__ __forceinline__ void copy_docs() const {
+    const auto* docs = static_cast<const Storage*>(params_.doc);
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const bool exists = row < rows_;
+      const int64_t doc = exists ? order_.index_at(first_place_ + row) : 0;
+      team_.copy(docs + doc * params_.dim, exists, memory_.docs.row(row));
+      if (team_.is_first_thread()) {
+        memory_.docs.index[row] = exists ? static_cast<int32_t>(doc) : kNotKept;
+      }
+    }
+    commit_copies();
+  }
+
+  __device__ __forceinline__ void inspect_docs() const {
+    wait_for_copies<0>();
+    __syncwarp();
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const int32_t doc = memory_.docs.index[row];
+      if (doc < 0) {
+        if (team_.is_first_thread()) memory_.docs.note(row, doc, {0, 0}, 0);
+        continue;
+      }
+      const RowNorm<Real> norm =
+          team_.settle(doc_inverse_norm(doc), memory_.docs.row(row));
+      if (team_.is_first_thread()) {
+        memory_.docs.note(row, doc, norm, log_q_at<Real>(params_, doc));
+      }
+    }
+  }
+
+  __device__ __forceinline__ Real doc_inverse_norm(int64_t doc) const {
+    return __ldg(static_cast<const Real*>(arguments_.doc_inverse_norm) + doc);
+  }
+
+  __device__ __forceinline__ void copy_block(int64_t block, int turn) const {
+    const int column = team_.number();
+    const int slot = turn * Shape::kColumns + column;
+    const int64_t query =
+        order_.index_at(place_of_column(block * Shape::kColumns + column));
+    const bool is_query = query < params_.batch_size;
+    team_.copy(static_cast<const Storage*>(params_.query) +
+                   (is_query ? query * params_.dim : 0),
+               is_query, memory_.queries.row(slot));
+    if (team_.is_first_thread()) {
+      memory_.queries.index[slot] = is_query ? static_cast<int32_t>(query) : kNotKept;
+    }
+    commit_copies();
+  }
+
+  __device__ __forceinline__ void inspect_block(int turn) const {
+    wait_for_copies<0>();
+    __syncwarp();
+    const int slot = turn * Shape::kColumns + team_.number();
+    const int32_t query = memory_.queries.index[slot];
+    RowFacts<Real> facts{0, 0, 0, 0};
+    RowNorm<Real> norm{0, 0};
+    Real log_q = 0;
+    if (query >= 0) {
+      facts = facts_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, query);
+      norm = team_.settle(facts.query_inverse_norm, memory_.queries.row(slot));
+      log_q = log_q_at<Real>(params_, query);
+    }
+    __syncwarp();
+    if (!team_.is_first_thread()) return;
+    memory_.queries.note(slot, query, norm, log_q);
+    memory_.coefficient[slot] = facts.coefficient;
+    memory_.positive_cosine[slot] = facts.positive_cosine;
+    memory_.row_loss[slot] = facts.row_loss;
+  }
+
+  // --- Multiply, weigh, accumulate ----------------------------------------------------
+
+  __device__ __forceinline__ static int first_row_of_warp() {
+    return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
+  }
+  __device__ __forceinline__ static int row_of_half(int half) {
+    return first_row_of_warp() + row_of_lane() + 8 * half;
+  }
+
+  __device__ __forceinline__ void load_lane_docs() {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = row_of_half(half);
+      state_.index[half] = memory_.docs.index[row];
+      state_.inverse_norm[half] = memory_.docs.inverse_norm[row];
+      state_.poison[half] = memory_.docs.poison[row];
+      state_.log_q[half] = memory_.docs.log_q[row];
+    }
+  }
+
+  __device__ __forceinline__ void meet_block(int64_t block, int turn) {
+    const int64_t start = block * Shape::kColumns;
+    MetPairs<Shape> is_met;
+    if (!find_met_pairs<Shape>(0, drawn_, start, is_met)) return;
+    const int slot = turn * Shape::kColumns;
+    const auto* met = memory_.queries.row(slot);
+    Products<Shape> products;
+    TileProducts<Shape>::multiply(memory_.docs.row(first_row_of_warp()), met, is_met,
+                                  products);
+    weigh(start, slot, products);
+    TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
+  }
+
+  // The weight of a query in the sum H of a document, and its cosine.
+  struct Weighed {
+    Real weight;
+    Real cosine;
+  };
+
+  __device__ __forceinline__ Weighed weigh_pair(int64_t step, int slot, int half,
+                                                Real product) const {
+    const int32_t query = memory_.queries.index[slot];
+    const int32_t doc = state_.index[half];
+    if (query < 0 || doc < 0 || step < 0 || step > drawn_) return {0, 0};
+    const Real coefficient = memory_.coefficient[slot];
+    const Real positive_cosine = memory_.positive_cosine[slot];
+    const Real row_loss = memory_.row_loss[slot];
+    if (step == drawn_) {
+      return {positive_coefficient(params_.normalize_over, coefficient, row_loss),
+              positive_cosine};
+    }
+    if (is_dropped(params_, query, doc)) return {0, 0};
+    const Real cosine =
+        product * state_.inverse_norm[half] * memory_.queries.inverse_norm[slot] +
+        (state_.poison[half] + memory_.queries.poison[slot]);
+    const Real logit = relative_logit(
+        scale_, margin_, cosine, positive_cosine, state_.log_q[half],
+        static_cast<Real>(memory_.queries.log_q[slot]));
+    return {exp_of(logit - row_loss) * coefficient, cosine};
+  }
+
+  // Products to weights, times the queries' inverse norms, and the sums of them.
+  __device__ __forceinline__ void weigh(int64_t start, int slot,
+                                        Products<Shape>& products) {
+    Real largest[2] = {0, 0};
+    for_each([&](int tile, int element, int half, int column) {
+      const Weighed pair = weigh_pair(start + column - row_of_half(half), slot + column,
+                                      half, products[tile][element]);
+      state_.projection[half] =
+          multiply_add(pair.weight, pair.cosine, state_.projection[half]);
+      const Real weight = pair.weight * memory_.queries.inverse_norm[slot + column];
+      const Real magnitude = weight < 0 ? -weight : weight;
+      largest[half] = magnitude > largest[half] ? magnitude : largest[half];
+      products[tile][element] = weight;
+    });
+    raise_unit(largest);
+    const Real inverse_unit[2] = {inverse_of(state_.unit[0]), inverse_of(state_.unit[1])};
+    for_each([&](int tile, int element, int half, int) {
+      products[tile][element] *= inverse_unit[half];
+    });
+  }
+
+  template <typename Work>
+  __device__ __forceinline__ static void for_each(const Work& work) {
+#pragma unroll
+    for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
+#pragma unroll
+      for (int element = 0; element < kElementsOfTile; ++element) {
+        work(tile, element, element / 2,
+             tile * kColumnsOfTile + column_of_lane() + element % 2);
+      }
+    }
+  }
+
+  // Of a power of two, which it loses nothing by; 0 before any weight.
+  __device__ __forceinline__ static Real inverse_of(Real unit) {
+    return unit > 0 ? 1 / unit : Real(0);
+  }
+
+  __device__ __forceinline__ void raise_unit(const Real (&largest)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Real of_row = largest_over_row(largest[half]);
+      if (of_row == 0) continue;
+      const Real unit = power_of_two_below(of_row);
+      if (!(unit > state_.unit[half])) continue;
+      const Real factor = state_.unit[half] / unit;
+      state_.unit[half] = unit;
+#pragma unroll
+      for (auto& sum : state_.sums) {
+        sum[2 * half] *= factor;
+        sum[2 * half + 1] *= factor;
+      }
+    }
+  }
+
+  // --- Store --------------------------------------------------------------------------
+
+  // Each lane puts the gradient's elements where it alone reads the document's.
+  __device__ __forceinline__ void finish_docs() {
+    const Real projections[2] = {sum_over_row(state_.projection[0]),
+                                 sum_over_row(state_.projection[1])};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int32_t doc = state_.index[half];
+      if (doc < 0) continue;
+      const Real projection = projections[half] * state_.inverse_norm[half];
+      const Real factor = scale_ * doc_inverse_norm(doc);
+      auto* row = memory_.docs.row(row_of_half(half));
+#pragma unroll
+      for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
+        const int column = v * kColumnsOfTile + column_of_lane();
+        Real pair[2];
+        read_pair(row + column, pair);
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const Real sum = state_.sums[v][2 * half + j] * state_.unit[half];
+          Storage rounded;
+          round_to((sum - pair[j] * projection) * factor, &rounded);
+          row[column + j] = rounded;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store_docs() const {
+#pragma unroll 1
+    for (int row = team_.number(); row < rows_; row += Shape::kColumns) {
+      const int64_t doc = memory_.docs.index[row];
+      team_.store(memory_.docs.row(row),
+                  static_cast<Storage*>(arguments_.doc_gradient) + doc * params_.dim);
+    }
+  }
+
+  const LossParams& params_;
+  const GradientArguments& arguments_;
+  const GradientScratch& scratch_;
+  const PlaceOrder order_;
+  const RowTeam<Shape> team_;
+  const int64_t first_place_;
+  const int64_t rows_;   // places of the tile
+  const int64_t drawn_;  // queries in front of a document that drew it
+  const Real margin_;
+  const Real scale_;
+  GradientTileMemory<Shape> memory_;
+  GradientTileState<Shape> state_;
+};
+
+// Block 0 sums the gradient of the scale beside the blocks that work on tiles.
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads)
+    gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
+                          const GradientScratch scratch, const bool whole_packets,
+                          const typename Shape::Real margin) {
+  using Storage = typename Shape::Storage;
+  if (blockIdx.x == 0) {
+    if (arguments.logit_scale_gradient != nullptr) {
+      logit_scale_gradient<typename Shape::Real>(params, arguments, scratch);
+    }
+    return;
+  }
+  GradientTile<Shape> tile(params, arguments, scratch,
+                           int64_t{blockIdx.x - 1} * Shape::kRows, whole_packets,
+                           margin);
+  if (whole_packets) {
+    tile.store_query_gradients(StreamedRows<VectorPacket<Storage>>(params.dim));
+  } else {
+    tile.store_query_gradients(StreamedRows<ScalarPacket<Storage>>(params.dim));
+  }
+  if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

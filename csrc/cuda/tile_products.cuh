@@ -1,0 +1,206 @@
+// The two products of a tile: of a warp's 16 rows with the rows of a block that they
+// meet, and the weighted sums of these.
+//
+//   products[r][c] = row[r] . met[c],    sums[r] += sum over c of weights[r][c] met[c]
+//
+// TensorCores computes them for 16-bit elements with float32 sums, PlainTiles for the
+// others by fused multiply-adds. Both leave what a lane holds in the same places
+// (tile_shape.cuh), so that a kernel is written once.
+#pragma once
+
+#include "cuda/instructions.cuh"
+#include "cuda/tile_shape.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Two numbers, each as a 16-bit element and what that leaves of it, twice as many digits
+// together: a weight rounded to 16 bits would cost the gradient more than the gradient's
+// own rounding.
+template <typename Storage>
+struct SplitPair {
+  __device__ __forceinline__ SplitPair(float low, float high)
+      : leading(round_pair(low, high, Storage{})) {
+    float rounded[2];
+    unpack_pair(leading, Storage{}, rounded);
+    rest = round_pair(low - rounded[0], high - rounded[1], Storage{});
+  }
+
+  uint32_t leading;
+  uint32_t rest;
+};
+
+template <typename Shape>
+struct TensorCores {
+  using Storage = typename Shape::Storage;
+  static constexpr int kStep = 16;  // elements that one instruction multiplies
+  static constexpr int kPairs = Shape::kColumns / kStep;
+
+  __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
+                                                  const SharedElement<Storage>* met,
+                                                  const MetPairs<Shape>& is_met,
+                                                  Products<Shape>& products) {
+    clear(products);
+    const int lane = lane_of_thread();
+    const auto* left_row =
+        rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
+    const auto* right_row =
+        met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int column = 0; column < Shape::kDim; column += kStep) {
+      uint32_t left[4];
+      load_matrices<Storage>(left_row + column, left);
+#pragma unroll
+      for (int pair = 0; pair < kPairs; ++pair) {
+        if (!is_met[pair]) continue;
+        uint32_t right[4];
+        load_matrices<Storage>(right_row + pair * kStep * Shape::kStride + column,
+                               right);
+        multiply_matrices(left, right[0], right[1], Storage{}, products[2 * pair]);
+        multiply_matrices(left, right[2], right[3], Storage{}, products[2 * pair + 1]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+                                                    const SharedElement<Storage>* met,
+                                                    const MetPairs<Shape>& is_met,
+                                                    RowSums<Shape>& sums) {
+    const int lane = lane_of_thread();
+    const auto* right_row =
+        met + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (!is_met[pair]) continue;
+      uint32_t leading[4];
+      uint32_t rest[4];
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        const auto& of_tile = weights[2 * pair + part / 2];
+        const SplitPair<Storage> split(of_tile[part % 2 * 2], of_tile[part % 2 * 2 + 1]);
+        leading[part] = split.leading;
+        rest[part] = split.rest;
+      }
+#pragma unroll
+      for (int column = 0; column < Shape::kDim; column += kStep) {
+        uint32_t right[4];
+        load_transposed<Storage>(right_row + pair * kStep * Shape::kStride + column,
+                                 right);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          auto& sum = sums[column / kColumnsOfTile + half];
+          multiply_matrices(rest, right[2 * half], right[2 * half + 1], Storage{}, sum);
+          multiply_matrices(leading, right[2 * half], right[2 * half + 1], Storage{},
+                            sum);
+        }
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void clear(Products<Shape>& products) {
+#pragma unroll
+    for (auto& tile : products) {
+#pragma unroll
+      for (float& product : tile) product = 0;
+    }
+  }
+};
+
+template <typename Shape>
+struct PlainTiles {
+  using Storage = typename Shape::Storage;
+  using Real = typename Shape::Real;
+  static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
+
+  __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
+                                                  const SharedElement<Storage>* met,
+                                                  const MetPairs<Shape>& is_met,
+                                                  Products<Shape>& products) {
+    const auto* left_row = rows + row_of_lane() * Shape::kStride;
+    const auto* right_row = met + column_of_lane() * Shape::kStride;
+#pragma unroll
+    for (auto& tile : products) {
+#pragma unroll
+      for (Real& product : tile) product = 0;
+    }
+#pragma unroll 2
+    for (int column = 0; column < Shape::kDim; column += Shape::kPacket) {
+      Real left[2][Shape::kPacket];
+      read_packet(left_row + column, left[0]);
+      read_packet(left_row + 8 * Shape::kStride + column, left[1]);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        if (!is_met[tile / 2]) continue;
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          Real right[Shape::kPacket];
+          read_packet(right_row + (tile * kColumnsOfTile + j) * Shape::kStride + column,
+                      right);
+#pragma unroll
+          for (int e = 0; e < Shape::kPacket; ++e) {
+            Real& upper = products[tile][j];
+            Real& lower = products[tile][2 + j];
+            upper = multiply_add(left[0][e], right[e], upper);
+            lower = multiply_add(left[1][e], right[e], lower);
+          }
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+                                                    const SharedElement<Storage>* met,
+                                                    const MetPairs<Shape>& is_met,
+                                                    RowSums<Shape>& sums) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      if (!is_met[tile / 2]) continue;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+#pragma unroll
+        for (int quarter = 0; quarter < 4; ++quarter) {
+          const int holder = lane_of_thread() / 4 * 4 + quarter;
+          const Real upper = __shfl_sync(kWholeWarp, weights[tile][j], holder);
+          const Real lower = __shfl_sync(kWholeWarp, weights[tile][2 + j], holder);
+          const int row = tile * kColumnsOfTile + 2 * quarter + j;
+          add_weighted(met + row * Shape::kStride + column_of_lane(), upper, lower,
+                       sums);
+        }
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void add_weighted(
+      const SharedElement<Storage>* met, Real upper, Real lower, RowSums<Shape>& sums) {
+#pragma unroll
+    for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
+      Real pair[2];
+      read_pair(met + v * kColumnsOfTile, pair);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        sums[v][j] = multiply_add(upper, pair[j], sums[v][j]);
+        sums[v][2 + j] = multiply_add(lower, pair[j], sums[v][2 + j]);
+      }
+    }
+  }
+};
+
+template <typename Shape>
+struct TileProductsOf {
+  using type = PlainTiles<Shape>;
+};
+template <int kDim, int kRows>
+struct TileProductsOf<TileShape<Float16, kDim, kRows>> {
+  using type = TensorCores<TileShape<Float16, kDim, kRows>>;
+};
+template <int kDim, int kRows>
+struct TileProductsOf<TileShape<BFloat16, kDim, kRows>> {
+  using type = TensorCores<TileShape<BFloat16, kDim, kRows>>;
+};
+template <typename Shape>
+using TileProducts = typename TileProductsOf<Shape>::type;
+
+}  // namespace cuda
+}  // namespace negative_cosine

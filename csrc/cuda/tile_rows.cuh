@@ -1,0 +1,196 @@
+// Rows in shared memory: copied there, padded with zeros, and made fit to be multiplied.
+//
+// The elements stay as they are, so that a product of two rows is as exact as float32
+// sums make it; what a product has to be multiplied by, the inverse norms, stands beside
+// them. Three kinds of row are changed where they stand:
+//
+//   a row too long or too short for products and weights within its element type is
+//   multiplied by a power of two, which costs it no digit
+//
+//   a row with infinite or NaN elements becomes zeros and gets a poison, NaN, to be added
+//   to its cosines: a weight of zero then keeps it out of the sums
+//
+//   a row without direction (core/norms.h) becomes zeros
+#pragma once
+
+#include "core/norms.h"
+#include "cuda/tile_shape.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Inverse norms of rows that stay as they are. Weights of float16 rows are themselves
+// float16: beside rows of these lengths they keep their digits.
+template <typename Storage>
+__device__ __forceinline__ bool is_fit(ComputeType<Storage> inverse_norm) {
+  using Real = ComputeType<Storage>;
+  constexpr bool kIsHalf = std::is_same_v<Storage, Float16>;
+  return inverse_norm >= (kIsHalf ? Real(1.0 / 64) : Real(1e-12)) &&
+         inverse_norm <= (kIsHalf ? Real(16) : Real(1e12));
+}
+
+// The largest power of two that is not above a positive number, or the smallest normal
+// one.
+__device__ __forceinline__ float power_of_two_below(float value) {
+  const float power = __uint_as_float(__float_as_uint(value) & 0x7f800000u);
+  return power > 0 ? power : __uint_as_float(0x00800000u);
+}
+__device__ __forceinline__ double power_of_two_below(double value) {
+  const double power =
+      __longlong_as_double(__double_as_longlong(value) & 0x7ff0000000000000ll);
+  return power > 0 ? power : __longlong_as_double(0x0010000000000000ll);
+}
+
+// What a row's products have to be multiplied by, and then raised by.
+template <typename Real>
+struct RowNorm {
+  Real inverse_norm;  // of the row as it stands in shared memory
+  Real poison;        // 0 or NaN
+};
+
+// The threads that copy and inspect one row together: neighbouring lanes.
+template <typename Shape>
+class RowTeam {
+ public:
+  using Storage = typename Shape::Storage;
+  using Real = typename Shape::Real;
+  using Element = SharedElement<Storage>;
+
+  __device__ __forceinline__ RowTeam(int64_t dim, bool whole_packets)
+      : dim_(dim), whole_packets_(whole_packets) {}
+
+  // The team's number: it takes that row of every block.
+  __device__ __forceinline__ static int number() {
+    return static_cast<int>(threadIdx.x) / Shape::kThreadsOfRow;
+  }
+  __device__ __forceinline__ static bool is_first_thread() { return thread() == 0; }
+
+  __device__ __forceinline__ bool has_whole_packets() const { return whole_packets_; }
+
+  // Starts to copy a row; zeros where it is not wanted, and behind its end.
+  __device__ __forceinline__ void copy(const Storage* from, bool wanted,
+                                       Element* to) const {
+    if (!whole_packets_) return copy_elements(from, wanted, to);
+#pragma unroll 4
+    for (int column = thread() * Shape::kPacket; column < Shape::kDim;
+         column += Shape::kThreadsOfRow * Shape::kPacket) {
+      const bool exists = wanted && column < dim_;
+      copy_async(to + column, from + (exists ? column : 0), exists);
+    }
+  }
+
+  // 1 / |row| by core/norms.h, from the row in shared memory.
+  __device__ __forceinline__ Real inverse_norm(const Element* row) const {
+    Real squares = 0;
+    for_each_packet([&](int column) {
+      Real x[Shape::kPacket];
+      read_packet(row + column, x);
+#pragma unroll
+      for (int e = 0; e < Shape::kPacket; ++e) squares = multiply_add(x[e], x[e], squares);
+    });
+    squares = sum_over_team(squares);
+    const bool overflowed = may_have_overflowed(squares);
+    Real result = inverse_norm_of(squares);
+    if (__any_sync(kWholeWarp, overflowed)) {
+      const Real scaled = scaled_inverse_norm(row);
+      if (overflowed) result = scaled;
+    }
+    return result;
+  }
+
+  // Makes a row of that inverse norm fit where it stands. No thread of the warp may still
+  // be reading it.
+  __device__ __forceinline__ RowNorm<Real> settle(Real inverse_norm,
+                                                  Element* row) const {
+    if (is_fit<Storage>(inverse_norm)) return {inverse_norm, 0};
+    const bool has_direction = inverse_norm > 0;  // it may be NaN
+    const Real factor = has_direction ? power_of_two_below(inverse_norm) : Real(0);
+    for_each_packet([&](int column) {
+      Real x[Shape::kPacket];
+      read_packet(row + column, x);
+#pragma unroll
+      for (int e = 0; e < Shape::kPacket; ++e) {
+        Storage settled;
+        round_to(has_direction ? x[e] * factor : Real(0), &settled);
+        row[column + e] = settled;
+      }
+    });
+    const bool is_nan = inverse_norm != inverse_norm;
+    return {has_direction ? inverse_norm / factor : Real(0),
+            is_nan ? inverse_norm : Real(0)};
+  }
+
+  // Writes a finished row from shared memory.
+  __device__ __forceinline__ void store(const Element* row, Storage* to) const {
+    if (!whole_packets_) {
+#pragma unroll 1
+      for (int64_t column = thread(); column < dim_; column += Shape::kThreadsOfRow) {
+        store_element(to_compute(static_cast<Storage>(row[column])), to + column);
+      }
+      return;
+    }
+    for_each_packet([&](int column) {
+      if (column >= dim_) return;
+      __stcs(reinterpret_cast<uint4*>(to + column),
+             read_bits<uint4, Storage>(row + column));
+    });
+  }
+
+ private:
+  __device__ __forceinline__ static int thread() {
+    return static_cast<int>(threadIdx.x) % Shape::kThreadsOfRow;
+  }
+
+  template <typename Work>
+  __device__ __forceinline__ static void for_each_packet(const Work& work) {
+#pragma unroll 4
+    for (int column = thread() * Shape::kPacket; column < Shape::kDim;
+         column += Shape::kThreadsOfRow * Shape::kPacket) {
+      work(column);
+    }
+  }
+
+  __device__ __forceinline__ static Real sum_over_team(Real value) {
+    return sum_over_lanes<Shape::kThreadsOfRow / 2, 1>(value);
+  }
+
+  __device__ __forceinline__ void copy_elements(const Storage* from, bool wanted,
+                                                Element* to) const {
+#pragma unroll 1
+    for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {
+      const bool exists = wanted && column < dim_;
+      Storage element{};
+      if (exists) element = load_storage(from + column);
+      to[column] = element;
+    }
+  }
+
+  // Rare, so element by element.
+  __device__ __forceinline__ Real scaled_inverse_norm(const Element* row) const {
+    Real largest = 0;
+#pragma unroll 1
+    for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {
+      const Real x = to_compute(static_cast<Storage>(row[column]));
+      const Real magnitude = x < 0 ? -x : x;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+#pragma unroll
+    for (int distance = Shape::kThreadsOfRow / 2; distance >= 1; distance /= 2) {
+      const Real other = __shfl_xor_sync(kWholeWarp, largest, distance);
+      largest = other > largest ? other : largest;
+    }
+    Real sum = 0;
+#pragma unroll 1
+    for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {
+      const Real scaled = to_compute(static_cast<Storage>(row[column])) / largest;
+      sum = multiply_add(scaled, scaled, sum);
+    }
+    return inverse_norm_of_scaled(largest, sum_over_team(sum));
+  }
+
+  const int64_t dim_;
+  const bool whole_packets_;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,68 @@
+// The sizes of a tile: the rows that a block holds in shared memory, and how many of the
+// rows that they meet stand beside them at a time.
+#pragma once
+
+#include "cuda/shared_memory.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
+
+template <typename StorageType, int kPaddedDim, int kRowsOfTile>
+struct TileShape {
+  using Storage = StorageType;
+  using Real = ComputeType<Storage>;
+  static constexpr int kDim = kPaddedDim;
+  static constexpr int kRows = kRowsOfTile;
+  static constexpr int kColumns = 32;  // of a block of met rows
+  static constexpr int kWarps = kRows / kRowsOfWarp;
+  static constexpr int kThreads = kWarps * kWarpSize;
+  static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
+  // A packet more than whole rows of banks: eight rows' packets then lie in eight
+  // different groups of banks.
+  static constexpr int kStride = kDim + kPacket;
+  // Threads that copy and inspect a row together.
+  static constexpr int kThreadsOfRow = kThreads / kColumns;
+
+  static_assert(kDim * sizeof(Storage) % kSharedAlignment == 0, "no bank conflicts");
+  static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole blocks");
+};
+
+// What a lane holds of 16 rows and 8 columns, as the tensor cores give it: with
+// g = lane / 4 and q = lane % 4, element 2 h + j is of row g + 8 h and column 2 q + j.
+constexpr int kColumnsOfTile = 8;
+constexpr int kElementsOfTile = 4;
+
+__device__ __forceinline__ int row_of_lane() { return lane_of_thread() / 4; }
+__device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 2; }
+
+template <typename Shape>
+using Products = typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
+
+template <typename Shape>
+using RowSums = typename Shape::Real[Shape::kDim / kColumnsOfTile][kElementsOfTile];
+
+// Which pairs of a block's tiles, 16 columns each, a warp's rows meet at all.
+template <typename Shape>
+using MetPairs = bool[Shape::kColumns / (2 * kColumnsOfTile)];
+
+// The sum over the four lanes that share a row, and the largest, where NaN counts as
+// smaller than everything.
+template <typename Value>
+__device__ __forceinline__ Value sum_over_row(Value value) {
+  return sum_over_lanes<2, 1>(value);
+}
+
+template <typename Real>
+__device__ __forceinline__ Real largest_over_row(Real value) {
+#pragma unroll
+  for (int distance = 2; distance >= 1; distance /= 2) {
+    const Real other = __shfl_xor_sync(kWholeWarp, value, distance);
+    value = other > value || value != value ? other : value;
+  }
+  return value;
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine
