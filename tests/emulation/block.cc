@@ -15,10 +15,12 @@
 #include <utility>
 #include <vector>
 
+#include "copies.h"
 #include "emulation/emulator.h"
 #include "fault.h"
 #include "fiber.h"
 #include "random.h"
+#include "shared_arrays.h"
 #include "traffic.h"
 
 uint3 threadIdx;
@@ -80,6 +82,7 @@ class Scheduler {
   void pause();
   bool all_exited() const;
   void open_barrier();
+  void end_block();
 
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
@@ -112,8 +115,8 @@ std::string text_of(uint3 index) {
   raise_fault_of(thread, cudaErrorLaunchFailure, message);
 }
 
-std::string name_of(Operation operation) {
-  switch (operation) {
+std::string name_of(const Collective& collective) {
+  switch (collective.operation) {
     case Operation::kShuffle:
       return "__shfl_sync";
     case Operation::kShuffleXor:
@@ -132,12 +135,14 @@ std::string name_of(Operation operation) {
       return "__match_any_sync";
     case Operation::kSyncWarp:
       return "__syncwarp";
+    case Operation::kWarpCall:
+      return collective.call->name;
   }
   return "";
 }
 
 std::string text_of(const Collective& collective) {
-  return name_of(collective.operation) + " with mask " + hexadecimal(collective.mask);
+  return name_of(collective) + " with mask " + hexadecimal(collective.mask);
 }
 
 // --- Collectives of a warp ---------------------------------------------------------
@@ -146,7 +151,7 @@ bool is_shuffle(Operation operation) { return operation <= Operation::kShuffleUp
 
 bool are_the_same(const Collective& left, const Collective& right) {
   return left.operation == right.operation && left.mask == right.mask &&
-         left.value_size == right.value_size;
+         left.value_size == right.value_size && left.call == right.call;
 }
 
 // The lane that a shuffle reads, as PTX defines it: groups of `width` lanes, and a lane
@@ -213,10 +218,20 @@ void complete_vote(const Warp& warp, unsigned lanes) {
   }
 }
 
+void complete_call(const Warp& warp) {
+  void* operands[kWarpSize];
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    operands[lane] = reinterpret_cast<void*>(warp.lanes[lane].collective.value);
+  }
+  warp.lanes[0].collective.call->function(operands);
+}
+
 void complete(Warp* warp, unsigned lanes) {
   const Operation operation = warp->lanes[first_lane(lanes)].collective.operation;
   if (is_shuffle(operation)) {
     complete_shuffle(*warp, lanes);
+  } else if (operation == Operation::kWarpCall) {
+    complete_call(*warp);
   } else if (operation != Operation::kSyncWarp) {
     complete_vote(*warp, lanes);
   } else if (lanes == (warp->existing & ~warp->exited)) {
@@ -393,11 +408,20 @@ void Scheduler::open_barrier() {
   for (Warp& warp : warps_) std::swap(warp.ready, warp.at_barrier);
 }
 
+void Scheduler::end_block() {
+  if (any_copies_under_way()) {
+    const Thread& thread = threads_[thread_with_copies_under_way()];
+    raise_fault_of(thread, "copy_async without a wait_for_copies before the block ends");
+  }
+  if (traffic_is_counted) end_block_in_traffic();
+}
+
 void Scheduler::run_block(uint64_t number) {
   blockIdx = {static_cast<unsigned>(number % gridDim.x),
               static_cast<unsigned>(number / gridDim.x % gridDim.y),
               static_cast<unsigned>(number / gridDim.x / gridDim.y)};
   barriers_at_start = ++barriers;
+  begin_block_in_shared_arrays();
   for (Warp& warp : warps_) {
     warp.ready = warp.existing;
     warp.at_collective = warp.at_barrier = warp.exited = 0;
@@ -407,7 +431,7 @@ void Scheduler::run_block(uint64_t number) {
     bool any_ran = false;
     for (const unsigned warp : order_of_warps_) any_ran |= advance(&warps_[warp]);
     if (any_ran) continue;
-    if (all_exited()) return;
+    if (all_exited()) return end_block();
     open_barrier();
   }
 }
@@ -446,12 +470,12 @@ void Scheduler::run_grid(dim3 grid, dim3 block, const std::function<void()>& ker
   try {
     for (uint64_t turn = 0; turn < blocks; ++turn) {
       run_block(in_order_ ? turn : order[turn]);
-      if (traffic_is_counted) end_block_in_traffic();
     }
   } catch (...) {
     // The abandoned threads' fibers stand anywhere: the next launch prepares them anew.
     prepared_ = 0;
     running_ = nullptr;
+    forget_copies();
     throw;
   }
 }

@@ -18,6 +18,8 @@ py::list figures_of_launches() {
     figures["sectors_written"] = launch.sectors_written;
     figures["reads_of_16_bytes"] = launch.reads_of_16_bytes;
     figures["atomics"] = launch.atomics;
+    figures["shared_wavefronts"] = launch.shared_wavefronts;
+    figures["bank_conflicts"] = launch.bank_conflicts;
     launches.append(figures);
   }
   return launches;

@@ -114,9 +114,10 @@ std::string describe_bad_range(const char* access, size_t size, const void* addr
               "read of uninitialised memory: " + describe("read", size, place));
 }
 
-[[noreturn, gnu::noinline]] void raise_stale_read(size_t size, const Place& place) {
+[[noreturn, gnu::noinline]] void raise_stale_read(const char* access, size_t size,
+                                                  const Place& place) {
   raise_fault(cudaErrorLaunchFailure,
-              "read through __ldg of what the same launch wrote: " +
+              std::string(access) + " of what the same launch wrote: " +
                   describe("read", size, place));
 }
 
@@ -138,10 +139,11 @@ inline void check_written(const Place& place, size_t size) {
   }
 }
 
-inline void check_not_of_this_launch(const Place& place, size_t size) {
+inline void check_not_of_this_launch(const char* access, const Place& place,
+                                     size_t size) {
   const unsigned char* stamps = place.buffer->stamps.data() + place.offset;
   for (size_t byte = 0; byte < size; ++byte) {
-    if (stamps[byte] == memory.launch_stamp) raise_stale_read(size, place);
+    if (stamps[byte] == memory.launch_stamp) raise_stale_read(access, size, place);
   }
 }
 
@@ -184,7 +186,17 @@ std::string host_problem(const void* address) {
 [[gnu::noinline]] const void* locate_constant_read(const void* address, size_t size) {
   const Place place = checked_place("read", address, size);
   check_written(place, size);
-  check_not_of_this_launch(place, size);
+  check_not_of_this_launch("read through __ldg", place, size);
+  if (traffic_is_counted) {
+    count_access(Access::kRead, __builtin_return_address(0), address, size);
+  }
+  return bytes_at(place);
+}
+
+[[gnu::noinline]] const void* locate_source_of_copy(const void* address, size_t size) {
+  const Place place = checked_place("copy", address, size);
+  check_written(place, size);
+  check_not_of_this_launch("copy_async", place, size);
   if (traffic_is_counted) {
     count_access(Access::kRead, __builtin_return_address(0), address, size);
   }

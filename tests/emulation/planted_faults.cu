@@ -310,11 +310,6 @@ __global__ void read_many_times(Arguments a) {
   __stcs(a.output + i, value);
 }
 
-struct Entry {
-  const char* name;
-  Kernel kernel;
-};
-
 constexpr Entry kEntries[] = {
     {"read_out_of_bounds", read_out_of_bounds},
     {"read_before_the_start", read_before_the_start},
@@ -354,12 +349,16 @@ Kernel kernel_named(const std::string& name) {
   for (const Entry& entry : kEntries) {
     if (name == entry.name) return entry.kernel;
   }
+  for (const Entry& entry : tile_entries()) {
+    if (name == entry.name) return entry.kernel;
+  }
   return nullptr;
 }
 
 std::vector<std::string> kernel_names() {
   std::vector<std::string> names;
   for (const Entry& entry : kEntries) names.push_back(entry.name);
+  for (const Entry& entry : tile_entries()) names.push_back(entry.name);
   return names;
 }
 

@@ -1,4 +1,4 @@
-// The kernels of planted_faults.cu by name.
+// The kernels of planted_faults.cu and planted_tile_faults.cu by name.
 #pragma once
 
 #include <string>
@@ -19,6 +19,14 @@ struct Arguments {
 };
 
 using Kernel = void (*)(Arguments);
+
+struct Entry {
+  const char* name;
+  Kernel kernel;
+};
+
+// Those of planted_tile_faults.cu.
+const std::vector<Entry>& tile_entries();
 
 // Null where there is none.
 Kernel kernel_named(const std::string& name);

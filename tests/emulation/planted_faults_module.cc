@@ -45,11 +45,16 @@ class DeviceBuffer {
   void* address_ = nullptr;
 };
 
-// The kernel's output, of which there is as much as of its input.
-Floats run(const std::string& name, const Floats& input, bool wrong, unsigned blocks,
-           unsigned threads, int repeats) {
+Kernel known_kernel(const std::string& name) {
   const Kernel kernel = kernel_named(name);
   if (kernel == nullptr) throw std::invalid_argument("there is no kernel " + name);
+  return kernel;
+}
+
+// The kernel's output, of which there is as much as of its input.
+Floats run(const std::string& name, const Floats& input, bool wrong, unsigned blocks,
+           unsigned threads, int repeats, size_t shared_bytes) {
+  const Kernel kernel = known_kernel(name);
   const size_t size = static_cast<size_t>(input.nbytes());
   const DeviceBuffer device_input(size);
   const DeviceBuffer device_output(size);
@@ -70,6 +75,7 @@ Floats run(const std::string& name, const Floats& input, bool wrong, unsigned bl
   cudaLaunchConfig_t config;
   config.gridDim = blocks;
   config.blockDim = threads;
+  config.dynamicSmemBytes = shared_bytes;
   raise_unless_successful(cudaLaunchKernelEx(&config, kernel, arguments));
 
   Floats output(input.size());
@@ -80,6 +86,11 @@ Floats run(const std::string& name, const Floats& input, bool wrong, unsigned bl
 
 // Allocates so many bytes and frees them; raises what a caller of cudaMalloc would see.
 void allocate(size_t size) { const DeviceBuffer buffer(size); }
+
+void allow_shared_bytes(const std::string& name, int bytes) {
+  raise_unless_successful(cudaFuncSetAttribute(
+      known_kernel(name), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+}
 
 int device_attribute(int attribute) {
   int value = 0;
@@ -95,10 +106,12 @@ PYBIND11_MODULE(_planted_faults, module) {
   using namespace pybind11::literals;
   module.doc() = "Kernels with planted faults, run by the emulator";
   module.def("run", &planted::run, "kernel"_a, "input"_a, py::kw_only(),
-             "wrong"_a = false, "blocks"_a = 1, "threads"_a = 32, "repeats"_a = 1);
+             "wrong"_a = false, "blocks"_a = 1, "threads"_a = 32, "repeats"_a = 1,
+             "shared_bytes"_a = 0);
   module.def("kernel_names", &planted::kernel_names);
   emulator::define_controls(module);
   module.def("allocate", &planted::allocate, "size"_a);
+  module.def("allow_shared_bytes", &planted::allow_shared_bytes, "kernel"_a, "bytes"_a);
   module.def("device_attribute", &planted::device_attribute, "attribute"_a);
   module.def("half_to_float", py::vectorize([](uint16_t bits) {
                return __half2float(__ushort_as_half(bits));

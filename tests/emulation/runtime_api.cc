@@ -6,12 +6,15 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "block.h"
+#include "device.h"
 #include "emulation/emulator.h"
 #include "fault.h"
 #include "memory.h"
+#include "shared_arrays.h"
 #include "traffic.h"
 
 struct CUstream_st {};
@@ -32,6 +35,41 @@ constexpr unsigned kMaxBlockZ = 64;
 
 int capability_major = 9;
 int capability_minor = 0;
+
+// What each kernel may ask for at a launch, where that is more than any kernel may.
+std::unordered_map<const void*, int> dynamic_shared_bytes;
+
+// As the programming guide's table of compute capabilities has it.
+int most_shared_bytes() {
+  constexpr int kKibibyte = 1 << 10;
+  switch (10 * capability_major + capability_minor) {
+    case 70:
+    case 72:
+      return 96 * kKibibyte;
+    case 75:
+      return 64 * kKibibyte;
+    case 80:
+    case 87:
+      return 163 * kKibibyte;
+    case 86:
+    case 89:
+    case 120:
+    case 121:
+      return 99 * kKibibyte;
+    case 90:
+    case 100:
+    case 103:
+    case 110:
+      return 227 * kKibibyte;
+    default:
+      return kSharedMemoryBytes;
+  }
+}
+
+int dynamic_shared_bytes_of(const void* kernel) {
+  const auto found = dynamic_shared_bytes.find(kernel);
+  return found == dynamic_shared_bytes.end() ? kSharedMemoryBytes : found->second;
+}
 
 cudaError_t last_error = cudaSuccess;
 // What the last failure was, where there is more to say than its name.
@@ -117,20 +155,41 @@ bool is_possible(const dim3& grid, const dim3& block) {
 
 }  // namespace
 
+void require_capability(int major, int minor, const char* instruction) {
+  if (capability_major > major ||
+      (capability_major == major && capability_minor >= minor)) {
+    return;
+  }
+  raise_fault(cudaErrorLaunchFailure, std::string(instruction) +
+                                          " needs compute capability " +
+                                          std::to_string(major) + "." +
+                                          std::to_string(minor));
+}
+
 void set_capability(int major, int minor) {
   capability_major = major;
   capability_minor = minor;
 }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, std::function<void()> thread) {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   std::function<void()> thread) {
   if (!is_possible(config.gridDim, config.blockDim)) {
     return fail(cudaErrorInvalidConfiguration,
                 text_of(cudaErrorInvalidConfiguration).meaning);
   }
-  if (config.dynamicSmemBytes != 0 || config.numAttrs != 0) {
-    return fail(cudaErrorNotSupported,
-                "the emulator has no dynamic shared memory and no launch attributes");
+  if (config.numAttrs != 0) {
+    return fail(cudaErrorNotSupported, "the emulator has no launch attributes");
   }
+  // A device counts what the kernel declares as well, which is not known here.
+  const auto allowed =
+      static_cast<size_t>(std::min(dynamic_shared_bytes_of(kernel), most_shared_bytes()));
+  if (config.dynamicSmemBytes > allowed) {
+    return fail(cudaErrorInvalidValue,
+                "the launch asks for " + std::to_string(config.dynamicSmemBytes) +
+                    " bytes of shared memory and may have " + std::to_string(allowed) +
+                    ": cudaFuncSetAttribute allows a kernel more");
+  }
+  begin_launch_in_shared_arrays(config.dynamicSmemBytes);
   begin_launch_in_memory();
   begin_launch_in_traffic(config);
   try {
@@ -195,6 +254,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlock:
       *value = emulator::kSharedMemoryBytes;
       break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = emulator::most_shared_bytes();
+      break;
     case cudaDevAttrWarpSize:
       *value = warpSize;
       break;
@@ -224,6 +286,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::strncpy(properties->name, "emulated device", sizeof properties->name - 1);
   properties->totalGlobalMem = emulator::memory_limit();
   properties->sharedMemPerBlock = emulator::kSharedMemoryBytes;
+  properties->sharedMemPerBlockOptin =
+      static_cast<size_t>(emulator::most_shared_bytes());
   properties->warpSize = warpSize;
   properties->maxThreadsPerBlock = emulator::kMaxThreads;
   properties->maxGridSize[0] = emulator::kMaxGridX;
@@ -340,10 +404,26 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
 
 // --- Launches ----------------------------------------------------------------------
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   *attributes = {};
   attributes->maxThreadsPerBlock = emulator::kMaxThreads;
   attributes->ptxVersion = attributes->binaryVersion =
       emulator::capability_major * 10 + emulator::capability_minor;
+  attributes->maxDynamicSharedSizeBytes = emulator::dynamic_shared_bytes_of(kernel);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute,
+                                 int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    return fail(cudaErrorInvalidValue, "the emulator does not know this attribute");
+  }
+  if (value < 0 || value > emulator::most_shared_bytes()) {
+    return fail(cudaErrorInvalidValue,
+                "a kernel cannot have " + std::to_string(value) +
+                    " bytes of shared memory: the device has " +
+                    std::to_string(emulator::most_shared_bytes()) + " for a block");
+  }
+  emulator::dynamic_shared_bytes[kernel] = value;
   return cudaSuccess;
 }

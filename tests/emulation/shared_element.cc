@@ -24,10 +24,30 @@ bool SharedHistory::may_clash(const Trace& earlier) {
   return earlier.scope == Scope::kOneWarp || earlier.thread != now.thread;
 }
 
-void SharedHistory::on_read() {
-  if (write_.barriers < barriers_at_start_of_block()) {
-    raise_fault(cudaErrorLaunchFailure, "read of shared memory that nothing wrote");
+// An element that is out of bounds, or whose copy belongs to this block: a launch that
+// ended in a fault may have left others under way.
+void SharedHistory::raise_if_closed(const char* access) const {
+  if (write_.barriers == kOutOfBounds) {
+    raise_fault(cudaErrorLaunchFailure,
+                std::string(access) + " shared memory beyond the ends of an array");
   }
+  if (write_.barriers == kUnderWay && write_.syncs == barriers_at_start_of_block()) {
+    raise_fault(cudaErrorLaunchFailure,
+                std::string("missing wait_for_copies: ") + access +
+                    " shared memory to which a copy by thread " +
+                    std::to_string(write_.thread) + " of the block is under way");
+  }
+}
+
+void SharedHistory::raise_unreadable() const {
+  raise_if_closed("read of");
+  raise_fault(cudaErrorLaunchFailure, "read of shared memory that nothing wrote");
+}
+
+void SharedHistory::on_read() {
+  // Marks wrap around to large numbers here, as do earlier blocks' barriers.
+  const uint64_t start = barriers_at_start_of_block();
+  if (write_.barriers - start > barriers_passed() - start) raise_unreadable();
   if (may_clash(write_)) {
     raise_fault(cudaErrorLaunchFailure,
                 "missing barrier: read of shared memory that thread " +
@@ -43,6 +63,7 @@ void SharedHistory::on_read() {
 }
 
 void SharedHistory::on_write() {
+  if (write_.barriers >= kOutOfBounds) raise_if_closed("write to");
   if (may_clash(write_)) {
     raise_fault(cudaErrorLaunchFailure,
                 "missing barrier: write to shared memory that thread " +
@@ -55,5 +76,15 @@ void SharedHistory::on_write() {
   }
   write_ = trace_of_the_running_thread();
 }
+
+void SharedHistory::on_start_of_copy() {
+  on_write();
+  write_.barriers = kUnderWay;
+  write_.syncs = barriers_at_start_of_block();
+}
+
+void SharedHistory::on_arrival() { write_ = trace_of_the_running_thread(); }
+
+void SharedHistory::mark_out_of_bounds() { write_.barriers = kOutOfBounds; }
 
 }  // namespace emulator

@@ -90,4 +90,9 @@ void count_access(Access access, const void* site, const void* address, size_t s
 
 void count_atomic() { ++launches.back().atomics; }
 
+void count_shared_read(unsigned wavefronts, unsigned conflicts) {
+  launches.back().shared_wavefronts += wavefronts;
+  launches.back().bank_conflicts += conflicts;
+}
+
 }  // namespace emulator

@@ -18,5 +18,8 @@ void end_block_in_traffic();
 // `site` tells the accesses in a kernel's code apart.
 void count_access(Access access, const void* site, const void* address, size_t size);
 void count_atomic();
+// Of one read of shared memory by several lanes: the turns that it takes, and those of
+// them that its bank conflicts cost.
+void count_shared_read(unsigned wavefronts, unsigned conflicts);
 
 }  // namespace emulator

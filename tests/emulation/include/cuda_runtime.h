@@ -11,5 +11,6 @@
 #include "emulation/device_memory.h"
 #include "emulation/qualifiers.h"
 #include "emulation/runtime_api.h"
+#include "emulation/shared_arrays.h"
 #include "emulation/shared_element.h"
 #include "emulation/vector_types.h"

@@ -21,16 +21,25 @@ enum class Operation {
   kAny,
   kAll,
   kMatchAny,
-  kSyncWarp
+  kSyncWarp,
+  kWarpCall
+};
+
+// What a whole warp computes together. Lanes hand over the addresses of their operands,
+// and one call of the function serves all of them.
+struct WarpCall {
+  const char* name;
+  void (*function)(void* const (&operands)[32]);
 };
 
 struct Collective {
   Operation operation;
   unsigned mask;
   unsigned value_size = 0;  // of a shuffle or a match, in bytes
-  uint64_t value = 0;
+  uint64_t value = 0;  // or the address of a call's operands
   unsigned operand = 0;  // a shuffle's lane, delta or lane mask
   int width = 32;
+  const WarpCall* call = nullptr;
 };
 
 uint64_t take_part(const Collective& collective);
@@ -57,6 +66,13 @@ T shuffle(Operation operation, unsigned mask, T value, unsigned operand, int wid
 
 inline unsigned vote(Operation operation, unsigned mask, int predicate) {
   return static_cast<unsigned>(take_part({operation, mask, 0, predicate != 0}));
+}
+
+inline void take_part_in(const WarpCall& call, void* operands) {
+  Collective collective{Operation::kWarpCall, 0xffffffffu};
+  collective.value = reinterpret_cast<uint64_t>(operands);
+  collective.call = &call;
+  take_part(collective);
 }
 
 }  // namespace emulator

@@ -18,6 +18,8 @@ namespace emulator {
 // loads through the cache that does not see what the running kernel writes.
 const void* locate_read(const void* address, size_t size);
 const void* locate_constant_read(const void* address, size_t size);
+// Of an asynchronous copy, which sees what the running kernel writes at no known time.
+const void* locate_source_of_copy(const void* address, size_t size);
 void* locate_write(void* address, size_t size);
 void* locate_atomic(void* address, size_t size);
 

@@ -15,7 +15,7 @@ namespace emulator {
 // generator that starts from the seed, warps taking turns at every collective.
 void set_schedule(uint64_t seed);
 
-// What one launch asked of global memory: zero unless count_traffic(true) came before.
+// What one launch asked of memory: zero unless count_traffic(true) came before.
 struct LaunchStatistics {
   dim3 grid;
   dim3 block;
@@ -27,6 +27,10 @@ struct LaunchStatistics {
   uint64_t sectors_written = 0;
   uint64_t reads_of_16_bytes = 0;
   uint64_t atomics = 0;  // in none of the figures above
+  // Of shared memory, by load_matrices and load_transposed alone: at best one for each
+  // matrix, and how many more than that.
+  uint64_t shared_wavefronts = 0;
+  uint64_t bank_conflicts = 0;
 };
 
 void count_traffic(bool on);

@@ -54,13 +54,17 @@ enum cudaDeviceAttr {
   cudaDevAttrL2CacheSize = 38,
   cudaDevAttrMaxThreadsPerMultiProcessor = 39,
   cudaDevAttrComputeCapabilityMajor = 75,
-  cudaDevAttrComputeCapabilityMinor = 76
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 struct cudaDeviceProp {
   char name[256];
   size_t totalGlobalMem;
   size_t sharedMemPerBlock;
+  size_t sharedMemPerBlockOptin;
   int warpSize;
   int maxThreadsPerBlock;
   int maxGridSize[3];
@@ -78,6 +82,7 @@ struct cudaFuncAttributes {
   int numRegs;
   int ptxVersion;
   int binaryVersion;
+  int maxDynamicSharedSizeBytes;
 };
 
 struct CUstream_st;
@@ -135,6 +140,13 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T* kernel) {
   return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
 }
 
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute,
+                                 int value);
+template <typename T>
+cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute attribute, int value) {
+  return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
+}
+
 struct cudaLaunchAttribute;  // The emulator knows none.
 struct cudaLaunchConfig_t {
   dim3 gridDim;
@@ -148,7 +160,8 @@ struct cudaLaunchConfig_t {
 namespace emulator {
 
 // Runs `thread` for every thread of the grid, before it returns.
-cudaError_t launch(const cudaLaunchConfig_t& config, std::function<void()> thread);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   std::function<void()> thread);
 
 }  // namespace emulator
 
@@ -158,5 +171,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
   static_assert((std::is_trivially_copyable_v<Expected> && ...),
                 "CUDA copies a kernel's arguments as bytes");
   const std::tuple<Expected...> copies(std::forward<Actual>(arguments)...);
-  return emulator::launch(*config, [&] { std::apply(kernel, copies); });
+  return emulator::launch(*config, reinterpret_cast<const void*>(kernel),
+                          [&] { std::apply(kernel, copies); });
 }

@@ -19,9 +19,19 @@ class SharedHistory {
  public:
   void on_read();
   void on_write();
+  // From its start to the wait of the thread that started it, nobody may touch what a
+  // copy writes; then it counts as written by that thread.
+  void on_start_of_copy();
+  void on_arrival();
+  void mark_out_of_bounds();
 
  private:
   enum class Scope : uint8_t { kOneThread, kOneWarp, kBlock };
+  // In place of a number of barriers: of an element that no thread may touch, and of
+  // one that a copy is under way to, whose `syncs` name the block.
+  static constexpr uint64_t kOutOfBounds = ~uint64_t{1};
+  static constexpr uint64_t kUnderWay = ~uint64_t{0};
+
   // Of one thread, or the last of several.
   struct Trace {
     uint64_t barriers;  // passed by the block, counted over all blocks
@@ -32,6 +42,8 @@ class SharedHistory {
 
   static Trace trace_of_the_running_thread();
   static bool may_clash(const Trace& earlier);
+  void raise_if_closed(const char* access) const;
+  [[noreturn]] void raise_unreadable() const;
 
   Trace write_;
   Trace read_;
@@ -53,6 +65,14 @@ class SharedElement {
     return *this = static_cast<T>(other);
   }
   SharedElement& operator+=(T amount) { return *this = static_cast<T>(*this) + amount; }
+
+  // Returns whom to tell when the copy has arrived.
+  SharedHistory* start_copy(T value) {
+    history_.on_start_of_copy();
+    value_ = value;
+    return &history_;
+  }
+  void mark_out_of_bounds() { history_.mark_out_of_bounds(); }
 
   SharedElement() = default;
   SharedElement(const SharedElement&) = delete;

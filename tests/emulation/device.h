@@ -1,0 +1,9 @@
+// What the emulated device can do.
+#pragma once
+
+namespace emulator {
+
+// A fault of the running thread where the device is older than that.
+void require_capability(int major, int minor, const char* instruction);
+
+}  // namespace emulator

@@ -1,0 +1,82 @@
+// What csrc/cuda/instructions.cuh asks of a GPU, checked: that file includes this one,
+// behind its element types and SharedElement.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "emulation/device_memory.h"
+#include "emulation/qualifiers.h"
+#include "emulation/tiles.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Inlined, so that each copy in a kernel has a return address of its own to be counted
+// under.
+template <typename Element>
+__forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
+                                bool wanted) {
+  constexpr int kElements = emulator::kPacketBytes / static_cast<int>(sizeof(Element));
+  emulator::check_copy(to, from);
+  Element elements[kElements] = {};
+  if (wanted) {
+    std::memcpy(elements,
+                emulator::locate_source_of_copy(from, emulator::kPacketBytes),
+                emulator::kPacketBytes);
+  }
+  emulator::SharedHistory* first = to[0].start_copy(elements[0]);
+  for (int e = 1; e < kElements; ++e) to[e].start_copy(elements[e]);
+  emulator::add_copy({first, sizeof(SharedElement<Element>), kElements});
+}
+
+inline void commit_copies() { emulator::commit_copies(); }
+
+template <int kPending>
+void wait_for_copies() {
+  static_assert(kPending >= 0);
+  emulator::wait_for_copies(kPending);
+}
+
+template <typename Element>
+void load_rows(const SharedElement<Element>* row, bool transposed,
+               uint32_t (&matrices)[4]) {
+  static_assert(sizeof(Element) == 2, "ldmatrix loads elements of 16 bits");
+  emulator::RowOfMatrix mine;
+  mine.place = emulator::place_of_row(row);
+  mine.matrices = matrices;
+  for (int e = 0; e < 8; ++e) {
+    mine.elements[e] = static_cast<Element>(row[e]).bits;
+  }
+  emulator::exchange_rows(&mine, transposed);
+}
+
+template <typename Element>
+void load_matrices(const SharedElement<Element>* row, uint32_t (&matrices)[4]) {
+  load_rows<Element>(row, false, matrices);
+}
+
+template <typename Element>
+void load_transposed(const SharedElement<Element>* row, uint32_t (&matrices)[4]) {
+  load_rows<Element>(row, true, matrices);
+}
+
+inline void multiply(const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1,
+                     emulator::Factor type, float (&sums)[4]) {
+  emulator::ProductOfMatrices product = {
+      {left[0], left[1], left[2], left[3]}, {right_0, right_1}, sums};
+  emulator::multiply(&product, type);
+}
+
+inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
+                              uint32_t right_1, BFloat16, float (&sums)[4]) {
+  multiply(left, right_0, right_1, emulator::Factor::kBFloat16, sums);
+}
+
+inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
+                              uint32_t right_1, Float16, float (&sums)[4]) {
+  multiply(left, right_0, right_1, emulator::Factor::kFloat16, sums);
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

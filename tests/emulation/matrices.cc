@@ -1,0 +1,183 @@
+// The matrices of a warp: 8 x 8 elements of 16 bits as ldmatrix hands them out, and the
+// products that mma.m16n8k16 forms of them. The layouts are PTX's.
+#include <cstdint>
+#include <vector>
+
+#include "block.h"
+#include "device.h"
+#include "emulation/collectives.h"
+#include "emulation/small_floats.h"
+#include "emulation/tiles.h"
+#include "shared_arrays.h"
+#include "traffic.h"
+
+namespace emulator {
+namespace {
+
+constexpr int kRows = 8;
+constexpr int kMatrices = 4;
+
+uint32_t packed(uint16_t low, uint16_t high) {
+  return low | static_cast<uint32_t>(high) << 16;
+}
+
+RowOfMatrix& row_of(void* const (&operands)[32], int matrix, int row) {
+  return *static_cast<RowOfMatrix*>(operands[kRows * matrix + row]);
+}
+
+// --- Bank conflicts ----------------------------------------------------------------
+
+// The 32 banks hold eight packets of 16 bytes at a time. Rows of one matrix are read at
+// once, but for those that lie in the same banks at different places.
+unsigned wavefronts_of(void* const (&operands)[32], int matrix) {
+  unsigned most = 0;
+  for (int row = 0; row < kRows; ++row) {
+    const unsigned place = row_of(operands, matrix, row).place;
+    unsigned rows_in_bank = 1;
+    for (int earlier = 0; earlier < row; ++earlier) {
+      const unsigned other = row_of(operands, matrix, earlier).place;
+      if (other == place) {
+        rows_in_bank = 0;
+        break;
+      }
+      if (other / kPacketBytes % kRows == place / kPacketBytes % kRows) ++rows_in_bank;
+    }
+    if (rows_in_bank > most) most = rows_in_bank;
+  }
+  return most;
+}
+
+void count_wavefronts(void* const (&operands)[32]) {
+  if (!traffic_is_counted) return;
+  for (int matrix = 0; matrix < kMatrices; ++matrix) {
+    const unsigned wavefronts = wavefronts_of(operands, matrix);
+    count_shared_read(wavefronts, wavefronts - 1);
+  }
+}
+
+// --- Loads -------------------------------------------------------------------------
+
+void hand_out_rows(void* const (&operands)[32]) {
+  count_wavefronts(operands);
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int matrix = 0; matrix < kMatrices; ++matrix) {
+      const uint16_t* elements = row_of(operands, matrix, lane / 4).elements;
+      const int column = 2 * (lane % 4);
+      static_cast<RowOfMatrix*>(operands[lane])->matrices[matrix] =
+          packed(elements[column], elements[column + 1]);
+    }
+  }
+}
+
+void hand_out_columns(void* const (&operands)[32]) {
+  count_wavefronts(operands);
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int matrix = 0; matrix < kMatrices; ++matrix) {
+      const int row = 2 * (lane % 4);
+      const int column = lane / 4;
+      static_cast<RowOfMatrix*>(operands[lane])->matrices[matrix] =
+          packed(row_of(operands, matrix, row).elements[column],
+                 row_of(operands, matrix, row + 1).elements[column]);
+    }
+  }
+}
+
+constexpr WarpCall kLoadMatrices = {"load_matrices", hand_out_rows};
+constexpr WarpCall kLoadTransposed = {"load_transposed", hand_out_columns};
+
+// --- Products ----------------------------------------------------------------------
+
+// Every half as a float: the conversion itself takes longer than a product.
+const float* floats_of_halves() {
+  static const std::vector<float> floats = [] {
+    std::vector<float> all(1 << 16);
+    for (uint32_t bits = 0; bits < all.size(); ++bits) {
+      all[bits] = Binary16::to_float(static_cast<uint16_t>(bits));
+    }
+    return all;
+  }();
+  return floats.data();
+}
+
+float value_of(uint32_t bits, Factor type) {
+  return type == Factor::kBFloat16 ? reinterpret<float>(bits << 16)
+                                   : floats_of_halves()[bits];
+}
+
+struct Factors {
+  float left[16][16];
+  float right[16][8];
+};
+
+void unpack(const ProductOfMatrices& product, int lane, Factor type, Factors* factors) {
+  for (int word = 0; word < 4; ++word) {
+    const int row = lane / 4 + 8 * (word % 2);
+    const int column = 2 * (lane % 4) + 8 * (word / 2);
+    factors->left[row][column] = value_of(product.left[word] & 0xffffu, type);
+    factors->left[row][column + 1] = value_of(product.left[word] >> 16, type);
+  }
+  for (int word = 0; word < 2; ++word) {
+    const int row = 2 * (lane % 4) + 8 * word;
+    const int column = lane / 4;
+    factors->right[row][column] = value_of(product.right[word] & 0xffffu, type);
+    factors->right[row + 1][column] = value_of(product.right[word] >> 16, type);
+  }
+}
+
+// Onto the sum that was there, product by product in the order of the left's columns,
+// each addition rounded to float32. A product of two 16-bit numbers is exact in float32
+// unless it leaves float32's range, and subnormal numbers stay what they are. A GPU's
+// order and rounding are its own: the results differ in the last bits.
+void add_products(const Factors& factors, int row, float (&sums)[8]) {
+  for (int k = 0; k < 16; ++k) {
+    for (int column = 0; column < 8; ++column) {
+      sums[column] += factors.left[row][k] * factors.right[k][column];
+    }
+  }
+}
+
+template <Factor kType>
+void multiply_and_add(void* const (&operands)[32]) {
+  Factors factors;
+  for (int lane = 0; lane < 32; ++lane) {
+    unpack(*static_cast<ProductOfMatrices*>(operands[lane]), lane, kType, &factors);
+  }
+  for (int row = 0; row < 16; ++row) {
+    // Four lanes hold a row's sums, two each.
+    float* places[8];
+    float sums[8];
+    for (int column = 0; column < 8; ++column) {
+      const int lane = 4 * (row % 8) + column / 2;
+      places[column] = static_cast<ProductOfMatrices*>(operands[lane])->sums +
+                       2 * (row / 8) + column % 2;
+      sums[column] = *places[column];
+    }
+    add_products(factors, row, sums);
+    for (int column = 0; column < 8; ++column) *places[column] = sums[column];
+  }
+}
+
+constexpr WarpCall kMultiplyFloat16 = {"multiply_matrices of Float16",
+                                       multiply_and_add<Factor::kFloat16>};
+constexpr WarpCall kMultiplyBFloat16 = {"multiply_matrices of BFloat16",
+                                        multiply_and_add<Factor::kBFloat16>};
+
+}  // namespace
+
+unsigned place_of_row(const void* first_element) {
+  return locate_packet("load_matrices from", first_element);
+}
+
+void exchange_rows(RowOfMatrix* row, bool transposed) {
+  require_capability(8, 0, transposed ? kLoadTransposed.name : kLoadMatrices.name);
+  take_part_in(transposed ? kLoadTransposed : kLoadMatrices, row);
+}
+
+void multiply(ProductOfMatrices* product, Factor type) {
+  const WarpCall& call =
+      type == Factor::kFloat16 ? kMultiplyFloat16 : kMultiplyBFloat16;
+  require_capability(8, 0, call.name);
+  take_part_in(call, product);
+}
+
+}  // namespace emulator
