@@ -121,7 +121,8 @@ class ForwardTile {
     return static_cast<const Storage*>(params_.doc) + index * params_.dim;
   }
 
-  // --- Copy and inspect ---------------------------------------------------------------
+  // --- Copy and inspect
+  // ---------------------------------------------------------------
 
   // The query at one of the tile's places.
   __device__ __forceinline__ int32_t query_at(int row, uint32_t index) const {
@@ -194,7 +195,8 @@ class ForwardTile {
     }
   }
 
-  // --- Multiply, weigh, accumulate ----------------------------------------------------
+  // --- Multiply, weigh, accumulate
+  // ----------------------------------------------------
 
   __device__ __forceinline__ static int first_row_of_warp() {
     return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
@@ -239,8 +241,8 @@ class ForwardTile {
            (lane_.poison[half] + memory_.docs.poison[slot]);
   }
 
-  // The products of the rows with the columns of their own places: column `diagonal` + r
-  // of row r. Four lanes share a row and all of them get its cosine.
+  // The products of the rows with the columns of their own places: column `diagonal` +
+  // r of row r. Four lanes share a row and all of them get its cosine.
   __device__ __forceinline__ void find_positives(int diagonal, int slot,
                                                  const Products<Shape>& products) {
     const int own = row_of_lane();  // 0..7: the column in its tile
@@ -271,8 +273,7 @@ class ForwardTile {
       const int64_t step = start + column - row_of_half(half);  // from the positive
       const int32_t doc = memory_.docs.index[slot + column];
       const bool is_candidate = step >= 1 && step <= band && lane_.index[half] >= 0;
-      const bool is_kept =
-          is_candidate && !is_dropped(params_, lane_.index[half], doc);
+      const bool is_kept = is_candidate && !is_dropped(params_, lane_.index[half], doc);
       const Real cosine = cosine_with(slot + column, half, products[tile][element]);
       const Real logit = relative_logit(
           scale_, margin_, cosine, lane_.positive_cosine[half],
@@ -328,7 +329,8 @@ class ForwardTile {
     }
   }
 
-  // --- Store --------------------------------------------------------------------------
+  // --- Store
+  // --------------------------------------------------------------------------
 
   __device__ __forceinline__ double store_rows() {
     double loss = 0;
@@ -351,11 +353,11 @@ class ForwardTile {
   __device__ __forceinline__ double store_row(int half) {
     const int64_t row = lane_.index[half];
     const Real positive_cosine = lane_.positive_cosine[half];
-    const RowResult<Real> result = finish_row(
-        params_,
-        CandidateSums<Real>{state_.shift[half], state_.weight_sum[half],
-                            state_.cosine_sum[half]},
-        positive_cosine);
+    const RowResult<Real> result =
+        finish_row(params_,
+                   CandidateSums<Real>{state_.shift[half], state_.weight_sum[half],
+                                       state_.cosine_sum[half]},
+                   positive_cosine);
     const Real query_inverse_norm = memory_.query_inverse_norm[row_of_half(half)];
     if (outputs_.query_direction != nullptr) {
       store_direction(half, result, query_inverse_norm);

@@ -1,11 +1,12 @@
-// The gradient pass for samplers whose candidates lie side by side: a block takes a tile
-// of neighbouring places' documents through the band of queries in front of them.
+// The gradient pass for samplers whose candidates lie side by side: a block takes a
+// tile of neighbouring places' documents through the band of queries in front of them.
 //
-// The document at place x was drawn by the queries at x - K .. x - 1 and is the positive
-// of the query at x: the mirror of forward_tiles.cuh. For each block of queries: copy,
-// inspect, multiply, weigh, accumulate; at the end: store. The softmax weight of a pair is
-// recomputed from its product and the row's saved facts, p_ij = e^(t_ij - loss_i), so
-// nothing is added to by two blocks and nothing is stored of the size B * K.
+// The document at place x was drawn by the queries at x - K .. x - 1 and is the
+// positive of the query at x: the mirror of forward_tiles.cuh. For each block of
+// queries: copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax
+// weight of a pair is recomputed from its product and the row's saved facts, p_ij =
+// e^(t_ij - loss_i), so nothing is added to by two blocks and nothing is stored of the
+// size B * K.
 #pragma once
 
 #include "cuda/gradient_rows.cuh"
@@ -136,7 +137,8 @@ class GradientTile {
            first + int64_t{Shape::kColumns} > params_.num_candidates;
   }
 
-  // --- Copy and inspect ---------------------------------------------------------------
+  // --- Copy and inspect
+  // ---------------------------------------------------------------
 
   __device__ __forceinline__ void copy_docs() const {
     const auto* docs = static_cast<const Storage*>(params_.doc);
@@ -210,7 +212,8 @@ class GradientTile {
     memory_.row_loss[slot] = facts.row_loss;
   }
 
-  // --- Multiply, weigh, accumulate ----------------------------------------------------
+  // --- Multiply, weigh, accumulate
+  // ----------------------------------------------------
 
   __device__ __forceinline__ static int first_row_of_warp() {
     return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
@@ -265,9 +268,9 @@ class GradientTile {
     const Real cosine =
         product * state_.inverse_norm[half] * memory_.queries.inverse_norm[slot] +
         (state_.poison[half] + memory_.queries.poison[slot]);
-    const Real logit = relative_logit(
-        scale_, margin_, cosine, positive_cosine, state_.log_q[half],
-        static_cast<Real>(memory_.queries.log_q[slot]));
+    const Real logit =
+        relative_logit(scale_, margin_, cosine, positive_cosine, state_.log_q[half],
+                       static_cast<Real>(memory_.queries.log_q[slot]));
     return {exp_of(logit - row_loss) * coefficient, cosine};
   }
 
@@ -286,7 +289,8 @@ class GradientTile {
       products[tile][element] = weight;
     });
     raise_unit(largest);
-    const Real inverse_unit[2] = {inverse_of(state_.unit[0]), inverse_of(state_.unit[1])};
+    const Real inverse_unit[2] = {inverse_of(state_.unit[0]),
+                                  inverse_of(state_.unit[1])};
     for_each([&](int tile, int element, int half, int) {
       products[tile][element] *= inverse_unit[half];
     });
@@ -326,7 +330,8 @@ class GradientTile {
     }
   }
 
-  // --- Store --------------------------------------------------------------------------
+  // --- Store
+  // --------------------------------------------------------------------------
 
   // Each lane puts the gradient's elements where it alone reads the document's.
   __device__ __forceinline__ void finish_docs() {

@@ -31,20 +31,38 @@ inline RowGrid row_grid(int64_t rows, int64_t most_rows, int most_rows_per_block
   return {round_up(at_once, rows_per_block) / rows_per_block, rows_per_block};
 }
 
+// The shared memory that a block gets without its kernel having asked for more.
+constexpr int kFreeSharedBytes = 48 * 1024;
+
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads,
-                   cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t launch_with_memory(void (*kernel)(Parameters...), int64_t blocks,
+                               int threads, int shared_bytes, cudaStream_t stream,
+                               Arguments&&... arguments) {
   if (blocks > std::numeric_limits<int32_t>::max()) {
     return cudaErrorInvalidConfiguration;
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
-  const cudaError_t error =
-      cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  cudaError_t error = cudaSuccess;
+  if (shared_bytes > kFreeSharedBytes) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 shared_bytes);
+  }
+  if (error == cudaSuccess) {
+    error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  }
   if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
   return error;
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads,
+                   cudaStream_t stream, Arguments&&... arguments) {
+  return launch_with_memory(kernel, blocks, threads, 0, stream,
+                            std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace cuda

@@ -10,6 +10,7 @@
 #include "cuda/inverted_table.h"
 #include "cuda/reductions.h"
 #include "cuda/row_kernels.h"
+#include "cuda/tile_kernels.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -23,6 +24,7 @@ constexpr char kArchitectures[] = NEGATIVE_COSINE_CUDA_ARCHITECTURES;
 struct Device {
   int multiprocessors = 0;
   int capability = 0;  // 90 for 9.0
+  int shared_bytes = 0;
 };
 
 std::string to_version(int number, int unit) {
@@ -75,12 +77,21 @@ Status find_device(Device* device) {
   read(cudaDevAttrMultiProcessorCount, &device->multiprocessors);
   read(cudaDevAttrComputeCapabilityMajor, &major);
   read(cudaDevAttrComputeCapabilityMinor, &minor);
+  read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &device->shared_bytes);
   device->capability = 10 * major + minor;
   if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
   if (error == cudaSuccess && device->capability < kOldestCapability) {
     return no_kernel(*device);
   }
   return to_status(error, *device);
+}
+
+// Whether candidates lie side by side and the device can take them by tiles.
+template <typename Storage>
+bool takes_tiles(const LossParams& params, const Device& device) {
+  return params.negative_indices == nullptr && params.sampler != Sampler::kShuffle &&
+         device.capability >= kTileCapability &&
+         fits_tiles<Storage>(params, {device.capability, device.shared_bytes});
 }
 
 bool uses_table(const LossParams& params) {
@@ -110,8 +121,13 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
   if (params.num_candidates > 0) {
     cudaError_t error = cudaSuccess;
     with_storage_type(params.data_type, [&](auto element) {
-      error = launch_forward_rows<decltype(element)>(
-          params, outputs, scratch, device.multiprocessors, stream, &num_blocks);
+      using Storage = decltype(element);
+      error = takes_tiles<Storage>(params, device)
+                  ? launch_forward_tiles<Storage>(params, outputs, scratch, stream,
+                                                  &num_blocks)
+                  : launch_forward_rows<Storage>(params, outputs, scratch,
+                                                 device.multiprocessors, stream,
+                                                 &num_blocks);
     });
     if (error != cudaSuccess) return error;
   }
@@ -142,8 +158,11 @@ cudaError_t launch_gradient(const LossParams& params,
   }
   cudaError_t error = cudaSuccess;
   with_storage_type(params.data_type, [&](auto element) {
-    error = launch_gradient_rows<decltype(element)>(params, arguments, scratch,
-                                                    device.multiprocessors, stream);
+    using Storage = decltype(element);
+    error = takes_tiles<Storage>(params, device)
+                ? launch_gradient_tiles<Storage>(params, arguments, scratch, stream)
+                : launch_gradient_rows<Storage>(params, arguments, scratch,
+                                                device.multiprocessors, stream);
   });
   return error;
 }

@@ -10,7 +10,7 @@ namespace cuda {
 // Each array starts at a multiple of it: a row of all 32 banks.
 constexpr int kSharedAlignment = 128;
 
-constexpr int shared_bytes(int64_t count, int size) {
+__host__ __device__ constexpr int shared_bytes(int64_t count, int size) {
   return static_cast<int>((count * size + kSharedAlignment - 1) / kSharedAlignment *
                           kSharedAlignment);
 }
@@ -37,7 +37,8 @@ class SharedArrays {
 };
 #endif
 
-// --- Neighbouring elements of a row in shared memory ----------------------------------
+// --- Neighbouring elements of a row in shared memory
+// ----------------------------------
 
 #if defined(NEGATIVE_COSINE_EMULATION)
 template <typename Bits, typename Storage>

@@ -1,5 +1,5 @@
-// The two kernels that work on tiles of neighbouring places: for the samplers `ring` and
-// `all`. Host side.
+// The two kernels that work on tiles of neighbouring places: for the samplers `ring`
+// and `all`. Host side.
 //
 // Compiled once for an element type (tiles_float32.cu and its like) and for each padded
 // row length; these functions choose and launch.
@@ -15,27 +15,29 @@ namespace cuda {
 
 // What the device has for tiles.
 struct TileDevice {
-  int capability;        // 80 for 8.0
-  int shared_bytes_max;  // of a block, when it asks for them
+  int capability;    // 80 for 8.0
+  int shared_bytes;  // of a block that asks for them
 };
 
-// Whether there is a tile kernel for these rows on the device: it has to hold a tile in a
-// block's shared memory and the sums of its rows in registers.
-bool has_tile_kernel(const LossParams& params, const TileDevice& device);
+// The first capability whose devices copy to shared memory on the side and multiply
+// 16-bit matrices with float32 sums as these kernels ask for it.
+constexpr int kTileCapability = 80;
+
+// Whether rows of this length have a tile kernel, and the device the memory for it.
+template <typename Storage>
+bool fits_tiles(const LossParams& params, const TileDevice& device);
 
 // As launch_forward_rows and launch_gradient_rows (row_kernels.h).
 template <typename Storage>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
-                                 const ForwardScratch& scratch,
-                                 const TileDevice& device, cudaStream_t stream,
+                                 const ForwardScratch& scratch, cudaStream_t stream,
                                  int64_t* num_blocks);
 
 template <typename Storage>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
-                                  const GradientScratch& scratch,
-                                  const TileDevice& device, cudaStream_t stream);
+                                  const GradientScratch& scratch, cudaStream_t stream);
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -21,7 +21,7 @@ struct TileRows {
         poison(arrays->template take<Real>(count)),
         log_q(arrays->template take<Real>(count)) {}
 
-  static constexpr int bytes(int count) {
+  __host__ __device__ static constexpr int bytes(int count) {
     return shared_bytes(count * Shape::kStride, sizeof(Storage)) +
            shared_bytes(count, sizeof(int32_t)) + 3 * shared_bytes(count, sizeof(Real));
   }
@@ -59,8 +59,8 @@ __device__ __forceinline__ bool find_met_pairs(int64_t first, int64_t last,
 #pragma unroll
   for (int pair = 0; pair < Shape::kColumns / kWidth; ++pair) {
     const int64_t start = block_start + pair * kWidth;
-    is_met[pair] = start + kWidth > own_row + first &&
-                   start <= own_row + kRowsOfWarp - 1 + last;
+    is_met[pair] =
+        start + kWidth > own_row + first && start <= own_row + kRowsOfWarp - 1 + last;
     any |= is_met[pair];
   }
   return any;

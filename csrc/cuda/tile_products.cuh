@@ -14,9 +14,9 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Two numbers, each as a 16-bit element and what that leaves of it, twice as many digits
-// together: a weight rounded to 16 bits would cost the gradient more than the gradient's
-// own rounding.
+// Two numbers, each as a 16-bit element and what that leaves of it, twice as many
+// digits together: a weight rounded to 16 bits would cost the gradient more than the
+// gradient's own rounding.
 template <typename Storage>
 struct SplitPair {
   __device__ __forceinline__ SplitPair(float low, float high)
@@ -77,7 +77,8 @@ struct TensorCores {
 #pragma unroll
       for (int part = 0; part < 4; ++part) {
         const auto& of_tile = weights[2 * pair + part / 2];
-        const SplitPair<Storage> split(of_tile[part % 2 * 2], of_tile[part % 2 * 2 + 1]);
+        const SplitPair<Storage> split(of_tile[part % 2 * 2],
+                                       of_tile[part % 2 * 2 + 1]);
         leading[part] = split.leading;
         rest[part] = split.rest;
       }
@@ -172,8 +173,9 @@ struct PlainTiles {
   }
 
  private:
-  __device__ __forceinline__ static void add_weighted(
-      const SharedElement<Storage>* met, Real upper, Real lower, RowSums<Shape>& sums) {
+  __device__ __forceinline__ static void add_weighted(const SharedElement<Storage>* met,
+                                                      Real upper, Real lower,
+                                                      RowSums<Shape>& sums) {
 #pragma unroll
     for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
       Real pair[2];

@@ -1,19 +1,21 @@
-// Rows in shared memory: copied there, padded with zeros, and made fit to be multiplied.
+// Rows in shared memory: copied there, padded with zeros, and made fit to be
+// multiplied.
 //
 // The elements stay as they are, so that a product of two rows is as exact as float32
-// sums make it; what a product has to be multiplied by, the inverse norms, stands beside
-// them. Three kinds of row are changed where they stand:
+// sums make it; what a product has to be multiplied by, the inverse norms, stands
+// beside them. Three kinds of row are changed where they stand:
 //
 //   a row too long or too short for products and weights within its element type is
 //   multiplied by a power of two, which costs it no digit
 //
-//   a row with infinite or NaN elements becomes zeros and gets a poison, NaN, to be added
-//   to its cosines: a weight of zero then keeps it out of the sums
+//   a row with infinite or NaN elements becomes zeros and gets a poison, NaN, to be
+//   added to its cosines: a weight of zero then keeps it out of the sums
 //
 //   a row without direction (core/norms.h) becomes zeros
 #pragma once
 
 #include "core/norms.h"
+#include "cuda/instructions.cuh"
 #include "cuda/tile_shape.cuh"
 
 namespace negative_cosine {
@@ -86,7 +88,8 @@ class RowTeam {
       Real x[Shape::kPacket];
       read_packet(row + column, x);
 #pragma unroll
-      for (int e = 0; e < Shape::kPacket; ++e) squares = multiply_add(x[e], x[e], squares);
+      for (int e = 0; e < Shape::kPacket; ++e)
+        squares = multiply_add(x[e], x[e], squares);
     });
     squares = sum_over_team(squares);
     const bool overflowed = may_have_overflowed(squares);
@@ -98,8 +101,8 @@ class RowTeam {
     return result;
   }
 
-  // Makes a row of that inverse norm fit where it stands. No thread of the warp may still
-  // be reading it.
+  // Makes a row of that inverse norm fit where it stands. No thread of the warp may
+  // still be reading it.
   __device__ __forceinline__ RowNorm<Real> settle(Real inverse_norm,
                                                   Element* row) const {
     if (is_fit<Storage>(inverse_norm)) return {inverse_norm, 0};

@@ -1,5 +1,5 @@
-// The sizes of a tile: the rows that a block holds in shared memory, and how many of the
-// rows that they meet stand beside them at a time.
+// The sizes of a tile: the rows that a block holds in shared memory, and how many of
+// the rows that they meet stand beside them at a time.
 #pragma once
 
 #include "cuda/shared_memory.cuh"
@@ -38,7 +38,8 @@ __device__ __forceinline__ int row_of_lane() { return lane_of_thread() / 4; }
 __device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 2; }
 
 template <typename Shape>
-using Products = typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
+using Products =
+    typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
 
 template <typename Shape>
 using RowSums = typename Shape::Real[Shape::kDim / kColumnsOfTile][kElementsOfTile];

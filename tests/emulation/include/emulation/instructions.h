@@ -78,5 +78,13 @@ inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
   multiply(left, right_0, right_1, emulator::Factor::kFloat16, sums);
 }
 
+template <typename Element>
+uint32_t round_pair(float low, float high, Element) {
+  Element elements[2];
+  round_to(low, &elements[0]);
+  round_to(high, &elements[1]);
+  return elements[0].bits | static_cast<uint32_t>(elements[1].bits) << 16;
+}
+
 }  // namespace cuda
 }  // namespace negative_cosine

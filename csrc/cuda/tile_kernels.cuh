@@ -1,0 +1,93 @@
+// Chooses a tile's sizes and launches the kernels of tile_kernels.h: instantiated for
+// one element type a source file, so that they compile side by side.
+#pragma once
+
+#include "cuda/forward_tiles.cuh"
+#include "cuda/gradient_tiles.cuh"
+#include "cuda/launch.h"
+#include "cuda/tile_kernels.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+struct ShapeTag {
+  using type = Shape;
+};
+
+// Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
+// elements. The sums of a warp's rows take dim / 2 registers of each lane, so longer
+// rows are not for tiles. Smaller tiles where a larger one would fill the shared
+// memory, or the registers, of most devices.
+template <typename Storage, typename Call>
+cudaError_t with_tile_shape(int64_t dim, const Call& call) {
+  constexpr int kSize = static_cast<int>(sizeof(Storage));
+  if constexpr (kSize == 8) {
+    if (dim <= 16) return call(ShapeTag<TileShape<Storage, 16, 64>>{});
+    if (dim <= 64) return call(ShapeTag<TileShape<Storage, 64, 32>>{});
+    return cudaErrorInvalidValue;
+  } else {
+    if (dim <= 64) return call(ShapeTag<TileShape<Storage, 64, 64>>{});
+    if (dim <= 128) return call(ShapeTag<TileShape<Storage, 128, 64>>{});
+    if (dim <= 256)
+      return call(ShapeTag<TileShape<Storage, 256, kSize == 4 ? 32 : 64>>{});
+    return cudaErrorInvalidValue;
+  }
+}
+
+template <typename Shape>
+constexpr int kSharedBytes =
+    ForwardTileMemory<Shape>::kBytes > GradientTileMemory<Shape>::kBytes
+        ? ForwardTileMemory<Shape>::kBytes
+        : GradientTileMemory<Shape>::kBytes;
+
+template <typename Shape>
+int64_t tiles_of(const LossParams& params) {
+  return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
+}
+
+template <typename Storage>
+bool fits_tiles(const LossParams& params, const TileDevice& device) {
+  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+           using Shape = typename decltype(tag)::type;
+           return kSharedBytes<Shape> <= device.shared_bytes
+                      ? cudaSuccess
+                      : cudaErrorInvalidValue;
+         }) == cudaSuccess;
+}
+
+template <typename Storage>
+cudaError_t launch_forward_tiles(const LossParams& params,
+                                 const ForwardOutputs& outputs,
+                                 const ForwardScratch& scratch, cudaStream_t stream,
+                                 int64_t* num_blocks) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
+  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+    using Shape = typename decltype(tag)::type;
+    *num_blocks = tiles_of<Shape>(params);
+    return launch_with_memory(forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
+                              ForwardTileMemory<Shape>::kBytes, stream, params, outputs,
+                              scratch, whole_packets,
+                              static_cast<typename Shape::Real>(params.margin));
+  });
+}
+
+template <typename Storage>
+cudaError_t launch_gradient_tiles(const LossParams& params,
+                                  const GradientArguments& arguments,
+                                  const GradientScratch& scratch, cudaStream_t stream) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
+                                 arguments.query_gradient, arguments.doc_gradient});
+  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+    using Shape = typename decltype(tag)::type;
+    return launch_with_memory(gradient_tiles_kernel<Shape>, tiles_of<Shape>(params) + 1,
+                              Shape::kThreads, GradientTileMemory<Shape>::kBytes,
+                              stream, params, arguments, scratch, whole_packets,
+                              static_cast<typename Shape::Real>(params.margin));
+  });
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

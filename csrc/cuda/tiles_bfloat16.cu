@@ -1,0 +1,18 @@
+// The tile kernels of bfloat16 embeddings.
+#include "cuda/tile_kernels.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template bool fits_tiles<BFloat16>(const LossParams&, const TileDevice&);
+template cudaError_t launch_forward_tiles<BFloat16>(const LossParams&,
+                                                    const ForwardOutputs&,
+                                                    const ForwardScratch&, cudaStream_t,
+                                                    int64_t*);
+template cudaError_t launch_gradient_tiles<BFloat16>(const LossParams&,
+                                                     const GradientArguments&,
+                                                     const GradientScratch&,
+                                                     cudaStream_t);
+
+}  // namespace cuda
+}  // namespace negative_cosine

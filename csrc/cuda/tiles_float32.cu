@@ -1,0 +1,17 @@
+// The tile kernels of float32 embeddings.
+#include "cuda/tile_kernels.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template bool fits_tiles<float>(const LossParams&, const TileDevice&);
+template cudaError_t launch_forward_tiles<float>(const LossParams&,
+                                                 const ForwardOutputs&,
+                                                 const ForwardScratch&, cudaStream_t,
+                                                 int64_t*);
+template cudaError_t launch_gradient_tiles<float>(const LossParams&,
+                                                  const GradientArguments&,
+                                                  const GradientScratch&, cudaStream_t);
+
+}  // namespace cuda
+}  // namespace negative_cosine
