@@ -67,8 +67,9 @@ void wait_for_copies(int pending) {
   for (size_t copy = 0; copy < arrived; ++copy) arrive(thread.copies[copy]);
   thread.copies.erase(thread.copies.begin(),
                       thread.copies.begin() + static_cast<ptrdiff_t>(arrived));
-  thread.ends_of_groups.erase(thread.ends_of_groups.begin(),
-                              thread.ends_of_groups.end() - static_cast<ptrdiff_t>(stay));
+  thread.ends_of_groups.erase(
+      thread.ends_of_groups.begin(),
+      thread.ends_of_groups.end() - static_cast<ptrdiff_t>(stay));
   for (size_t& end : thread.ends_of_groups) end -= arrived;
   copies_under_way -= arrived;
 }

@@ -1,8 +1,8 @@
 // Kernels of asynchronous copies and matrix products with one fault each, and the same
 // kernels without it.
 //
-// They take the arguments of those in planted_faults.cu, and 2048 bytes of shared memory
-// for 128 threads.
+// They take the arguments of those in planted_faults.cu, and 2048 bytes of shared
+// memory for 128 threads.
 #include <cuda_runtime.h>
 
 #include "cuda/instructions.cuh"
@@ -38,7 +38,8 @@ __device__ void copy_numbers(const Arguments& a, SharedElement<float>* numbers) 
   commit_copies();
 }
 
-__device__ void store_reversed(const Arguments& a, const SharedElement<float>* numbers) {
+__device__ void store_reversed(const Arguments& a,
+                               const SharedElement<float>* numbers) {
   const int last = threads_of_block() - 1;
   __stcs(a.output + thread_in_grid(), numbers[last - thread_in_block()]);
 }
@@ -166,8 +167,8 @@ __global__ void copy_beyond_an_array(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int first = 4 * thread_in_block();
   if (copies() || (a.wrong && first == threads_of_block())) {
-    copy_async(numbers + first,
-               a.input + first_of_block() + first % threads_of_block(), true);
+    copy_async(numbers + first, a.input + first_of_block() + first % threads_of_block(),
+               true);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -259,8 +260,8 @@ __device__ void write_row(SharedElement<Float16>* rows) {
 }
 
 __device__ void store_with(const Arguments& a, uint32_t matrix) {
-  __stcs(a.output + thread_in_grid(), __ldg(a.input + thread_in_grid()) +
-                                          static_cast<float>(matrix & 0xffffu));
+  __stcs(a.output + thread_in_grid(),
+         __ldg(a.input + thread_in_grid()) + static_cast<float>(matrix & 0xffffu));
 }
 
 __global__ void load_unwritten_matrices(Arguments a) {
@@ -348,7 +349,8 @@ __global__ void multiply_two_types_at_once(Arguments a) {
 
 constexpr int kSize = 16;
 
-// `numbers` are rows of 16 elements; in shared memory one starts every kStride elements.
+// `numbers` are rows of 16 elements; in shared memory one starts every kStride
+// elements.
 template <typename Element, int kStride>
 __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matrix) {
   const int row = lane_of_thread() / 2;
@@ -357,8 +359,8 @@ __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matr
                       true);
 }
 
-// One warp's product of two matrices of 16 x 16 elements that the input holds one behind
-// the other. The right one lies there as it is, or transposed.
+// One warp's product of two matrices of 16 x 16 elements that the input holds one
+// behind the other. The right one lies there as it is, or transposed.
 template <typename Element, int kStride, bool kTransposed>
 __device__ void multiply_tiles(const Arguments& a) {
   const auto* numbers = reinterpret_cast<const Element*>(a.input);

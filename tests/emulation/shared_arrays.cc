@@ -1,5 +1,5 @@
-// Memory is kept from block to block: what an earlier block wrote counts as not written,
-// see SharedHistory.
+// Memory is kept from block to block: what an earlier block wrote counts as not
+// written, see SharedHistory.
 #include "shared_arrays.h"
 
 #include <cstdint>
@@ -52,17 +52,18 @@ std::string text_of(const KindOfArray& kind) {
 void check_order(const KindOfArray& kind, size_t number) {
   const KindOfArray& first = arrays[number].kind;
   if (are_the_same(first, kind)) return;
-  raise_fault(cudaErrorLaunchFailure,
-              "SharedArrays: another thread of the block took " + text_of(first) +
-                  " as array " + std::to_string(number) + ", this one takes " +
-                  text_of(kind) +
-                  (kind.element_bytes == first.element_bytes ? " (of another type)" : ""));
+  raise_fault(
+      cudaErrorLaunchFailure,
+      "SharedArrays: another thread of the block took " + text_of(first) +
+          " as array " + std::to_string(number) + ", this one takes " + text_of(kind) +
+          (kind.element_bytes == first.element_bytes ? " (of another type)" : ""));
 }
 
 size_t place_after(size_t number) {
   if (number == 0) return 0;
   const Array& before = arrays[number - 1];
-  return (before.place + before.device_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  return (before.place + before.device_bytes() + kAlignment - 1) / kAlignment *
+         kAlignment;
 }
 
 void check_room(const KindOfArray& kind, size_t place) {
@@ -112,7 +113,8 @@ unsigned locate_packet(const char* access, const void* element) {
   for (size_t number = 0; number < in_use; ++number) {
     const Array& array = arrays[number];
     const uint64_t guards = kGuards * array.kind.stride;
-    const uint64_t all = 2 * guards + array.kind.stride * static_cast<uint64_t>(array.kind.count);
+    const uint64_t all =
+        2 * guards + array.kind.stride * static_cast<uint64_t>(array.kind.count);
     if (address - (array.first() - guards) >= all) continue;
     const auto index = static_cast<int64_t>(address - array.first()) /
                        static_cast<int64_t>(array.kind.stride);

@@ -1,5 +1,5 @@
-// The shared memory that a launch asks for, as arrays that every thread of a block takes
-// in the same order.
+// The shared memory that a launch asks for, as arrays that every thread of a block
+// takes in the same order.
 #pragma once
 
 #include <cstddef>
