@@ -359,8 +359,16 @@ __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matr
                       true);
 }
 
+// In the output, of a lane's sums in the left or the right half of its columns.
+__device__ int place_of_sum(int half, int sum) {
+  const int row = lane_of_thread() / 4 + sum / 2 * 8;
+  const int column = 8 * half + 2 * (lane_of_thread() % 4) + sum % 2;
+  return row * kSize + column;
+}
+
 // One warp's product of two matrices of 16 x 16 elements that the input holds one
-// behind the other. The right one lies there as it is, or transposed.
+// behind the other. The right one lies there as it is, or transposed. Each sum starts
+// from its place in the output.
 template <typename Element, int kStride, bool kTransposed>
 __device__ void multiply_tiles(const Arguments& a) {
   const auto* numbers = reinterpret_cast<const Element*>(a.input);
@@ -384,13 +392,14 @@ __device__ void multiply_tiles(const Arguments& a) {
     load_transposed<Element>(right + lane % 16 * kStride + lane / 16 * 8, of_right);
   }
   for (int half = 0; half < 2; ++half) {
-    float sums[4] = {};
+    float sums[4];
+    for (int sum = 0; sum < 4; ++sum) {
+      sums[sum] = static_cast<float>(place_of_sum(half, sum));
+    }
     multiply_matrices(of_left, of_right[2 * half], of_right[2 * half + 1], Element{},
                       sums);
     for (int sum = 0; sum < 4; ++sum) {
-      const int row = lane / 4 + sum / 2 * 8;
-      const int column = 8 * half + 2 * (lane % 4) + sum % 2;
-      __stcs(a.output + row * kSize + column, sums[sum]);
+      __stcs(a.output + place_of_sum(half, sum), sums[sum]);
     }
   }
 }
@@ -412,7 +421,7 @@ __global__ void load_rows_from_the_same_banks(Arguments a) {
   }
 }
 
-// Asks for as much shared memory as the launch gives, less than a row of banks apart.
+// As many numbers as the launch has room for: `repeats`.
 __global__ void take_much_shared_memory(Arguments a) {
   SharedArrays arrays;
   auto* numbers = arrays.take<float>(a.repeats);
