@@ -184,6 +184,10 @@ FAULTS: dict[str, tuple[str, Floats]] = {
         "write to shared memory beyond the ends of an array",
         reversed_in_blocks(INPUT),
     ),
+    "read_a_misaligned_pair": (
+        "of shared memory, which is no multiple of 8",
+        INPUT,
+    ),
     "load_unwritten_matrices": (
         "read of shared memory that nothing wrote; in block ",
         FROM_ROWS,

@@ -337,7 +337,6 @@ void Scheduler::run(Thread* thread) {
   running_ = thread;
   threadIdx = thread->index;
   now.thread = static_cast<uint16_t>(thread->number);
-  now.syncs = warp_of(*thread).syncs;
   switch_context(&context_, &thread->context);
   running_ = nullptr;
   if (fault_) throw *std::exchange(fault_, std::nullopt);
@@ -369,6 +368,7 @@ void Scheduler::run_threads() {
 // --- Blocks ------------------------------------------------------------------------
 
 void Scheduler::run_ready_lanes(Warp* warp) {
+  now.syncs = warp->syncs;
   if (in_order_) {
     for (unsigned left = warp->ready; left != 0; left &= left - 1) {
       run(&warp->lanes[first_lane(left)]);

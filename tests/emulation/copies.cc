@@ -38,7 +38,7 @@ void arrive(const ElementsOfCopy& elements) {
 
 void check_copy(const void* to, const void* from) {
   require_capability(8, 0, "copy_async");
-  locate_packet("copy_async to", to);
+  locate_in_shared_arrays("copy_async to", to, kPacketBytes);
   // PTX asks for it also where nothing is read.
   if (reinterpret_cast<uint64_t>(from) % kPacketBytes != 0) {
     raise_fault(cudaErrorMisalignedAddress,

@@ -245,6 +245,17 @@ __global__ void write_before_an_array(Arguments a) {
   store_reversed(a, numbers);
 }
 
+// A pair of neighbours that starts at an odd number is none that one load can read.
+__global__ void read_a_misaligned_pair(Arguments a) {
+  SharedArrays arrays;
+  auto* numbers = take_numbers(&arrays);
+  numbers[thread_in_block()] = __ldg(a.input + thread_in_grid());
+  __syncwarp();
+  const auto* pair = numbers + (thread_in_block() / 2 * 2 - (a.wrong ? 1 : 0));
+  if (thread_in_block() >= 2) emulator::check_shared_read(pair, 8);
+  __stcs(a.output + thread_in_grid(), pair[thread_in_block() % 2]);
+}
+
 // --- Matrices of a warp ------------------------------------------------------------
 
 // A row of 8 elements for each thread: of a matrix's 64 places, each holds its number.
@@ -471,6 +482,7 @@ const std::vector<Entry>& tile_entries() {
       {"take_more_than_the_launch_asked_for", take_more_than_the_launch_asked_for},
       {"read_beyond_an_array", read_beyond_an_array},
       {"write_before_an_array", write_before_an_array},
+      {"read_a_misaligned_pair", read_a_misaligned_pair},
       {"load_unwritten_matrices", load_unwritten_matrices},
       {"load_matrices_without_a_barrier", load_matrices_without_a_barrier},
       {"load_a_misaligned_row", load_a_misaligned_row},
