@@ -428,15 +428,20 @@ def test_a_copy_of_what_is_not_wanted_reads_nothing(planted: Any) -> None:
     assert planted.statistics()[-1]["bytes_read"] == 4 * THREADS
 
 
-# A warp loads two tiles of 16 x 16 elements, as four matrices each.
 @pytest.mark.parametrize(
-    ("same_banks", "wavefronts", "conflicts"), [(False, 8, 0), (True, 64, 56)]
+    ("kernel", "same_banks", "wavefronts", "conflicts"),
+    [
+        # A warp loads two tiles of 16 x 16 elements, as four matrices each.
+        ("load_rows_from_the_same_banks", False, 8, 0),
+        ("load_rows_from_the_same_banks", True, 64, 56),
+        ("load_one_row_for_all", False, 4, 0),
+    ],
 )
 def test_rows_in_the_same_banks_are_read_one_after_another(
-    planted: Any, same_banks: bool, wavefronts: int, conflicts: int
+    planted: Any, kernel: str, same_banks: bool, wavefronts: int, conflicts: int
 ) -> None:
     planted.count_traffic(True)
-    planted.run("load_rows_from_the_same_banks", INPUT, wrong=same_banks, shared_bytes=4096)
+    planted.run(kernel, INPUT, wrong=same_banks, shared_bytes=4096)
     figures = planted.statistics()[-1]
     assert figures["shared_wavefronts"] == wavefronts
     assert figures["bank_conflicts"] == conflicts

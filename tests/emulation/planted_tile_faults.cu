@@ -251,8 +251,9 @@ __global__ void read_a_misaligned_pair(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   numbers[thread_in_block()] = __ldg(a.input + thread_in_grid());
   __syncwarp();
-  const auto* pair = numbers + (thread_in_block() / 2 * 2 - (a.wrong ? 1 : 0));
-  if (thread_in_block() >= 2) emulator::check_shared_read(pair, 8);
+  const bool wrong = a.wrong && thread_in_block() >= 2;
+  const auto* pair = numbers + (thread_in_block() / 2 * 2 - (wrong ? 1 : 0));
+  emulator::check_shared_read(pair, 8);
   __stcs(a.output + thread_in_grid(), pair[thread_in_block() % 2]);
 }
 
@@ -432,6 +433,17 @@ __global__ void load_rows_from_the_same_banks(Arguments a) {
   }
 }
 
+// All lanes name one row: what is read once is handed to all.
+__global__ void load_one_row_for_all(Arguments a) {
+  SharedArrays arrays;
+  auto* rows = take_rows(&arrays);
+  write_row(rows);
+  __syncwarp();
+  uint32_t matrices[4];
+  load_matrices<Float16>(rows + thread_in_block() / 32 * 256, matrices);
+  store_with(a, matrices[0]);
+}
+
 // As many numbers as the launch has room for: `repeats`.
 __global__ void take_much_shared_memory(Arguments a) {
   SharedArrays arrays;
@@ -495,6 +507,7 @@ const std::vector<Entry>& tile_entries() {
       {"multiply_bfloat16", multiply_matrices_of<BFloat16, false>},
       {"multiply_bfloat16_transposed", multiply_matrices_of<BFloat16, true>},
       {"load_rows_from_the_same_banks", load_rows_from_the_same_banks},
+      {"load_one_row_for_all", load_one_row_for_all},
       {"take_much_shared_memory", take_much_shared_memory},
       {"multiply_many_times", multiply_many_times},
       {"load_matrices_many_times", load_matrices_many_times},
