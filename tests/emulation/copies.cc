@@ -39,7 +39,8 @@ void arrive(const ElementsOfCopy& elements) {
 void check_copy(const void* to, const void* from) {
   require_capability(8, 0, "copy_async");
   locate_in_shared_arrays("copy_async to", to, kPacketBytes);
-  // PTX asks for it also where nothing is read.
+  // Addresses of PTX's operands are aligned; taken strictly, also where nothing is
+  // read.
   if (reinterpret_cast<uint64_t>(from) % kPacketBytes != 0) {
     raise_fault(cudaErrorMisalignedAddress,
                 "copy_async from an address that is no multiple of 16");
