@@ -1,6 +1,7 @@
 """The CUDA emulator itself: it finds planted faults, and nothing else.
 
-Every kernel of ``tests/emulation/planted_faults.cu`` comes in a right and a wrong variant.
+Every kernel of ``tests/emulation/planted_faults.cu`` and ``planted_tile_faults.cu`` comes
+in a right and a wrong variant.
 The launches have two blocks of four warps, unless a test says otherwise.
 """
 
@@ -24,6 +25,7 @@ Floats = NDArray[np.float32]
 BLOCKS, THREADS = 2, 128
 COUNT = BLOCKS * THREADS
 INPUT = np.arange(COUNT, dtype=np.float32)
+SHARED_BYTES = 2048
 SEEDS = range(5)  # 0: everything in its order
 
 
@@ -47,6 +49,14 @@ def half_of_each_warp_swapped(numbers: Floats) -> Floats:
     ).ravel()
 
 
+# The second block's numbers, last first, and zeros: nothing lies behind the second.
+OF_THE_NEXT_BLOCK = np.append(INPUT[THREADS:][::-1], np.zeros(THREADS, np.float32))
+# What lanes get of an 8 x 8 matrix whose places hold their own numbers.
+LANES = np.arange(COUNT) % 32
+FROM_ROWS = INPUT + 2 * LANES
+FROM_COLUMNS = INPUT + 16 * (LANES % 4) + LANES // 4
+
+UNDER_WAY = "shared memory to which a copy by thread "
 SHUFFLE = "__shfl_xor_sync with mask "
 # Kernel, what the wrong variant is told, what the right one computes.
 FAULTS: dict[str, tuple[str, Floats]] = {
@@ -109,6 +119,104 @@ FAULTS: dict[str, tuple[str, Floats]] = {
         SHUFFLE + "0xffffffff waits for ever for lane 7, which waits at __syncthreads",
         neighbours_swapped(INPUT),
     ),
+    "read_before_the_wait": (
+        "missing wait_for_copies: read of " + UNDER_WAY,
+        reversed_in_blocks(INPUT),
+    ),
+    "write_before_the_wait": (
+        "missing wait_for_copies: write to " + UNDER_WAY,
+        reversed_in_blocks(INPUT),
+    ),
+    "copy_twice_to_one_place": (
+        "missing wait_for_copies: write to " + UNDER_WAY,
+        reversed_in_blocks(INPUT),
+    ),
+    "wait_for_the_wrong_group": (
+        "missing wait_for_copies: read of " + UNDER_WAY,
+        reversed_in_blocks(INPUT),
+    ),
+    "wait_without_a_group": (
+        "missing wait_for_copies: read of " + UNDER_WAY,
+        reversed_in_blocks(INPUT),
+    ),
+    "wait_without_a_barrier": ("missing barrier: ", reversed_in_blocks(INPUT)),
+    "copy_over_what_is_read": ("missing barrier: ", reversed_in_blocks(INPUT)),
+    "never_wait_for_a_copy": (
+        "copy_async without a wait_for_copies before the block ends; in block (0, 0, 0), "
+        "thread (0, 0, 0)",
+        INPUT,
+    ),
+    "copy_to_a_misaligned_place": (
+        "of shared memory, which is no multiple of 16",
+        reversed_in_blocks(INPUT),
+    ),
+    "copy_from_a_misaligned_address": (
+        "cudaErrorMisalignedAddress: copy_async from an address that is no multiple of 16",
+        reversed_in_blocks(INPUT),
+    ),
+    "copy_beyond_an_array": (
+        "copy_async to 16 bytes of shared memory from element 128 of an array of 128 "
+        "elements of 4 bytes",
+        reversed_in_blocks(INPUT),
+    ),
+    "copy_what_the_launch_wrote": (
+        "copy_async of what the same launch wrote: read of 16 bytes",
+        reversed_in_blocks(INPUT),
+    ),
+    "copy_what_is_not_there": (
+        "cudaErrorIllegalAddress: out-of-bounds copy of 16 bytes at offset ",
+        OF_THE_NEXT_BLOCK,
+    ),
+    "take_arrays_in_another_order": (
+        "SharedArrays: another thread of the block took ",
+        reversed_in_blocks(INPUT),
+    ),
+    "take_more_than_the_launch_asked_for": (
+        "SharedArrays: 481 elements of 4 bytes at byte 128 of the 2048 bytes of shared "
+        "memory that the launch asked for",
+        reversed_in_blocks(INPUT),
+    ),
+    "read_beyond_an_array": (
+        "read of shared memory beyond the ends of an array",
+        reversed_in_blocks(INPUT),
+    ),
+    "write_before_an_array": (
+        "write to shared memory beyond the ends of an array",
+        reversed_in_blocks(INPUT),
+    ),
+    "read_a_misaligned_pair": (
+        "of shared memory, which is no multiple of 8",
+        INPUT,
+    ),
+    "load_unwritten_matrices": (
+        "read of shared memory that nothing wrote; in block ",
+        FROM_ROWS,
+    ),
+    "load_matrices_without_a_barrier": ("missing barrier: ", FROM_COLUMNS),
+    "load_a_misaligned_row": (
+        "cudaErrorMisalignedAddress: load_matrices from byte 152 of shared memory, which "
+        "is no multiple of 16",
+        FROM_ROWS,
+    ),
+    "load_a_row_beyond_an_array": (
+        "load_matrices from 16 bytes of shared memory from element 1024 of an array of "
+        "1024 elements of 2 bytes",
+        FROM_ROWS,
+    ),
+    "load_matrices_from_a_declared_array": (
+        "load_matrices from what is in no array of SharedArrays",
+        FROM_ROWS,
+    ),
+    "multiply_without_a_lane": (
+        "multiply_matrices of Float16 with mask 0xffffffff waits for ever for lane 31, "
+        "which has exited",
+        INPUT + 16,
+    ),
+    "multiply_two_types_at_once": (
+        "multiply_matrices of Float16 with mask 0xffffffff waits for ever for lane 16, "
+        "which waits at multiply_matrices of BFloat16",
+        INPUT + 16,
+    ),
 }
 
 
@@ -126,7 +234,14 @@ def planted_module() -> Iterator[Any]:
 
 
 def run(planted: Any, kernel: str, wrong: bool = False) -> Floats:
-    output: Floats = planted.run(kernel, INPUT, wrong=wrong, blocks=BLOCKS, threads=THREADS)
+    output: Floats = planted.run(
+        kernel,
+        INPUT,
+        wrong=wrong,
+        blocks=BLOCKS,
+        threads=THREADS,
+        shared_bytes=SHARED_BYTES,
+    )
     return output
 
 
@@ -267,7 +382,9 @@ def traffic(
 ) -> dict[str, int]:
     planted.count_traffic(True)
     numbers = np.arange(count, dtype=np.float32)
-    output = planted.run(kernel, numbers, threads=threads, wrong=wrong)
+    output = planted.run(
+        kernel, numbers, threads=threads, wrong=wrong, shared_bytes=SHARED_BYTES
+    )
     np.testing.assert_array_equal(output, numbers)
     figures: dict[str, int] = planted.statistics()[-1]
     return figures
@@ -287,6 +404,8 @@ def traffic(
         ("copy_vectors", 1024, 1024, False, (1024, 4096, 4096, 128, 128, 256, 0)),
         # Ten rounds of three warps, then one warp and a quarter of the next.
         ("copy_in_a_loop", 1000, 96, False, (96, 4000, 4000, 125, 125, 0, 96)),
+        # One warp's copies of 16 bytes, beside every thread's read of its number.
+        ("never_wait_for_a_copy", 128, 128, False, (128, 1024, 512, 32, 16, 32, 0)),
     ],
 )
 def test_the_counters_say_what_the_hand_counts(
@@ -303,6 +422,31 @@ def test_the_counters_say_what_the_hand_counts(
     assert tuple(figures[name] for name in FIGURES) == expected
 
 
+def test_a_copy_of_what_is_not_wanted_reads_nothing(planted: Any) -> None:
+    planted.count_traffic(True)
+    run(planted, "copy_what_is_not_there")  # of two blocks, one has something to copy
+    assert planted.statistics()[-1]["bytes_read"] == 4 * THREADS
+
+
+@pytest.mark.parametrize(
+    ("kernel", "same_banks", "wavefronts", "conflicts"),
+    [
+        # A warp loads two tiles of 16 x 16 elements, as four matrices each.
+        ("load_rows_from_the_same_banks", False, 8, 0),
+        ("load_rows_from_the_same_banks", True, 64, 56),
+        ("load_one_row_for_all", False, 4, 0),
+    ],
+)
+def test_rows_in_the_same_banks_are_read_one_after_another(
+    planted: Any, kernel: str, same_banks: bool, wavefronts: int, conflicts: int
+) -> None:
+    planted.count_traffic(True)
+    planted.run(kernel, INPUT, wrong=same_banks, shared_bytes=4096)
+    figures = planted.statistics()[-1]
+    assert figures["shared_wavefronts"] == wavefronts
+    assert figures["bank_conflicts"] == conflicts
+
+
 def test_traffic_is_counted_only_where_asked(planted: Any) -> None:
     run(planted, "read_host_memory")
     assert planted.statistics()[-1]["bytes_read"] == 0
@@ -312,6 +456,9 @@ def test_traffic_is_counted_only_where_asked(planted: Any) -> None:
     assert len(planted.statistics()) == 2
     planted.reset_statistics()
     assert planted.statistics() == []
+    planted.count_traffic(False)
+    planted.run("load_rows_from_the_same_banks", INPUT, shared_bytes=SHARED_BYTES)
+    assert planted.statistics()[-1]["shared_wavefronts"] == 0
 
 
 @pytest.mark.parametrize(("blocks", "threads"), [(0, 32), (1, 0), (1, 1025)])
@@ -333,6 +480,54 @@ def test_the_device_has_the_capability_that_a_test_gives_it(planted: Any) -> Non
     planted.set_capability(7, 5)
     assert planted.device_attribute(major) == 7
     assert planted.device_attribute(minor) == 5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "instruction"),
+    [
+        ("read_before_the_wait", "copy_async"),
+        ("load_unwritten_matrices", "load_matrices"),
+        ("load_matrices_without_a_barrier", "load_transposed"),
+        ("multiply_without_a_lane", "multiply_matrices of Float16"),
+        ("multiply_two_types_at_once", "multiply_matrices of BFloat16"),
+    ],
+)
+def test_an_older_device_lacks_the_instructions_of_tiles(
+    planted: Any, kernel: str, instruction: str
+) -> None:
+    planted.set_capability(8, 0)
+    run(planted, kernel)
+    planted.set_capability(7, 5)
+    with pytest.raises(RuntimeError, match=f"{instruction} needs compute capability 8.0"):
+        run(planted, kernel)
+
+
+# The programming guide's maximum amount of shared memory per thread block.
+@pytest.mark.parametrize(
+    ("capability", "kibibytes"),
+    [((7, 5), 64), ((8, 0), 163), ((8, 6), 99), ((8, 9), 99), ((9, 0), 227)],
+)
+def test_a_launch_has_the_shared_memory_that_its_kernel_is_allowed(
+    planted: Any, capability: tuple[int, int], kibibytes: int
+) -> None:
+    kernel, usual, most = "take_much_shared_memory", 48 * 1024, kibibytes * 1024
+
+    def take(numbers: int) -> None:
+        output = planted.run(kernel, INPUT[:32], repeats=numbers, shared_bytes=4 * numbers)
+        np.testing.assert_array_equal(output, INPUT[:32])
+
+    planted.set_capability(*capability)
+    assert planted.device_attribute(97) == most  # MaxSharedMemoryPerBlockOptin
+    planted.allow_shared_bytes(kernel, usual)
+    take(usual // 4)
+    with pytest.raises(RuntimeError, match=r"cudaErrorInvalidValue.*cudaFuncSetAttribute"):
+        take(usual // 4 + 1)
+    planted.allow_shared_bytes(kernel, most)
+    take(most // 4)
+    with pytest.raises(RuntimeError, match="cudaErrorInvalidValue"):
+        take(most // 4 + 1)
+    with pytest.raises(RuntimeError, match="cudaErrorInvalidValue: a kernel cannot have"):
+        planted.allow_shared_bytes(kernel, most + 1)
 
 
 def test_the_launches_of_a_long_session_are_told_apart(planted: Any) -> None:
@@ -380,3 +575,41 @@ def test_floats_round_to_16_bits_as_in_numpy(planted: Any, name: str, dtype: Any
     number = ~np.isnan(floats)
     np.testing.assert_array_equal(rounded[number], expected.view(np.uint16)[number])
     assert np.isnan(rounded.view(dtype)[~number].astype(np.float32)).all()
+
+
+def product_in_order(left: Any, right: Any) -> Floats:
+    """In float32, product by product onto sums that start from their places."""
+    sums = np.arange(256, dtype=np.float32).reshape(16, 16)
+    columns, rows = left.T.astype(np.float32), right.astype(np.float32)
+    for column, row in zip(columns, rows, strict=True):
+        sums += column[:, None] * row
+    return sums
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)]
+)
+def test_a_warp_multiplies_matrices_as_numpy_does(
+    planted: Any, name: str, dtype: Any, transposed: bool, seed: int
+) -> None:
+    """Through asynchronous copies and loads of the right factor as it is or transposed."""
+    planted.set_schedule(seed)
+    left, right = np.random.default_rng(seed).normal(size=(2, 16, 16)).astype(dtype)
+    kernel = f"multiply_{name}" + ("_transposed" if transposed else "")
+    tiles = np.stack([left, right.T if transposed else right])
+    numbers = tiles.view(np.float32).ravel()
+    output = planted.run(kernel, numbers, shared_bytes=SHARED_BYTES).reshape(16, 16)
+    np.testing.assert_array_equal(output, product_in_order(left, right))
+    exact = left.astype(np.float64) @ right.astype(np.float64)
+    np.testing.assert_allclose(output - np.arange(256).reshape(16, 16), exact, atol=1e-3)
+
+
+def test_a_matrix_product_keeps_subnormal_numbers(planted: Any) -> None:
+    left = np.zeros((16, 16), ml_dtypes.bfloat16)
+    left[0, 0] = 2.0**-133  # the smallest number above zero
+    right = np.eye(16, dtype=ml_dtypes.bfloat16)
+    numbers = np.stack([left, right]).view(np.float32).ravel()
+    output = planted.run("multiply_bfloat16", numbers, shared_bytes=SHARED_BYTES)
+    assert output[0] == 2.0**-133

@@ -17,6 +17,7 @@
 
 #include "copies.h"
 #include "emulation/emulator.h"
+#include "emulation/shared_element.h"
 #include "fault.h"
 #include "fiber.h"
 #include "random.h"
@@ -29,6 +30,9 @@ dim3 blockDim;
 dim3 gridDim;
 
 namespace emulator {
+
+Moment now{};
+
 namespace {
 
 struct Thread {
@@ -47,7 +51,7 @@ struct Warp {
   unsigned at_collective;
   unsigned at_barrier;
   unsigned exited;
-  uint64_t syncs;
+  uint32_t syncs;
 };
 
 unsigned bit(unsigned lane) { return 1u << lane; }
@@ -68,9 +72,6 @@ class Scheduler {
   // The entry of every fiber: returns to the scheduler when the thread has, and begins
   // the next block's thread when the scheduler comes back.
   [[noreturn]] void run_threads();
-
-  uint64_t barriers = 0;
-  uint64_t barriers_at_start = 0;
 
  private:
   void lay_out(dim3 block);
@@ -335,6 +336,7 @@ void Scheduler::pause() { switch_context(&running_->context, &context_); }
 void Scheduler::run(Thread* thread) {
   running_ = thread;
   threadIdx = thread->index;
+  now.thread = static_cast<uint16_t>(thread->number);
   switch_context(&context_, &thread->context);
   running_ = nullptr;
   if (fault_) throw *std::exchange(fault_, std::nullopt);
@@ -366,6 +368,7 @@ void Scheduler::run_threads() {
 // --- Blocks ------------------------------------------------------------------------
 
 void Scheduler::run_ready_lanes(Warp* warp) {
+  now.syncs = warp->syncs;
   if (in_order_) {
     for (unsigned left = warp->ready; left != 0; left &= left - 1) {
       run(&warp->lanes[first_lane(left)]);
@@ -404,14 +407,15 @@ void Scheduler::open_barrier() {
     raise_fault_of(warp.lanes[first_lane(warp.exited)],
                    "__syncthreads waits for ever for a thread that has exited");
   }
-  ++barriers;
+  ++now.barriers;
   for (Warp& warp : warps_) std::swap(warp.ready, warp.at_barrier);
 }
 
 void Scheduler::end_block() {
   if (any_copies_under_way()) {
     const Thread& thread = threads_[thread_with_copies_under_way()];
-    raise_fault_of(thread, "copy_async without a wait_for_copies before the block ends");
+    raise_fault_of(thread,
+                   "copy_async without a wait_for_copies before the block ends");
   }
   if (traffic_is_counted) end_block_in_traffic();
 }
@@ -420,7 +424,7 @@ void Scheduler::run_block(uint64_t number) {
   blockIdx = {static_cast<unsigned>(number % gridDim.x),
               static_cast<unsigned>(number / gridDim.x % gridDim.y),
               static_cast<unsigned>(number / gridDim.x / gridDim.y)};
-  barriers_at_start = ++barriers;
+  now.barriers_at_start_of_block = ++now.barriers;
   begin_block_in_shared_arrays();
   for (Warp& warp : warps_) {
     warp.ready = warp.existing;
@@ -505,9 +509,6 @@ unsigned lanes_that_run() {
 }
 
 unsigned running_thread() { return scheduler.running().number; }
-uint64_t barriers_passed() { return scheduler.barriers; }
-uint64_t barriers_at_start_of_block() { return scheduler.barriers_at_start; }
-uint64_t syncs_passed_by_warp() { return scheduler.warp_of(scheduler.running()).syncs; }
 
 void raise_fault(cudaError_t error, const std::string& message) {
   raise_fault_of(scheduler.running(), error, message);

@@ -21,9 +21,4 @@ void run_grid(dim3 grid, dim3 block, const std::function<void()>& thread);
 // The number in its block of the thread that runs.
 unsigned running_thread();
 
-// What shared memory needs to know about the running thread's past.
-uint64_t barriers_passed();  // by all blocks so far
-uint64_t barriers_at_start_of_block();
-uint64_t syncs_passed_by_warp();
-
 }  // namespace emulator

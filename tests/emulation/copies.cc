@@ -38,8 +38,9 @@ void arrive(const ElementsOfCopy& elements) {
 
 void check_copy(const void* to, const void* from) {
   require_capability(8, 0, "copy_async");
-  locate_packet("copy_async to", to);
-  // PTX asks for it also where nothing is read.
+  locate_in_shared_arrays("copy_async to", to, kPacketBytes);
+  // Addresses of PTX's operands are aligned; taken strictly, also where nothing is
+  // read.
   if (reinterpret_cast<uint64_t>(from) % kPacketBytes != 0) {
     raise_fault(cudaErrorMisalignedAddress,
                 "copy_async from an address that is no multiple of 16");
@@ -67,8 +68,9 @@ void wait_for_copies(int pending) {
   for (size_t copy = 0; copy < arrived; ++copy) arrive(thread.copies[copy]);
   thread.copies.erase(thread.copies.begin(),
                       thread.copies.begin() + static_cast<ptrdiff_t>(arrived));
-  thread.ends_of_groups.erase(thread.ends_of_groups.begin(),
-                              thread.ends_of_groups.end() - static_cast<ptrdiff_t>(stay));
+  thread.ends_of_groups.erase(
+      thread.ends_of_groups.begin(),
+      thread.ends_of_groups.end() - static_cast<ptrdiff_t>(stay));
   for (size_t& end : thread.ends_of_groups) end -= arrived;
   copies_under_way -= arrived;
 }

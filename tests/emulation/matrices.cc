@@ -165,7 +165,7 @@ constexpr WarpCall kMultiplyBFloat16 = {"multiply_matrices of BFloat16",
 }  // namespace
 
 unsigned place_of_row(const void* first_element) {
-  return locate_packet("load_matrices from", first_element);
+  return locate_in_shared_arrays("load_matrices from", first_element, kPacketBytes);
 }
 
 void exchange_rows(RowOfMatrix* row, bool transposed) {

@@ -117,8 +117,8 @@ std::string describe_bad_range(const char* access, size_t size, const void* addr
 [[noreturn, gnu::noinline]] void raise_stale_read(const char* access, size_t size,
                                                   const Place& place) {
   raise_fault(cudaErrorLaunchFailure,
-              std::string(access) + " of what the same launch wrote: " +
-                  describe("read", size, place));
+              std::string(access) +
+                  " of what the same launch wrote: " + describe("read", size, place));
 }
 
 inline Place checked_place(const char* access, const void* address, size_t size) {

@@ -1,8 +1,8 @@
 // Kernels of asynchronous copies and matrix products with one fault each, and the same
 // kernels without it.
 //
-// They take the arguments of those in planted_faults.cu, and 2048 bytes of shared memory
-// for 128 threads.
+// They take the arguments of those in planted_faults.cu, and 2048 bytes of shared
+// memory for 128 threads.
 #include <cuda_runtime.h>
 
 #include "cuda/instructions.cuh"
@@ -38,7 +38,8 @@ __device__ void copy_numbers(const Arguments& a, SharedElement<float>* numbers) 
   commit_copies();
 }
 
-__device__ void store_reversed(const Arguments& a, const SharedElement<float>* numbers) {
+__device__ void store_reversed(const Arguments& a,
+                               const SharedElement<float>* numbers) {
   const int last = threads_of_block() - 1;
   __stcs(a.output + thread_in_grid(), numbers[last - thread_in_block()]);
 }
@@ -166,8 +167,8 @@ __global__ void copy_beyond_an_array(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int first = 4 * thread_in_block();
   if (copies() || (a.wrong && first == threads_of_block())) {
-    copy_async(numbers + first,
-               a.input + first_of_block() + first % threads_of_block(), true);
+    copy_async(numbers + first, a.input + first_of_block() + first % threads_of_block(),
+               true);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -244,6 +245,18 @@ __global__ void write_before_an_array(Arguments a) {
   store_reversed(a, numbers);
 }
 
+// A pair of neighbours that starts at an odd number is none that one load can read.
+__global__ void read_a_misaligned_pair(Arguments a) {
+  SharedArrays arrays;
+  auto* numbers = take_numbers(&arrays);
+  numbers[thread_in_block()] = __ldg(a.input + thread_in_grid());
+  __syncwarp();
+  const bool wrong = a.wrong && thread_in_block() >= 2;
+  const auto* pair = numbers + (thread_in_block() / 2 * 2 - (wrong ? 1 : 0));
+  emulator::check_shared_read(pair, 8);
+  __stcs(a.output + thread_in_grid(), pair[thread_in_block() % 2]);
+}
+
 // --- Matrices of a warp ------------------------------------------------------------
 
 // A row of 8 elements for each thread: of a matrix's 64 places, each holds its number.
@@ -259,8 +272,8 @@ __device__ void write_row(SharedElement<Float16>* rows) {
 }
 
 __device__ void store_with(const Arguments& a, uint32_t matrix) {
-  __stcs(a.output + thread_in_grid(), __ldg(a.input + thread_in_grid()) +
-                                          static_cast<float>(matrix & 0xffffu));
+  __stcs(a.output + thread_in_grid(),
+         __ldg(a.input + thread_in_grid()) + static_cast<float>(matrix & 0xffffu));
 }
 
 __global__ void load_unwritten_matrices(Arguments a) {
@@ -348,7 +361,8 @@ __global__ void multiply_two_types_at_once(Arguments a) {
 
 constexpr int kSize = 16;
 
-// `numbers` are rows of 16 elements; in shared memory one starts every kStride elements.
+// `numbers` are rows of 16 elements; in shared memory one starts every kStride
+// elements.
 template <typename Element, int kStride>
 __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matrix) {
   const int row = lane_of_thread() / 2;
@@ -357,8 +371,16 @@ __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matr
                       true);
 }
 
-// One warp's product of two matrices of 16 x 16 elements that the input holds one behind
-// the other. The right one lies there as it is, or transposed.
+// In the output, of a lane's sums in the left or the right half of its columns.
+__device__ int place_of_sum(int half, int sum) {
+  const int row = lane_of_thread() / 4 + sum / 2 * 8;
+  const int column = 8 * half + 2 * (lane_of_thread() % 4) + sum % 2;
+  return row * kSize + column;
+}
+
+// One warp's product of two matrices of 16 x 16 elements that the input holds one
+// behind the other. The right one lies there as it is, or transposed. Each sum starts
+// from its place in the output.
 template <typename Element, int kStride, bool kTransposed>
 __device__ void multiply_tiles(const Arguments& a) {
   const auto* numbers = reinterpret_cast<const Element*>(a.input);
@@ -382,13 +404,14 @@ __device__ void multiply_tiles(const Arguments& a) {
     load_transposed<Element>(right + lane % 16 * kStride + lane / 16 * 8, of_right);
   }
   for (int half = 0; half < 2; ++half) {
-    float sums[4] = {};
+    float sums[4];
+    for (int sum = 0; sum < 4; ++sum) {
+      sums[sum] = static_cast<float>(place_of_sum(half, sum));
+    }
     multiply_matrices(of_left, of_right[2 * half], of_right[2 * half + 1], Element{},
                       sums);
     for (int sum = 0; sum < 4; ++sum) {
-      const int row = lane / 4 + sum / 2 * 8;
-      const int column = 8 * half + 2 * (lane % 4) + sum % 2;
-      __stcs(a.output + row * kSize + column, sums[sum]);
+      __stcs(a.output + place_of_sum(half, sum), sums[sum]);
     }
   }
 }
@@ -410,7 +433,18 @@ __global__ void load_rows_from_the_same_banks(Arguments a) {
   }
 }
 
-// Asks for as much shared memory as the launch gives, less than a row of banks apart.
+// All lanes name one row: what is read once is handed to all.
+__global__ void load_one_row_for_all(Arguments a) {
+  SharedArrays arrays;
+  auto* rows = take_rows(&arrays);
+  write_row(rows);
+  __syncwarp();
+  uint32_t matrices[4];
+  load_matrices<Float16>(rows + thread_in_block() / 32 * 256, matrices);
+  store_with(a, matrices[0]);
+}
+
+// As many numbers as the launch has room for: `repeats`.
 __global__ void take_much_shared_memory(Arguments a) {
   SharedArrays arrays;
   auto* numbers = arrays.take<float>(a.repeats);
@@ -460,6 +494,7 @@ const std::vector<Entry>& tile_entries() {
       {"take_more_than_the_launch_asked_for", take_more_than_the_launch_asked_for},
       {"read_beyond_an_array", read_beyond_an_array},
       {"write_before_an_array", write_before_an_array},
+      {"read_a_misaligned_pair", read_a_misaligned_pair},
       {"load_unwritten_matrices", load_unwritten_matrices},
       {"load_matrices_without_a_barrier", load_matrices_without_a_barrier},
       {"load_a_misaligned_row", load_a_misaligned_row},
@@ -472,6 +507,7 @@ const std::vector<Entry>& tile_entries() {
       {"multiply_bfloat16", multiply_matrices_of<BFloat16, false>},
       {"multiply_bfloat16_transposed", multiply_matrices_of<BFloat16, true>},
       {"load_rows_from_the_same_banks", load_rows_from_the_same_banks},
+      {"load_one_row_for_all", load_one_row_for_all},
       {"take_much_shared_memory", take_much_shared_memory},
       {"multiply_many_times", multiply_many_times},
       {"load_matrices_many_times", load_matrices_many_times},

@@ -160,10 +160,9 @@ void require_capability(int major, int minor, const char* instruction) {
       (capability_major == major && capability_minor >= minor)) {
     return;
   }
-  raise_fault(cudaErrorLaunchFailure, std::string(instruction) +
-                                          " needs compute capability " +
-                                          std::to_string(major) + "." +
-                                          std::to_string(minor));
+  raise_fault(cudaErrorLaunchFailure,
+              std::string(instruction) + " needs compute capability " +
+                  std::to_string(major) + "." + std::to_string(minor));
 }
 
 void set_capability(int major, int minor) {
@@ -181,8 +180,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
     return fail(cudaErrorNotSupported, "the emulator has no launch attributes");
   }
   // A device counts what the kernel declares as well, which is not known here.
-  const auto allowed =
-      static_cast<size_t>(std::min(dynamic_shared_bytes_of(kernel), most_shared_bytes()));
+  const auto allowed = static_cast<size_t>(
+      std::min(dynamic_shared_bytes_of(kernel), most_shared_bytes()));
   if (config.dynamicSmemBytes > allowed) {
     return fail(cudaErrorInvalidValue,
                 "the launch asks for " + std::to_string(config.dynamicSmemBytes) +

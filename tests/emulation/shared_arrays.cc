@@ -1,5 +1,5 @@
-// Memory is kept from block to block: what an earlier block wrote counts as not written,
-// see SharedHistory.
+// Memory is kept from block to block: what an earlier block wrote counts as not
+// written, see SharedHistory.
 #include "shared_arrays.h"
 
 #include <cstdint>
@@ -52,17 +52,18 @@ std::string text_of(const KindOfArray& kind) {
 void check_order(const KindOfArray& kind, size_t number) {
   const KindOfArray& first = arrays[number].kind;
   if (are_the_same(first, kind)) return;
-  raise_fault(cudaErrorLaunchFailure,
-              "SharedArrays: another thread of the block took " + text_of(first) +
-                  " as array " + std::to_string(number) + ", this one takes " +
-                  text_of(kind) +
-                  (kind.element_bytes == first.element_bytes ? " (of another type)" : ""));
+  raise_fault(
+      cudaErrorLaunchFailure,
+      "SharedArrays: another thread of the block took " + text_of(first) +
+          " as array " + std::to_string(number) + ", this one takes " + text_of(kind) +
+          (kind.element_bytes == first.element_bytes ? " (of another type)" : ""));
 }
 
 size_t place_after(size_t number) {
   if (number == 0) return 0;
   const Array& before = arrays[number - 1];
-  return (before.place + before.device_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  return (before.place + before.device_bytes() + kAlignment - 1) / kAlignment *
+         kAlignment;
 }
 
 void check_room(const KindOfArray& kind, size_t place) {
@@ -107,31 +108,38 @@ TakenArray take_array(const KindOfArray& kind, size_t earlier) {
   return {memory, true};
 }
 
-unsigned locate_packet(const char* access, const void* element) {
+unsigned locate_in_shared_arrays(const char* access, const void* element, int bytes) {
   const uint64_t address = reinterpret_cast<uint64_t>(element);
   for (size_t number = 0; number < in_use; ++number) {
     const Array& array = arrays[number];
     const uint64_t guards = kGuards * array.kind.stride;
-    const uint64_t all = 2 * guards + array.kind.stride * static_cast<uint64_t>(array.kind.count);
+    const uint64_t all =
+        2 * guards + array.kind.stride * static_cast<uint64_t>(array.kind.count);
     if (address - (array.first() - guards) >= all) continue;
     const auto index = static_cast<int64_t>(address - array.first()) /
                        static_cast<int64_t>(array.kind.stride);
     const int64_t byte = index * array.kind.element_bytes;
-    if (byte < 0 || byte + kPacketBytes > static_cast<int64_t>(array.device_bytes())) {
+    if (byte < 0 || byte + bytes > static_cast<int64_t>(array.device_bytes())) {
       raise_fault(cudaErrorLaunchFailure,
-                  std::string(access) + " 16 bytes of shared memory from element " +
-                      std::to_string(index) + " of an array of " + text_of(array.kind));
+                  std::string(access) + " " + std::to_string(bytes) +
+                      " bytes of shared memory from element " + std::to_string(index) +
+                      " of an array of " + text_of(array.kind));
     }
     const uint64_t place = array.place + static_cast<uint64_t>(byte);
-    if (place % kPacketBytes != 0) {
+    if (place % static_cast<unsigned>(bytes) != 0) {
       raise_fault(cudaErrorMisalignedAddress,
                   std::string(access) + " byte " + std::to_string(place) +
-                      " of shared memory, which is no multiple of 16");
+                      " of shared memory, which is no multiple of " +
+                      std::to_string(bytes));
     }
     return static_cast<unsigned>(place);
   }
   raise_fault(cudaErrorIllegalAddress,
               std::string(access) + " what is in no array of SharedArrays");
+}
+
+void check_shared_read(const void* first_element, int bytes) {
+  locate_in_shared_arrays("read of", first_element, bytes);
 }
 
 }  // namespace emulator

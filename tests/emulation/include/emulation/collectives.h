@@ -36,8 +36,8 @@ struct Collective {
   Operation operation;
   unsigned mask;
   unsigned value_size = 0;  // of a shuffle or a match, in bytes
-  uint64_t value = 0;  // or the address of a call's operands
-  unsigned operand = 0;  // a shuffle's lane, delta or lane mask
+  uint64_t value = 0;       // or the address of a call's operands
+  unsigned operand = 0;     // a shuffle's lane, delta or lane mask
   int width = 32;
   const WarpCall* call = nullptr;
 };

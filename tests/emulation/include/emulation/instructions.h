@@ -21,8 +21,7 @@ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
   emulator::check_copy(to, from);
   Element elements[kElements] = {};
   if (wanted) {
-    std::memcpy(elements,
-                emulator::locate_source_of_copy(from, emulator::kPacketBytes),
+    std::memcpy(elements, emulator::locate_source_of_copy(from, emulator::kPacketBytes),
                 emulator::kPacketBytes);
   }
   emulator::SharedHistory* first = to[0].start_copy(elements[0]);

@@ -1,5 +1,5 @@
-// The shared memory that a launch asks for, as arrays that every thread of a block takes
-// in the same order.
+// The shared memory that a launch asks for, as arrays that every thread of a block
+// takes in the same order.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +31,10 @@ constexpr int kGuards = 256;
 
 // The array that the running thread takes after `earlier` others.
 TakenArray take_array(const KindOfArray& kind, size_t earlier);
+
+// Raises a fault where a device could not read these bytes with one instruction: for
+// code that reads neighbouring elements of an array together.
+void check_shared_read(const void* first_element, int bytes);
 
 class SharedArrays {
  public:
