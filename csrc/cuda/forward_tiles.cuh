@@ -154,7 +154,6 @@ class ForwardTile {
     auto* doc_inverse_norms = static_cast<Real*>(outputs_.doc_inverse_norm);
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
-      const int32_t query = memory_.queries.index[row];
       const int32_t doc = memory_.docs.index[row];
       const Real query_inverse_norm = team_.inverse_norm(memory_.queries.row(row));
       const Real doc_inverse_norm = team_.inverse_norm(memory_.docs.row(row));
@@ -165,8 +164,8 @@ class ForwardTile {
           team_.settle(doc_inverse_norm, memory_.docs.row(row));
       if (!team_.is_first_thread()) continue;
       const Real log_q = log_q_at<Real>(params_, doc);
-      memory_.queries.note(row, query, query_norm, log_q);
-      memory_.docs.note(row, doc, doc_norm, log_q);
+      memory_.queries.note(row, query_norm, log_q);
+      memory_.docs.note(row, doc_norm, log_q);
       memory_.query_inverse_norm[row] = query_inverse_norm;
       if (row < rows_) __stcs(doc_inverse_norms + doc, doc_inverse_norm);
     }
@@ -191,7 +190,7 @@ class ForwardTile {
     __syncwarp();
     const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.docs.row(slot));
     if (team_.is_first_thread()) {
-      memory_.docs.note(slot, doc, norm, log_q_at<Real>(params_, doc));
+      memory_.docs.note(slot, norm, log_q_at<Real>(params_, doc));
     }
   }
 

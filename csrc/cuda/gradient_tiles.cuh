@@ -161,13 +161,13 @@ class GradientTile {
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
-        if (team_.is_first_thread()) memory_.docs.note(row, doc, {0, 0}, 0);
+        if (team_.is_first_thread()) memory_.docs.note(row, {0, 0}, 0);
         continue;
       }
       const RowNorm<Real> norm =
           team_.settle(doc_inverse_norm(doc), memory_.docs.row(row));
       if (team_.is_first_thread()) {
-        memory_.docs.note(row, doc, norm, log_q_at<Real>(params_, doc));
+        memory_.docs.note(row, norm, log_q_at<Real>(params_, doc));
       }
     }
   }
@@ -206,7 +206,7 @@ class GradientTile {
     }
     __syncwarp();
     if (!team_.is_first_thread()) return;
-    memory_.queries.note(slot, query, norm, log_q);
+    memory_.queries.note(slot, norm, log_q);
     memory_.coefficient[slot] = facts.coefficient;
     memory_.positive_cosine[slot] = facts.positive_cosine;
     memory_.row_loss[slot] = facts.row_loss;
@@ -335,6 +335,7 @@ class GradientTile {
 
   // Each lane puts the gradient's elements where it alone reads the document's.
   __device__ __forceinline__ void finish_docs() {
+    __syncwarp();  // the rows of a warp are read by no other
     const Real projections[2] = {sum_over_row(state_.projection[0]),
                                  sum_over_row(state_.projection[1])};
 #pragma unroll

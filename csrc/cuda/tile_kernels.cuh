@@ -50,9 +50,8 @@ template <typename Storage>
 bool fits_tiles(const LossParams& params, const TileDevice& device) {
   return with_tile_shape<Storage>(params.dim, [&](auto tag) {
            using Shape = typename decltype(tag)::type;
-           return kSharedBytes<Shape> <= device.shared_bytes
-                      ? cudaSuccess
-                      : cudaErrorInvalidValue;
+           return kSharedBytes<Shape> <= device.shared_bytes ? cudaSuccess
+                                                             : cudaErrorInvalidValue;
          }) == cudaSuccess;
 }
 

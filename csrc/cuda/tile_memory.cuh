@@ -30,11 +30,10 @@ struct TileRows {
     return elements + number * Shape::kStride;
   }
 
-  // What one thread notes of a row that has been settled.
-  __device__ __forceinline__ void note(int number, int32_t row_index,
-                                       const RowNorm<Real>& norm,
+  // What one thread notes of a row that has been settled; its index it has noted when
+  // the copy began.
+  __device__ __forceinline__ void note(int number, const RowNorm<Real>& norm,
                                        Real row_log_q) const {
-    index[number] = row_index;
     inverse_norm[number] = norm.inverse_norm;
     poison[number] = norm.poison;
     log_q[number] = row_log_q;
