@@ -69,6 +69,7 @@ results: install
 	$(SWEEP) --case dim --mode train --without-memory --output $(RESULTS)/dim.csv
 	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
 	  $(RESULTS)/dim.csv --output docs/pictures
+	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results

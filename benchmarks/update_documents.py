@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import gpu_model, machine_code, report
+from benchmarks import errors, gpu_model, machine_code, report
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +49,7 @@ TABLES: dict[str, View] = {
         report.ROW_COLUMNS, report.row_cells, report.is_bound_by_rows
     ),
     "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
+    "benchmarks/results/errors.csv": errors.by_case,
     "benchmarks/results/gpu_predictions.csv": row_by_row(
         gpu_model.COLUMNS, gpu_model.cells
     ),
