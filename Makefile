@@ -19,20 +19,21 @@ export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h tests/instructions/*.*))
+                                tests/emulation/include/*/*.h tests/instructions/*.* \
+                                tests/sanitizers/*.*))
 
 .PHONY: demo test nightly lint format install emulation instructions instruction-counts \
-  bench results clean
+  sanitizers asan asan-package bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
 
-test: lint emulation instructions
+test: lint emulation instructions sanitizers
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
 # What takes too long for every change.
-nightly: install
+nightly: install asan-package
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "nightly and not gpu"
 
 lint: install
@@ -91,6 +92,24 @@ instructions: $(VENV)/requirements
 # What tests/test_instructions.py compares with: after a change that is worth its price.
 instruction-counts: instructions
 	$(BIN)/python tests/instruction_counts.py
+
+# The core alone once for each sanitizer, and a driver that runs it in many ways.
+SANITIZERS := sanitizers/address sanitizers/thread
+sanitizers: $(SANITIZERS)
+.PHONY: $(SANITIZERS)
+$(SANITIZERS): sanitizers/%: $(VENV)/requirements
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/sanitizers -B build/$@ -G Ninja \
+	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
+
+# The package under AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of its
+# own, and the Python tests with it.
+asan: asan-package
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/test_asan_package.py
+
+asan-package: $(VENV)/requirements
+	NEGATIVE_COSINE_SANITIZE=address NEGATIVE_COSINE_CUDA=0 $(BIN)/python setup.py --quiet \
+	  build --build-temp build/asan/cmake --build-lib build/asan/package
 
 install: $(VENV)/installed
 

@@ -7,6 +7,9 @@ Environment variables:
     NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
     NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
+    NEGATIVE_COSINE_SANITIZE            address: the libraries under AddressSanitizer and
+                                        UndefinedBehaviorSanitizer, see `make asan`;
+                                        thread: under ThreadSanitizer
 """
 
 import os
@@ -28,6 +31,16 @@ def environment_flag(name: str) -> bool | None:
     if value in ("", "0", "1"):
         return {"": None, "0": False, "1": True}[value]
     raise SystemExit(f"{name} must be 0, 1 or unset, got {value!r}")
+
+
+def sanitizer() -> str:
+    """The sanitizer that the libraries are built for, or "" for none."""
+    name = os.environ.get("NEGATIVE_COSINE_SANITIZE", "")
+    if name in ("", "address", "thread"):
+        return name
+    raise SystemExit(
+        f"NEGATIVE_COSINE_SANITIZE must be address, thread or unset, got {name!r}"
+    )
 
 
 def remove_built(folder: Path) -> None:
@@ -102,6 +115,7 @@ class CMakeBuild(build_ext):
             "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
             ),
+            "NEGATIVE_COSINE_SANITIZE": sanitizer(),
             "CMAKE_COMPILE_WARNING_AS_ERROR": str(
                 bool(environment_flag("NEGATIVE_COSINE_WARNINGS_AS_ERRORS"))
             ),

@@ -147,6 +147,7 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
         ({"NEGATIVE_COSINE_CUDA": "yes"}, "NEGATIVE_COSINE_CUDA must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_PYTHON_ONLY": "2"}, "PYTHON_ONLY must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_JOBS": "many"}, "NEGATIVE_COSINE_JOBS must be"),
+        ({"NEGATIVE_COSINE_SANITIZE": "memory"}, "must be address, thread or unset, got"),
         ({"CXX": "no-such-compiler"}, "no-such-compiler"),
     ],
     ids=lambda value: str(value),
