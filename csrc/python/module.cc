@@ -66,27 +66,30 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   return table;
 }
 
-double read_rows(const py::array_t<float, py::array::c_style>& matrix,
-                 const py::array_t<int32_t, py::array::c_style>& indices,
+double read_rows(const py::array& matrix_array, const py::array& indices,
                  int num_threads) {
   check_num_threads(num_threads);
-  require(matrix.ndim() == 2 && indices.ndim() == 1,
+  require(matrix_array.ndim() == 2 && indices.ndim() == 1,
           "matrix must have two dimensions and indices one");
-  const int32_t* rows = indices.data();
-  for (py::ssize_t i = 0; i < indices.size(); ++i) {
-    if (rows[i] >= 0 && rows[i] < matrix.shape(0)) continue;
+  require(dtype_name(matrix_array) == "float32" && dtype_name(indices) == "int32",
+          "matrix must be float32 and indices int32");
+  const auto* matrix =
+      static_cast<const float*>(contiguous_data("matrix", matrix_array));
+  const auto* rows = static_cast<const int32_t*>(contiguous_data("indices", indices));
+  const int64_t dim = matrix_array.shape(1), count = indices.size();
+  for (int64_t i = 0; i < count; ++i) {
+    if (rows[i] >= 0 && rows[i] < matrix_array.shape(0)) continue;
     require(false, "indices must be rows of matrix, got " + std::to_string(rows[i]));
   }
   const py::gil_scoped_release without_gil;
   std::atomic<double> sum{0};
   const auto read = [&](int64_t begin, int64_t end) {
-    const double part =
-        cpu_kernels().sum_of_rows(matrix.data(), matrix.shape(1), rows, begin, end);
+    const double part = cpu_kernels().sum_of_rows(matrix, dim, rows, begin, end);
     double before = sum.load();
     while (!sum.compare_exchange_weak(before, before + part)) {
     }
   };
-  FreshThreads().parallel_for(num_threads)(indices.size(), matrix.shape(1), read);
+  FreshThreads().parallel_for(num_threads)(count, dim, read);
   return sum;
 }
 

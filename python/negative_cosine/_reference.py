@@ -83,6 +83,8 @@ def _candidates(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     else:
         assert inputs.sampler is not None, "check_inputs gives one of the two"
         count = inputs.num_negatives
+        if count is not None and inputs.query.shape[0] == 0:
+            count = 1  # nobody meets anyone: no permutations for however many
         table = candidate_table(
             batch_size,
             num_candidates,
