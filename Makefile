@@ -21,8 +21,8 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
                                 tests/emulation/include/*/*.h tests/instructions/*.*))
 
-.PHONY: demo test nightly lint format install emulation instructions instruction-counts \
-  bench results clean
+.PHONY: demo test nightly versions lint format install emulation instructions \
+  instruction-counts bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
@@ -34,6 +34,11 @@ test: lint emulation instructions
 # What takes too long for every change.
 nightly: install
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "nightly and not gpu"
+
+# A build and a part of the tests for each Python on PATH and each supported TensorFlow.
+# An hour or so; each pair downloads TensorFlow.
+versions:
+	$(PYTHON) tests/version_matrix.py
 
 lint: install
 	$(BIN)/ruff check .
