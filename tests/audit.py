@@ -38,11 +38,13 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         _found.append(f"{event} {arguments[0]}" if arguments else event)
 
 
+sys.addaudithook(_hook)  # for good: Python takes none back
+
+
 @contextlib.contextmanager
 def recorded() -> Iterator[list[str]]:
-    """A list that fills with what happens inside; a hook stays, and does nothing."""
+    """A list that fills with what happens inside."""
     global _found
-    sys.addaudithook(_hook)
     _found = []
     try:
         yield _found

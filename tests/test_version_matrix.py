@@ -72,17 +72,22 @@ def recorded() -> list[dict[str, str]]:
         return [*csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
-@pytest.mark.parametrize("tensorflow", version_matrix.TENSORFLOWS)
-def test_each_supported_pair_was_built_and_passed(python: str, tensorflow: str) -> None:
-    rows = [
-        row
-        for row in recorded()
-        if row["python"].startswith(f"{python}.")
-        and row["tensorflow"].startswith(f"{tensorflow}.")
-    ]
+def test_what_was_recorded_passed_with_all_parts() -> None:
+    rows = recorded()
     assert rows
     for row in rows:
         assert row["parts"] == "CPU, XLA"
         assert int(row["passed"]) > 0
         assert row["failed"] == "0"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("tensorflow", version_matrix.TENSORFLOWS)
+def test_every_supported_pair_was_recorded(python: str, tensorflow: str) -> None:
+    assert [
+        row
+        for row in recorded()
+        if row["python"].startswith(f"{python}.")
+        and row["tensorflow"].startswith(f"{tensorflow}.")
+    ]

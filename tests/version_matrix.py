@@ -126,9 +126,9 @@ def run_tests(environment: Path) -> dict[str, int]:
     report = environment / "report.xml"
     files = [f"tests/test_{name}.py" for name in TESTS]
     python = environment / "bin" / "python"
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", SELECTION]
+    options = ("-q", "-p", "no:cacheprovider", "-k", SELECTION)
     try:
-        run(*command, f"--junitxml={report}", *files)
+        run(python, "-m", "pytest", *options, f"--junitxml={report}", *files)
     except subprocess.CalledProcessError as error:
         if error.returncode != 1:  # pytest's "some tests failed"
             raise

@@ -60,7 +60,7 @@ def report_lines() -> Iterator[tuple[str, str]]:
 
 def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
     if library.build_info is None:
-        yield "built for", "not known"
+        yield "built for", "not known: there is no _build_info.json that can be read"
     else:
         info = ", ".join(f"{key} {value}" for key, value in library.build_info.items())
         yield "built for", info
