@@ -22,8 +22,8 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
                                 tests/emulation/include/*/*.h tests/instructions/*.* \
                                 tests/sanitizers/*.*))
 
-.PHONY: demo test nightly lint format install emulation instructions instruction-counts \
-  sanitizers asan asan-package bench results clean
+.PHONY: demo test nightly versions lint format install emulation instructions \
+  instruction-counts sanitizers asan asan-package bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
@@ -35,6 +35,11 @@ test: lint emulation instructions sanitizers
 # What takes too long for every change.
 nightly: install asan-package
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "nightly and not gpu"
+
+# A build and a part of the tests for each Python on PATH and each supported TensorFlow.
+# An hour or so; each pair downloads TensorFlow.
+versions:
+	$(PYTHON) tests/version_matrix.py
 
 lint: install
 	$(BIN)/ruff check .

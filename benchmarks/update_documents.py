@@ -38,6 +38,11 @@ def row_by_row(
     return view
 
 
+def as_it_is(results: pd.DataFrame) -> Table:
+    """The view of a file whose columns are a table's."""
+    return [*results.columns], results.astype(str).to_numpy().tolist()
+
+
 TABLES: dict[str, View] = {
     "examples/results/scores.csv": row_by_row(two_tower.COLUMNS, two_tower.cells),
     "benchmarks/results/cpu.csv#usual": row_by_row(
@@ -56,6 +61,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
     ),
+    "tests/version_matrix.csv": as_it_is,
 }
 
 

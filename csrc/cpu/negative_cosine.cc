@@ -325,6 +325,7 @@ int64_t gradient_scratch_bytes(const LossParams& params) {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
+  if (!cpu_kernels_status().ok()) return cpu_kernels_status();
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params, parallel_for); !status.ok())
@@ -359,6 +360,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
 
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 const ParallelFor& parallel_for) {
+  if (!cpu_kernels_status().ok()) return cpu_kernels_status();
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params, parallel_for); !status.ok())
