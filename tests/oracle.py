@@ -220,6 +220,19 @@ class Permutation:
             if x < self.size:
                 return x
 
+    def inverse(self, x: int) -> int:
+        """``pi^-1(x)``."""
+        while True:
+            low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
+            for r, key in reversed(list(enumerate(self.keys))):
+                if r % 2 == 0:
+                    high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
+                else:
+                    low ^= _mix(high ^ key) & (1 << self.low_bits) - 1
+            x = high << self.low_bits | low
+            if x < self.size:
+                return x
+
 
 def sample_negatives(
     batch_size: int, num_candidates: int, k: int, sampler: str, seed: tuple[int, int]

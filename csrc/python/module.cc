@@ -1,6 +1,7 @@
 // The core on NumPy arrays, with no TensorFlow: for tests, and for a look inside.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <thread>
 
 #include "core/sampler.h"
@@ -66,6 +67,56 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   return table;
 }
 
+// Single points of the sampler's permutations, for tests of the bijection itself.
+using Int32Array = py::array_t<int32_t, py::array::c_style>;
+using Int64Array = py::array_t<int64_t, py::array::c_style>;
+
+// One permutation of `shape`, or its inverse, on `count` values.
+void permute_values(const FeistelShape& shape, const PermutationKeys& permutation,
+                    bool inverse, const int32_t* values, int64_t count,
+                    int32_t* permuted) {
+  uint32_t round_keys[kMaxFeistelRounds];
+  for (int round = 0; round < shape.rounds; ++round) {
+    round_keys[round] = permutation(round);
+  }
+  const auto keys = [&](int round) { return round_keys[round]; };
+  for (int64_t i = 0; i < count; ++i) {
+    auto x = static_cast<uint32_t>(values[i]);
+    do {
+      x = inverse ? feistel_inverse(shape, keys, x) : feistel_forward(shape, keys, x);
+    } while (x >= shape.num_candidates);
+    permuted[i] = static_cast<int32_t>(x);
+  }
+}
+
+py::array_t<int32_t> permute(const Int32Array& values, int64_t num_candidates,
+                             const Int64Array& seeds, const Int64Array& numbers,
+                             bool inverse) {
+  require(num_candidates >= 1 && num_candidates <= std::numeric_limits<int32_t>::max(),
+          "num_candidates must be at least 1 and at most 2147483647, got " +
+              std::to_string(num_candidates));
+  require(values.ndim() == 1, "values must have one dimension");
+  require(seeds.ndim() == 2 && seeds.shape(1) == 2, "seeds must have the shape [S, 2]");
+  require(numbers.ndim() == 1, "numbers must have one dimension");
+  const int64_t count = values.size();
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t value = values.data()[i];
+    require(value >= 0 && value < num_candidates,
+            "values must be in [0, num_candidates), got " + std::to_string(value));
+  }
+  py::array_t<int32_t> table({seeds.shape(0), numbers.shape(0), values.shape(0)});
+  int32_t* permuted = table.mutable_data();
+  const FeistelShape shape = feistel_shape(num_candidates);
+  for (int64_t s = 0; s < seeds.shape(0); ++s) {
+    const SeedState state = seed_state(seeds.data()[2 * s], seeds.data()[2 * s + 1]);
+    for (int64_t p = 0; p < numbers.shape(0); ++p, permuted += count) {
+      const PermutationKeys keys(state, static_cast<uint32_t>(numbers.data()[p]));
+      permute_values(shape, keys, inverse, values.data(), count, permuted);
+    }
+  }
+  return table;
+}
+
 double read_rows(const py::array& matrix_array, const py::array& indices,
                  int num_threads) {
   check_num_threads(num_threads);
@@ -106,6 +157,11 @@ PYBIND11_MODULE(_core, module) {
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
              "sampler"_a = "shuffle",
              "The [batch_size, num_negatives] table that the sampler draws.");
+  module.def(
+      "permute", &negative_cosine::permute, "values"_a, "num_candidates"_a, "seeds"_a,
+      "numbers"_a, "inverse"_a = false,
+      "[S, P, n]: permutation numbers[p] of seeds[s], or its inverse, at each of "
+      "the n values. Number k is `shuffle`'s k-th draw, 0 the ring's order.");
   module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
              "num_threads"_a = 1,
              "The sum of all elements of matrix[indices]: what reading them takes.");
