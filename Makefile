@@ -107,8 +107,8 @@ $(SANITIZERS): sanitizers/%: $(VENV)/requirements
 	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
 
-# The package under AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of its
-# own, and the Python tests with it.
+# The Python tests with a package whose core is under AddressSanitizer and
+# UndefinedBehaviorSanitizer, in a folder of its own.
 asan: asan-package
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/test_asan_package.py
 

@@ -7,7 +7,7 @@ Environment variables:
     NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
     NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
-    NEGATIVE_COSINE_SANITIZE            address: the libraries under AddressSanitizer and
+    NEGATIVE_COSINE_SANITIZE            address: the core under AddressSanitizer and
                                         UndefinedBehaviorSanitizer, see `make asan`;
                                         thread: under ThreadSanitizer
 """

@@ -11,10 +11,6 @@ from pathlib import Path
 FOLDER = Path(__file__).parent.parent / "build" / "sanitizers"
 SANITIZERS = ("address", "thread")
 
-# Where the machine gives processes more random addresses than ThreadSanitizer of GCC 12
-# knows of (Linux: vm.mmap_rnd_bits above 28), it ends before the program starts.
-WITHOUT_RANDOM_ADDRESSES = ("setarch", "--addr-no-randomize")
-
 
 @dataclass(frozen=True)
 class Report:
@@ -54,7 +50,7 @@ def run_driver(
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1",
     }
-    command = [*_prefix(sanitizer), str(driver), *arguments]
+    command = [*without_random_addresses(), str(driver), *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     return Report(result.returncode, result.stdout, result.stderr)
 
@@ -68,12 +64,16 @@ def instruction_sets() -> list[str]:
 
 
 @functools.cache
-def _prefix(sanitizer: str) -> tuple[str, ...]:
-    """What a command starts with: nothing, where a container forbids ``setarch``."""
-    if sanitizer != "thread":
-        return ()
+def without_random_addresses() -> tuple[str, ...]:
+    """What a command starts with, to have the addresses that the sanitizers know of.
+
+    On machines that draw them from more bits (Linux: ``vm.mmap_rnd_bits`` above 28), the
+    sanitizers of GCC 12 may end before the program starts. Nothing, where a container
+    forbids ``setarch``.
+    """
+    setarch = ("setarch", "--addr-no-randomize")
     try:
-        subprocess.run([*WITHOUT_RANDOM_ADDRESSES, "true"], check=True, capture_output=True)
+        subprocess.run([*setarch, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return ()
-    return WITHOUT_RANDOM_ADDRESSES
+    return setarch

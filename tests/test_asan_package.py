@@ -1,8 +1,9 @@
-"""The Python tests with the package's libraries under AddressSanitizer.
+"""The Python tests with the package's core under AddressSanitizer.
 
 ``make asan`` builds the package once more, with UndefinedBehaviorSanitizer too, in
-``build/asan``. TensorFlow and Python are not instrumented: the sanitizers' libraries are
-loaded before everything else, and what is watched is our code.
+``build/asan``. The core and the NumPy module are watched. TensorFlow, Python and what
+includes TensorFlow's headers are not, so the sanitizers' libraries have to be loaded
+before everything else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sanitized import without_random_addresses
 
 pytestmark = pytest.mark.nightly
 
@@ -62,7 +64,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     return subprocess.run(
-        [sys.executable, *arguments],
+        [*without_random_addresses(), sys.executable, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
