@@ -295,7 +295,9 @@ def reads(draw: st.DrawFn) -> tuple[Any, Any]:
     """A matrix and indices for ``read_rows``."""
     rows, dim = draw(st.integers(1, 6)), draw(st.integers(1, 40))
     matrix = np.arange(rows * dim, dtype=np.float32).reshape(rows, dim)
-    indices = np.array(draw(st.lists(st.integers(-1, 6), min_size=1, max_size=40)), np.int32)
+    indices = np.array(
+        draw(st.lists(st.integers(-1, 6), min_size=1, max_size=40)), np.int32
+    )
     layouts = st.sampled_from([*LAYOUTS, *WRONG])
     return draw(layouts)(matrix), draw(layouts)(indices)
 
