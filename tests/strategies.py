@@ -25,7 +25,7 @@ INT64 = (-(2**63), 2**63 - 1)
 PROFILES = pytest.mark.parametrize(
     "profile", ["usual", pytest.param("nightly", marks=pytest.mark.nightly)]
 )
-NIGHTLY_FACTOR = 30
+NIGHTLY_FACTOR = 10
 
 
 def fuzz(

@@ -71,8 +71,7 @@ Status check_all(const LossInputs& inputs) {
 }
 
 Status check_table(const Shape& table, int64_t rows) {
-  if (table.size() == 2 && table[0] == rows && table[1] >= 1 &&
-      table[1] <= kMost) {
+  if (table.size() == 2 && table[0] == rows && table[1] >= 1 && table[1] <= kMost) {
     return Status::Ok();
   }
   return invalid("negative_indices",
