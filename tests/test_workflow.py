@@ -29,7 +29,7 @@ def test_there_is_a_job_for_each_way_to_build_and_check() -> None:
         "lowest-versions",
         "python-only",
         "cuda",
-        "nightly",
+        "slow-tests",
     }
 
 
