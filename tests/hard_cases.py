@@ -232,9 +232,10 @@ def judge(case: HardCase, batch: Batch) -> Judged:
         result = run_oracle(batch, case.source, options)
         return Judged(np.arange(batch.rows), np.arange(batch.docs), result, True)
     docs = np.random.default_rng(0).choice(batch.docs, case.judged_docs, replace=False)
-    table = sample_negatives(
-        batch.rows, batch.docs, batch.k, case.source, batch.seed
-    ).numpy()
+    table = batch.indices
+    if case.source != "indices":
+        sizes = (batch.rows, batch.docs, batch.k)
+        table = sample_negatives(*sizes, case.source, batch.seed).numpy()
     return judge_part(batch, table, docs, options)
 
 

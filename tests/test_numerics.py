@@ -300,6 +300,21 @@ def test_the_op_takes_a_row_for_zero_above_half_the_largest_number(
         assert np.isfinite(results[name].astype(np.float64)).all(), name
 
 
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("dim", [3, 17, 64, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_candidate_equal_to_the_positive_ties_with_it(
+    dtype: str, dim: int, source: str
+) -> None:
+    batch = Batch((37, 41, dim, 5), dtype)
+    batch.doc[1:] = batch.doc[0]
+    results = run_loss(batch, source, {"scale": 1000.0}, "native")
+    np.testing.assert_array_equal(results["positive_rank"], 0)
+    np.testing.assert_allclose(
+        results["row_loss"], np.log1p(results["num_kept"]), rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize("dim", [3, 16, 100])
 def test_a_row_whose_products_overflow_has_cosine_zero_and_no_nan(dim: int) -> None:
     batch = Batch((5, 6, dim, 4), "float32")
