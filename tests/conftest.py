@@ -34,7 +34,7 @@ for name, nightly in (("nightly", True), ("usual", False)):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked gpu run where TensorFlow sees a GPU, nightly ones where -m names them."""
+    """Tests marked gpu run where there is a GPU, nightly ones where -m names them."""
     if "nightly" not in config.getoption("-m"):
         nightly = [item for item in items if "nightly" in item.keywords]
         config.hook.pytest_deselected(items=nightly)
