@@ -207,7 +207,7 @@ def run_pytest(
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=3600 if profile == "nightly" else 300,
+        timeout=3600 if profile == "nightly" else 900,
         check=False,
     )
 
