@@ -38,8 +38,9 @@ nightly: install asan-package
 
 # A build and a part of the tests for each Python on PATH and each supported TensorFlow.
 # An hour or so; each pair downloads TensorFlow.
-versions:
+versions: install
 	$(PYTHON) tests/version_matrix.py
+	$(BIN)/python -m benchmarks.update_documents
 
 lint: install
 	$(BIN)/ruff check .
