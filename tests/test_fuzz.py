@@ -108,8 +108,16 @@ def call_in_graph(arguments: dict[str, Any]) -> Any:
     )(arrays)
 
 
-# Arguments that are Python values; and a scalar scale is right, as a tensor.
-NOT_FROM_A_GRAPH = {"num_negatives", "sampler", "mask_self", "return_stats", "margin"}
+# Python values; a scalar scale is right, as a tensor; and the reference does not name a
+# seed whose length only the graph knows.
+NOT_FROM_A_GRAPH = {
+    "seed",
+    "num_negatives",
+    "sampler",
+    "mask_self",
+    "return_stats",
+    "margin",
+}
 
 
 def verdict(call: WrongCall, implementation: str) -> Exception | None:
@@ -173,6 +181,13 @@ def test_a_wrong_argument_is_named_that_once_was_not(
     arguments = {**valid_arguments(), "implementation": implementation, **change}
     with pytest.raises(ValueError, match=message):
         fused_negative_cosine_loss(**arguments)
+
+
+@IMPLEMENTATIONS
+def test_a_seed_of_more_than_64_bits_is_refused_in_a_graph_too(implementation: str) -> None:
+    arguments = {**valid_arguments(), "implementation": implementation, "seed": (2**63, 1)}
+    with pytest.raises(ValueError, match="seed must be two integers of 64 bits"):
+        call_in_graph(arguments)
 
 
 @IMPLEMENTATIONS

@@ -184,6 +184,11 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     """The seed as an int32 or int64 ``[2]`` tensor; a fresh one for None."""
     if seed is None:
         return fresh_seed()
+    # In a graph TensorFlow would wrap it around, and silently.
+    if isinstance(seed, (list, tuple)) and any(
+        isinstance(part, int) and not -(2**63) <= part < 2**63 for part in seed
+    ):
+        raise ValueError(f"{name} must be two integers of 64 bits at most, got {seed!r}")
     tensor = seed if tf.is_tensor(seed) else _to_tensor(name, seed, tf.int64, "safe")
     is_pair = tensor.shape.rank == 1 and tensor.shape.is_compatible_with([2])
     if tensor.dtype not in INDEX_DTYPES or not is_pair:
