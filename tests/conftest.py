@@ -36,9 +36,9 @@ for name, nightly in (("nightly", True), ("usual", False)):
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked gpu run where there is a GPU, nightly ones where -m names them."""
     if "nightly" not in config.getoption("-m"):
-        nightly = [item for item in items if "nightly" in item.keywords]
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=nightly)
-        items[:] = [item for item in items if "nightly" not in item.keywords]
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if tf.config.list_physical_devices("GPU"):
         return
     skip = pytest.mark.skip(reason="TensorFlow sees no GPU on this machine")
