@@ -19,21 +19,28 @@ export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h tests/instructions/*.*))
+                                tests/emulation/include/*/*.h tests/instructions/*.* \
+                                tests/sanitizers/*.*))
 
-.PHONY: demo test nightly lint format install emulation instructions instruction-counts \
-  bench results clean
+.PHONY: demo test nightly versions lint format install emulation instructions \
+  instruction-counts sanitizers asan asan-package bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
 
-test: lint emulation instructions
+test: lint emulation instructions sanitizers
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
 # What takes too long for every change.
-nightly: install
+nightly: install asan-package
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "nightly and not gpu"
+
+# A build and a part of the tests for each Python on PATH and each supported TensorFlow.
+# An hour or so; each pair downloads TensorFlow.
+versions: install
+	$(PYTHON) tests/version_matrix.py
+	$(BIN)/python -m benchmarks.update_documents
 
 lint: install
 	$(BIN)/ruff check .
@@ -69,6 +76,7 @@ results: install
 	$(SWEEP) --case dim --mode train --without-memory --output $(RESULTS)/dim.csv
 	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
 	  $(RESULTS)/dim.csv --output docs/pictures
+	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
@@ -90,6 +98,24 @@ instructions: $(VENV)/requirements
 # What tests/test_instructions.py compares with: after a change that is worth its price.
 instruction-counts: instructions
 	$(BIN)/python tests/instruction_counts.py
+
+# The core alone once for each sanitizer, and a driver that runs it in many ways.
+SANITIZERS := sanitizers/address sanitizers/thread
+sanitizers: $(SANITIZERS)
+.PHONY: $(SANITIZERS)
+$(SANITIZERS): sanitizers/%: $(VENV)/requirements
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/sanitizers -B build/$@ -G Ninja \
+	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
+
+# The Python tests with a package whose core is under AddressSanitizer and
+# UndefinedBehaviorSanitizer, in a folder of its own.
+asan: asan-package
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/test_asan_package.py
+
+asan-package: $(VENV)/requirements
+	NEGATIVE_COSINE_SANITIZE=address NEGATIVE_COSINE_CUDA=0 $(BIN)/python setup.py --quiet \
+	  build --build-temp build/asan/cmake --build-lib build/asan/package
 
 install: $(VENV)/installed
 

@@ -7,12 +7,17 @@ Environment variables:
     NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
     NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
+    NEGATIVE_COSINE_SANITIZE            address: the core under AddressSanitizer and
+                                        UndefinedBehaviorSanitizer, see `make asan`;
+                                        thread: under ThreadSanitizer
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,6 +26,10 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 
+# The releases of TensorFlow that the sources fit: tests/version_matrix.csv has them.
+TENSORFLOW = "tensorflow>=2.20,<2.22"
+REQUIREMENTS = ["keras>=3.10", "numpy>=1.26"]
+
 
 def environment_flag(name: str) -> bool | None:
     """The variable as True or False, or None where it is unset."""
@@ -28,6 +37,47 @@ def environment_flag(name: str) -> bool | None:
     if value in ("", "0", "1"):
         return {"": None, "0": False, "1": True}[value]
     raise SystemExit(f"{name} must be 0, 1 or unset, got {value!r}")
+
+
+def sanitizer() -> str:
+    """The sanitizer that the libraries are built for, or "" for none."""
+    name = os.environ.get("NEGATIVE_COSINE_SANITIZE", "")
+    if name in ("", "address", "thread"):
+        return name
+    raise SystemExit(
+        f"NEGATIVE_COSINE_SANITIZE must be address, thread or unset, got {name!r}"
+    )
+
+
+def required_tensorflow(with_libraries: bool) -> str:
+    """The releases of TensorFlow that what is built here runs with.
+
+    Libraries run with the minor release that they were built with, and no other.
+    """
+    try:
+        major, minor, *_ = metadata.version("tensorflow").split(".")
+    except metadata.PackageNotFoundError:
+        return TENSORFLOW  # a source distribution, or TensorFlow by another name
+    return f"tensorflow=={major}.{minor}.*" if with_libraries else TENSORFLOW
+
+
+def check_tools() -> None:
+    """Ends the build if a tool is missing: pip installs none for --no-build-isolation."""
+    missing = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
+    missing += [
+        name for name in ("pybind11", "tensorflow") if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        raise SystemExit(
+            f"the build needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
+            "leave --no-build-isolation out"
+        )
+
+
+def run(command: list[str]) -> None:
+    """Runs CMake, whose own words on a failure are all that a user needs."""
+    if subprocess.run(command).returncode != 0:
+        raise SystemExit("the native part was not built: the reason stands above")
 
 
 def remove_built(folder: Path) -> None:
@@ -59,6 +109,7 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Writes the libraries and _build_info.json where the extension belongs."""
+        check_tools()
         jobs = os.environ.get("NEGATIVE_COSINE_JOBS") or str(os.cpu_count() or 1)
         if not jobs.isdecimal() or int(jobs) < 1:
             raise SystemExit(f"NEGATIVE_COSINE_JOBS must be a number above 0, got {jobs!r}")
@@ -71,17 +122,18 @@ class CMakeBuild(build_ext):
         configure += [
             f"-D{name}={value}" for name, value in self.definitions(output).items()
         ]
-        subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+        run(configure)
+        run(["cmake", "--build", str(build), "--parallel", jobs])
 
     def copy_extensions_to_source(self) -> None:
         """For an editable install: the libraries go beside the Python files."""
         package = Path("negative_cosine")
         source = ROOT / "python" / package
         remove_built(source)
-        for built in (Path(self.build_lib) / package).iterdir():
-            if built.suffix in (".so", ".json"):
-                shutil.copy2(built, source / built.name)
+        built = Path(self.build_lib) / package
+        # _build_info.json last: libraries without it are those of half a build.
+        for path in (*built.glob("*.so"), built / "_build_info.json"):
+            shutil.copy2(path, source / path.name)
 
     def definitions(self, output: Path) -> dict[str, str]:
         """CMake's variables: the interpreter, TensorFlow's flags and the user's choices."""
@@ -102,6 +154,7 @@ class CMakeBuild(build_ext):
             "NEGATIVE_COSINE_CUDA_ARCHITECTURES": os.environ.get(
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
             ),
+            "NEGATIVE_COSINE_SANITIZE": sanitizer(),
             "CMAKE_COMPILE_WARNING_AS_ERROR": str(
                 bool(environment_flag("NEGATIVE_COSINE_WARNINGS_AS_ERRORS"))
             ),
@@ -117,6 +170,7 @@ class CMakeBuild(build_ext):
 
 python_only = environment_flag("NEGATIVE_COSINE_PYTHON_ONLY")
 setup(
+    install_requires=[required_tensorflow(not python_only), *REQUIREMENTS],
     ext_modules=[] if python_only else [CMakeExtension("negative_cosine._core")],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
 )

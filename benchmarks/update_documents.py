@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import gpu_model, machine_code, report
+from benchmarks import errors, gpu_model, machine_code, report
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,11 @@ def row_by_row(
     return view
 
 
+def as_it_is(results: pd.DataFrame) -> Table:
+    """The view of a file whose columns are a table's."""
+    return [*results.columns], results.astype(str).to_numpy().tolist()
+
+
 TABLES: dict[str, View] = {
     "examples/results/scores.csv": row_by_row(two_tower.COLUMNS, two_tower.cells),
     "benchmarks/results/cpu.csv#usual": row_by_row(
@@ -49,12 +54,14 @@ TABLES: dict[str, View] = {
         report.ROW_COLUMNS, report.row_cells, report.is_bound_by_rows
     ),
     "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
+    "benchmarks/results/errors.csv": errors.by_case,
     "benchmarks/results/gpu_predictions.csv": row_by_row(
         gpu_model.COLUMNS, gpu_model.cells
     ),
     "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
     ),
+    "tests/version_matrix.csv": as_it_is,
 }
 
 

@@ -1,4 +1,5 @@
-# The library `core`: the passes on the CPU. For the package and for tests/instructions.
+# The library `core`: the passes on the CPU. For the package, tests/instructions and
+# tests/sanitizers.
 set(csrc ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 
 set(warnings -Wall -Wextra)
@@ -14,7 +15,8 @@ target_link_libraries(core PUBLIC Threads::Threads)
 # The kernels once for each instruction set, chosen at run time (csrc/cpu/cpu_features.cc).
 # -ffp-contract=off: fused multiply-adds only where the source names them, so that equal
 # expressions give equal bits.
-set(kernel_options ${warnings} -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math)
+set(kernel_options ${warnings} ${kernel_optimization} -ffp-contract=off
+                   -fno-math-errno -fno-trapping-math)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC warns of a change in how vectors are passed between functions, where ours are all
   # inlined, and of its own intrinsics' deliberately undefined operands (GCC bug 105593).

@@ -8,6 +8,7 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, Phase, settings
 
 tf.config.threading.set_intra_op_parallelism_threads(2)
 # A tf.distribute strategy takes them for two devices: see test_replicas.py.
@@ -17,12 +18,27 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# The usual profile draws the same examples each time, and stops at the first that fails;
+# the nightly one draws new ones, and looks for the simplest that fails.
+DRAW = (Phase.explicit, Phase.reuse, Phase.generate)
+for name, nightly in (("nightly", True), ("usual", False)):
+    settings.register_profile(
+        name,
+        derandomize=not nightly,
+        phases=(*DRAW, Phase.shrink) if nightly else DRAW,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    settings.load_profile(name)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked gpu run where there is a GPU, nightly ones where -m names them."""
     if "nightly" not in config.getoption("-m"):
-        nightly = [item for item in items if "nightly" in item.keywords]
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=nightly)
-        items[:] = [item for item in items if "nightly" not in item.keywords]
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if tf.config.list_physical_devices("GPU"):
         return
     skip = pytest.mark.skip(reason="TensorFlow sees no GPU on this machine")

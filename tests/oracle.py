@@ -30,6 +30,9 @@ class Result(NamedTuple):
     sample_weight_gradient: Array
     # The size of the terms that each gradient is a sum of: what its rounding scales with.
     gradient_sizes: dict[str, float]
+    # The same by row, for batches whose rows differ much: the lengths of a row's terms,
+    # added up, and for `scale` the weights of the cosines that it is a sum of.
+    gradient_terms: dict[str, Array]
 
 
 def unit_rows(rows: Array) -> tuple[Array, Array]:
@@ -96,23 +99,27 @@ def negative_cosine_loss(
     logits = np.where(kept, np.take_along_axis(all_logits, table, axis=1), -np.inf)
 
     if normalize_over == "candidates":
-        relative = all_logits - positive_logit[:, None]
         with np.errstate(divide="ignore"):
-            log_counts = np.log(counts)
-        row_loss = np.logaddexp(0.0, logsumexp(relative + log_counts))
-        probability = counts * np.exp(relative - row_loss[:, None])
+            log_counts = np.log(counts)  # minus infinity where nothing was drawn
+        relative = all_logits - positive_logit[:, None] + log_counts
+        row_loss = np.logaddexp(0.0, logsumexp(relative))
+        probability = np.exp(relative - row_loss[:, None])
         # d loss / d z, by document, and for the positive's own logit.
         by_logit = share[:, None] * probability
         by_positive = share * np.expm1(-row_loss)
+        positive_terms = np.abs(by_positive)
     else:
         others = positive_logit[None, :] - positive_logit[:, None]
         others[diagonal, diagonal] = -np.inf
         row_loss = np.logaddexp(0.0, logsumexp(others))
         by_logit = np.zeros_like(cosine)
         by_positive = np.exp(-row_loss) * share.sum() - share
+        positive_terms = np.exp(-row_loss) * np.abs(share.sum()) + np.abs(share)
 
     by_cosine = s * by_logit
     by_cosine[diagonal, diagonal] += s * by_positive
+    terms = s * np.abs(by_logit)  # before any of them cancel
+    terms[diagonal, diagonal] += s * positive_terms
     s_terms = np.append(by_logit * cosine, by_positive * (positive_cosine - margin))
     s_gradient, s_size = s_terms.sum(), np.abs(s_terms).sum()
     losses = share * row_loss
@@ -134,6 +141,12 @@ def negative_cosine_loss(
             "scale": s_size / temperature,
             "temperature": s_size * scale / temperature**2,
             "sample_weight": largest(row_loss),
+        },
+        gradient_terms={
+            "query": terms.sum(axis=1) * query_inverse,
+            "doc": terms.sum(axis=0) * doc_inverse,
+            "scale": terms.sum() / scale,
+            "temperature": terms.sum() / temperature,
         },
     )
 
@@ -199,6 +212,19 @@ class Permutation:
         while True:
             low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
             for r, key in enumerate(self.keys):
+                if r % 2 == 0:
+                    high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
+                else:
+                    low ^= _mix(high ^ key) & (1 << self.low_bits) - 1
+            x = high << self.low_bits | low
+            if x < self.size:
+                return x
+
+    def inverse(self, x: int) -> int:
+        """``pi^-1(x)``."""
+        while True:
+            low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
+            for r, key in reversed(list(enumerate(self.keys))):
                 if r % 2 == 0:
                     high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
                 else:

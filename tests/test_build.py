@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,33 +15,14 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import tomli
-
-ROOT = Path(__file__).parent.parent
-SOURCES = (
-    "CMakeLists.txt",
-    "LICENSE",
-    "MANIFEST.in",
-    "README.md",
-    "pyproject.toml",
-    "setup.py",
-    "cmake",
-    "csrc",
-)
+from checkout import ROOT, copy_sources
+from negative_cosine import _core
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what a build reads, without anything built."""
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    built = shutil.ignore_patterns("*.so", "_build_info.json", "__pycache__", "*.egg-info")
-    for name in (*SOURCES, "python"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=built)
-        else:
-            shutil.copy(source, folder / name)
-    return folder
+    return copy_sources(tmp_path / "checkout")
 
 
 def pip(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +49,12 @@ def report_of(folder: Path) -> str:
     return result.stdout
 
 
+def metadata_of(wheel: zipfile.ZipFile) -> list[str]:
+    """What a wheel declares, line by line."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return wheel.read(name).decode().splitlines()
+
+
 def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     checkout: Path, tmp_path: Path
 ) -> None:
@@ -76,10 +64,13 @@ def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     output = build.stdout + build.stderr
     assert "building for the CPU only: no CUDA compiler was found" in output
     (wheel,) = tmp_path.glob("*.whl")
-    names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
+    files = zipfile.ZipFile(wheel)
+    names = {Path(name).name for name in files.namelist()}
     assert {"_negative_cosine_ops.so", "_build_info.json", "py.typed", "_core.pyi"} <= names
     assert any(name.startswith("_core.") and name.endswith(".so") for name in names)
     assert not any(name.startswith("_cuda_core.c") for name in names)
+    minor = ".".join(tf.__version__.split(".")[:2])
+    assert f"Requires-Dist: tensorflow=={minor}.*" in metadata_of(files)
     target = tmp_path / "installed"
     install = pip("install", "--no-deps", "--target", str(target), str(wheel))
     assert install.returncode == 0, install.stderr
@@ -110,7 +101,8 @@ def test_a_source_distribution_has_what_a_build_reads_and_nothing_built(
     with tarfile.open(archive) as files:
         names = [name.partition("/")[2] for name in files.getnames()]
     sources = {"CMakeLists.txt", "cmake/core.cmake", "csrc/cuda/rows.cuh"}
-    assert sources | {"csrc/core/params.h"} <= set(names)
+    documents = {"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md"}
+    assert sources | documents | {"csrc/core/params.h"} <= set(names)
     assert not [name for name in names if name.endswith((".so", "_build_info.json"))]
 
 
@@ -132,6 +124,8 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
     )
     assert install.returncode == 0, install.stderr
     assert not list(target.glob("negative_cosine/*.so"))
+    (metadata,) = target.glob("*.dist-info/METADATA")
+    assert "Requires-Dist: tensorflow<2.22,>=2.20" in metadata.read_text().splitlines()
     report = report_of(target)
     assert "not loaded: the native library is missing" in report
     assert re.search("sampler=shuffle: +reference: the native library is missing", report)
@@ -147,7 +141,17 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
         ({"NEGATIVE_COSINE_CUDA": "yes"}, "NEGATIVE_COSINE_CUDA must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_PYTHON_ONLY": "2"}, "PYTHON_ONLY must be 0, 1 or unset"),
         ({"NEGATIVE_COSINE_JOBS": "many"}, "NEGATIVE_COSINE_JOBS must be"),
-        ({"CXX": "no-such-compiler"}, "no-such-compiler"),
+        ({"NEGATIVE_COSINE_SANITIZE": "memory"}, "must be address, thread or unset, got"),
+        (
+            {"CXX": "no-such-compiler"},
+            "the C++ compiler that CXX names does not work: no-such-compiler. Install GCC "
+            "or Clang (Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++)",
+        ),
+        (
+            {"PATH": "/nowhere"},
+            "the build needs cmake, ninja: pip install cmake ninja, or leave "
+            "--no-build-isolation out",
+        ),
     ],
     ids=lambda value: str(value),
 )
@@ -159,6 +163,114 @@ def test_a_build_that_cannot_be_had_fails_and_says_why(
     install = pip("install", *arguments, **variables)
     assert install.returncode != 0
     assert message in " ".join((install.stdout + install.stderr).split())
+
+
+def test_without_a_compiler_a_build_says_what_to_install(
+    checkout: Path, tmp_path: Path
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("cmake", "ninja"):
+        (tools / name).symlink_to(Path(sysconfig.get_path("scripts")) / name)
+    target = str(tmp_path / "installed")
+    arguments = ("--no-deps", "--no-build-isolation", "--target", target, str(checkout))
+    install = pip("install", *arguments, PATH=str(tools))
+    assert install.returncode != 0
+    message = " ".join((install.stdout + install.stderr).split())
+    assert "no C++ compiler was found. Install GCC or Clang (Debian and Ubuntu:" in message
+    assert "Python part alone, which is slower: NEGATIVE_COSINE_PYTHON_ONLY=1" in message
+    assert "Traceback" not in message
+
+
+def test_half_a_build_has_no_build_info(checkout: Path) -> None:
+    leave_an_earlier_build_in(checkout)
+    (checkout / "csrc" / "cpu" / "cpu_features.cc").write_text("#error the power failed")
+    build = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=checkout,
+        env={**os.environ, "NEGATIVE_COSINE_CUDA": "0", "NEGATIVE_COSINE_JOBS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert build.returncode != 0
+    assert "the power failed" in build.stdout
+    assert "the native part was not built: the reason stands above" in build.stderr
+    assert "Traceback" not in build.stderr
+    configured = [*checkout.glob("build/temp*/_build_info.json")]
+    assert len(configured) == 1
+    assert not [*checkout.glob("build/lib.*/negative_cosine/_build_info.json")]
+
+
+def without(removed: str, original: Path, mirror: Path) -> Path:
+    """A folder of links to all that is in ``original`` but for one file."""
+    name, _, rest = removed.partition("/")
+    mirror.mkdir()
+    for path in original.iterdir():
+        if path.name != name:
+            (mirror / path.name).symlink_to(path)
+    if rest:
+        without(rest, original / name, mirror / name)
+    return mirror
+
+
+def xla_problem(include: Path, library: Path, folder: Path) -> str:
+    """What the build finds missing for the library for compiled functions."""
+    flags = tf.sysconfig.get_compile_flags()
+    definitions = ";".join(flag[2:] for flag in flags if flag.startswith("-D"))
+    script = folder / "probe.cmake"
+    script.write_text(
+        f"""
+        set(CMAKE_CXX_COMPILER c++)
+        set(CMAKE_CURRENT_SOURCE_DIR {ROOT})
+        set(CMAKE_CURRENT_BINARY_DIR {folder})
+        set(TENSORFLOW_VERSION {tf.__version__})
+        set(TENSORFLOW_CXX_STANDARD 17)
+        set(TENSORFLOW_DEFINITIONS "{definitions}")
+        set(TENSORFLOW_INCLUDE_DIR {include})
+        set(TENSORFLOW_LIBRARY_DIR {library})
+        include({ROOT}/cmake/xla.cmake)
+        find_xla_problem(problem)
+        file(WRITE {folder}/problem "${{problem}}")
+        """
+    )
+    subprocess.run(["cmake", "-P", str(script)], check=True)
+    return (folder / "problem").read_text()
+
+
+INCLUDE, LIBRARIES = Path(tf.sysconfig.get_include()), Path(tf.sysconfig.get_lib())
+
+
+def test_xla_has_all_that_its_library_is_made_of(tmp_path: Path) -> None:
+    assert xla_problem(INCLUDE, LIBRARIES, tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "xla/ffi/api/ffi.h",
+        "xla/hlo/builder/xla_builder.h",
+        "tensorflow/compiler/tf2xla/xla_compiler.h",
+        "tensorflow/compiler/tf2xla/xla_expression.h",  # which the one above includes
+    ],
+)
+def test_a_header_of_xla_that_moved_is_named(header: str, tmp_path: Path) -> None:
+    include = without(header, INCLUDE, tmp_path / "include")
+    problem = xla_problem(include, LIBRARIES, tmp_path)
+    assert problem.startswith(f"TensorFlow {tf.__version__} lacks what it is made of: ")
+    assert f"fatal error: {header}: No such file" in problem
+
+
+def test_a_library_of_xla_that_moved_is_named(tmp_path: Path) -> None:
+    library = without("libtensorflow_cc.so.2", LIBRARIES, tmp_path / "library")
+    problem = xla_problem(INCLUDE, library, tmp_path)
+    assert "cannot find -l:libtensorflow_cc.so.2" in problem
+
+
+def test_a_symbol_of_xla_that_moved_is_named(tmp_path: Path) -> None:
+    for name in ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2"):
+        (tmp_path / name).symlink_to(_core.__file__)  # a library without it
+    problem = xla_problem(INCLUDE, tmp_path, tmp_path)
+    assert "undefined reference to `xla::ffi::GetXlaFfiApi()'" in problem
 
 
 def test_an_nvcc_that_does_not_compile_is_named(checkout: Path, tmp_path: Path) -> None:
@@ -180,5 +292,9 @@ def test_what_the_makefile_installs_is_what_the_package_declares() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     assert groups["build"] == project["build-system"]["requires"]
-    assert groups["requirements"] == project["project"]["dependencies"]
+    setup = (ROOT / "setup.py").read_text()
+    (tensorflow,) = re.findall(r'^TENSORFLOW = "(.*)"$', setup, re.MULTILINE)
+    (others,) = re.findall(r"^REQUIREMENTS = (\[.*\])$", setup, re.MULTILINE)
+    assert groups["requirements"] == [tensorflow, *ast.literal_eval(others)]
+    assert tensorflow in groups["build"]
     assert groups["examples"] == project["project"]["optional-dependencies"]["examples"]

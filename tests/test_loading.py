@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,21 +15,54 @@ from typing import Any
 import negative_cosine
 import pytest
 import tensorflow as tf
+from installed import LIBRARY, XLA_LIBRARY, installation, run_with
 from negative_cosine import NegativeCosineLoss, _core, _loader
 from negative_cosine import __main__ as report
 from negative_cosine._loss import choose_implementation
 
-LIBRARY = "_negative_cosine_ops.so"
 
-
-def truncate(folder: Path) -> None:
+def truncate(folder: Path, name: str = LIBRARY) -> None:
     # The dynamic loader would end the process with a bus error.
-    library = folder / LIBRARY
+    library = folder / name
     library.write_bytes(library.read_bytes()[:-5000])
+
+
+def truncate_for_xla(folder: Path) -> None:
+    truncate(folder, XLA_LIBRARY)
 
 
 def empty(folder: Path) -> None:
     (folder / LIBRARY).write_bytes(b"")
+
+
+# What each library asks TensorFlow for: the type of its kernels.
+SYMBOLS = {
+    LIBRARY: b"_ZTIN10tensorflow8OpKernelE",
+    XLA_LIBRARY: b"_ZTIN10tensorflow11XlaOpKernelE",
+}
+
+
+def missing_symbol(name: str = LIBRARY) -> str:
+    """A symbol of the same length that TensorFlow does not have."""
+    return SYMBOLS[name].decode().replace("KernelE", "KernalE")
+
+
+def ask_for_a_missing_symbol(folder: Path, name: str = LIBRARY) -> None:
+    """Has a library ask TensorFlow for what it lacks."""
+    library = folder / name
+    content = library.read_bytes()
+    symbol = SYMBOLS[name]
+    assert symbol in content
+    library.write_bytes(content.replace(symbol, missing_symbol(name).encode()))
+
+
+def ask_for_a_missing_symbol_for_xla(folder: Path) -> None:
+    ask_for_a_missing_symbol(folder, XLA_LIBRARY)
+
+
+def interrupt_the_build(folder: Path) -> None:
+    # It writes this file when all else is there.
+    (folder / "_build_info.json").unlink()
 
 
 def build_for(version: str) -> Callable[[Path], None]:
@@ -52,26 +82,25 @@ def replace_by_another_library(folder: Path) -> None:
 
 
 BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda folder: (folder / LIBRARY).unlink(), "the native library is missing"),
-    (lambda folder: (folder / "_build_info.json").unlink(), "library is missing"),
+    (
+        lambda folder: (folder / LIBRARY).unlink(),
+        "library is missing: there is _build_info.json and no _negative_cosine_ops.so",
+    ),
+    (
+        interrupt_the_build,
+        "build did not finish: there is _negative_cosine_ops.so and no _build_info.json",
+    ),
     (
         lambda folder: (folder / "_build_info.json").write_text("{"),
-        "library is missing",
+        "_build_info.json, which describes the native library, is no JSON",
     ),
     (truncate, "the native library cannot be opened: the file is cut short"),
     (empty, "the native library cannot be opened: the file is cut short"),
     (build_for("1.15.0"), "built for TensorFlow 1.15.0 and this is TensorFlow"),
     (build_for("2.999.0"), "built for TensorFlow 2.999.0 and this is TensorFlow"),
     (replace_by_another_library, "has no op NegativeCosineLoss"),
+    (ask_for_a_missing_symbol, f"undefined symbol: {missing_symbol()}"),
 ]
-
-
-def installation(folder: Path) -> Path:
-    """A copy of the installed package."""
-    package = folder / "negative_cosine"
-    source = Path(negative_cosine.__file__).parent
-    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    return package
 
 
 @pytest.mark.parametrize(("breakage", "problem"), BREAKAGES, ids=[p for _, p in BREAKAGES])
@@ -114,21 +143,10 @@ except RuntimeError as error:
 """
 
 
-def run_with(package: Path, *arguments: str) -> str:
-    """Runs Python on a copy of the package, and returns what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=package.parent,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.mark.parametrize("breakage", [truncate, build_for("1.15.0")])
+@pytest.mark.parametrize(
+    "breakage",
+    [truncate, build_for("1.15.0"), ask_for_a_missing_symbol, interrupt_the_build],
+)
 def test_a_user_of_a_broken_library_gets_one_warning_and_the_reference(
     breakage: Callable[[Path], Any], tmp_path: Path
 ) -> None:
@@ -140,12 +158,83 @@ def test_a_user_of_a_broken_library_gets_one_warning_and_the_reference(
     assert "implementation='native' cannot run: the native library" in error
 
 
+def report_of(package: Path) -> dict[str, str]:
+    """What ``python -m negative_cosine`` says of a copy of the package, by topic."""
+    lines = run_with(package, "-m", "negative_cosine").splitlines()
+    return dict(re.split(": +", line, maxsplit=1) for line in lines)
+
+
 def test_the_report_of_a_broken_library_says_why(tmp_path: Path) -> None:
     package = installation(tmp_path)
     truncate(package)
-    text = run_with(package, "-m", "negative_cosine")
-    assert "not loaded: the native library cannot be opened" in text
-    assert re.search("sampler=shuffle: +reference: the native library cannot be", text)
+    lines = report_of(package)
+    reason = "the native library cannot be opened: the file is cut short"
+    assert lines["native library"].startswith(f"not loaded: {reason}. To mend it, ")
+    assert lines["auto on CPU, sampler=shuffle"] == f"reference: {reason}"
+
+
+def core_of(package: Path) -> Path:
+    (core,) = package.glob("_core.*.so")
+    return core
+
+
+CORE_BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda package: core_of(package).unlink(), "not known: there is no _core for Python"),
+    (lambda package: truncate(package, core_of(package).name), "is cut short"),
+]
+
+
+@pytest.mark.parametrize(
+    ("breakage", "problem"), CORE_BREAKAGES, ids=["missing", "truncated"]
+)
+def test_a_broken_core_is_reported_and_leaves_the_op_as_it_is(
+    breakage: Callable[[Path], Any], problem: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    lines = report_of(package)
+    assert problem in lines["CPU kernels in use"]
+    assert lines["native library"] == "loaded"
+    assert lines["auto on CPU, sampler=shuffle"] == "native"
+
+
+XLA_BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
+    (
+        lambda folder: (folder / XLA_LIBRARY).unlink(),
+        "the library for XLA is missing: _negative_cosine_xla.so",
+    ),
+    (truncate_for_xla, "the library for XLA cannot be opened: the file is cut short"),
+    (ask_for_a_missing_symbol_for_xla, f"undefined symbol: {missing_symbol(XLA_LIBRARY)}"),
+]
+
+USE_COMPILED = """
+import tensorflow as tf
+from negative_cosine import fused_negative_cosine_loss
+from negative_cosine._loader import xla_problem
+print(xla_problem())
+rows = tf.eye(4, 6)
+print(float(fused_negative_cosine_loss(rows, rows, 2, implementation="native")))
+compiled = tf.function(fused_negative_cosine_loss, jit_compile=True)
+try:
+    compiled(rows, rows, 2, implementation="native")
+except tf.errors.UnimplementedError as error:
+    print(" ".join(str(error).split()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("breakage", "problem"), XLA_BREAKAGES, ids=[p for _, p in XLA_BREAKAGES]
+)
+def test_a_broken_library_for_xla_is_named_and_leaves_the_op_as_it_is(
+    breakage: Callable[[Path], Any], problem: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    reason, loss, error = run_with(package, "-c", USE_COMPILED).splitlines()
+    assert problem in reason
+    assert float(loss) < 1e-6
+    assert "_negative_cosine_xla.so is not loaded (python -m negative_cosine" in error
+    assert "To mend it, reinstall negative-cosine" in error
 
 
 def test_the_report_has_what_a_bug_report_needs() -> None:

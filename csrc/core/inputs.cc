@@ -1,12 +1,14 @@
 #include "core/inputs.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 namespace negative_cosine {
 namespace {
 
-constexpr int64_t kMostNegatives = std::numeric_limits<int32_t>::max();
+// Of rows, columns and candidates: all that indexes them has 32 bits somewhere.
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 
 Status invalid(const std::string& argument, const std::string& required,
                const std::string& given) {
@@ -33,8 +35,9 @@ Status check_embeddings(const Shape& query, const Shape& doc) {
     return invalid("doc", "have query's embedding size " + std::to_string(query[1]),
                    "shape " + to_string(doc));
   }
-  if (query[1] < 1) {
-    return invalid("query", "have at least one column", "shape " + to_string(query));
+  if (query[1] < 1 || query[1] > kMost) {
+    return invalid("query", "have at least one column and at most 2147483647",
+                   "shape " + to_string(query));
   }
   if (doc[0] < query[0]) {
     return invalid(
@@ -43,7 +46,7 @@ Status check_embeddings(const Shape& query, const Shape& doc) {
             std::to_string(query[0]),
         std::to_string(doc[0]) + " rows");
   }
-  if (doc[0] > std::numeric_limits<int32_t>::max()) {
+  if (doc[0] > kMost) {
     return invalid("doc", "have at most 2147483647 rows",
                    std::to_string(doc[0]) + " rows");
   }
@@ -68,8 +71,7 @@ Status check_all(const LossInputs& inputs) {
 }
 
 Status check_table(const Shape& table, int64_t rows) {
-  if (table.size() == 2 && table[0] == rows && table[1] >= 1 &&
-      table[1] <= kMostNegatives) {
+  if (table.size() == 2 && table[0] == rows && table[1] >= 1 && table[1] <= kMost) {
     return Status::Ok();
   }
   return invalid("negative_indices",
@@ -88,7 +90,7 @@ Status check_candidates(const LossInputs& inputs, Sampler sampler) {
         std::string(explicit_table ? "both" : "neither"));
   }
   if (explicit_table) return check_table(inputs.negative_indices->shape, rows);
-  if (*inputs.num_negatives < 1 || *inputs.num_negatives > kMostNegatives) {
+  if (*inputs.num_negatives < 1 || *inputs.num_negatives > kMost) {
     return invalid("num_negatives", "be at least 1 and at most 2147483647",
                    std::to_string(*inputs.num_negatives));
   }
@@ -127,6 +129,10 @@ void set_sizes(const LossInputs& inputs, LossParams* params) {
   params->num_negatives = inputs.negative_indices ? inputs.negative_indices->shape[1]
                           : params->sampler == Sampler::kAll ? count_others(inputs)
                                                              : *inputs.num_negatives;
+  // In an empty batch nobody meets anyone: no memory for however many were asked for.
+  if (params->batch_size == 0) {
+    params->num_negatives = std::min<int64_t>(params->num_negatives, 1);
+  }
 }
 
 // Null means absent, and an empty array may have no memory of its own to point at.

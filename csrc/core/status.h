@@ -1,6 +1,8 @@
 // The result of every core call: success, or a message that a user can act on.
 #pragma once
 
+#include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -11,6 +13,7 @@ enum class StatusCode {
   kInvalidArgument,     // the caller's arguments are wrong
   kFailedPrecondition,  // this build or machine cannot do it
   kInternal,            // the device failed
+  kResourceExhausted,   // there is no memory for it
 };
 
 class [[nodiscard]] Status {
@@ -25,6 +28,9 @@ class [[nodiscard]] Status {
   static Status Internal(std::string message) {
     return Status(StatusCode::kInternal, std::move(message));
   }
+  static Status ResourceExhausted(std::string message) {
+    return Status(StatusCode::kResourceExhausted, std::move(message));
+  }
 
   bool ok() const { return code_ == StatusCode::kOk; }
   StatusCode code() const { return code_; }
@@ -37,5 +43,19 @@ class [[nodiscard]] Status {
   StatusCode code_;
   std::string message_;
 };
+
+// What `work` returns, or what it throws: no exception may cross TensorFlow's frames or
+// XLA's C interface.
+template <typename Work>
+Status without_exceptions(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Status::ResourceExhausted(
+        "negative_cosine found no memory for a thread's work");
+  } catch (const std::exception& error) {
+    return Status::Internal(error.what());
+  }
+}
 
 }  // namespace negative_cosine

@@ -7,6 +7,21 @@
 namespace negative_cosine {
 namespace {
 
+std::string cap_of_environment() {
+  const char* cap = std::getenv("NEGATIVE_COSINE_MAX_ISA");
+  return cap == nullptr ? "" : cap;
+}
+
+Status check_cap(const std::string& cap) {
+  for (const char* level : {"", "portable", "avx2", "avx512"}) {
+    if (cap == level) return Status::Ok();
+  }
+  return Status::FailedPrecondition(
+      "the environment variable NEGATIVE_COSINE_MAX_ISA must be 'portable', 'avx2', "
+      "'avx512' or unset, got '" +
+      cap + "': set it before the process starts");
+}
+
 const CpuKernels& choose(const std::string& cap) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -24,11 +39,13 @@ const CpuKernels& choose(const std::string& cap) {
 
 }  // namespace
 
+const Status& cpu_kernels_status() {
+  static const Status status = check_cap(cap_of_environment());
+  return status;
+}
+
 const CpuKernels& cpu_kernels() {
-  static const CpuKernels& chosen = []() -> const CpuKernels& {
-    const char* cap = std::getenv("NEGATIVE_COSINE_MAX_ISA");
-    return choose(cap == nullptr ? "" : cap);
-  }();
+  static const CpuKernels& chosen = choose(cap_of_environment());
   return chosen;
 }
 

@@ -31,20 +31,22 @@ struct TileRowState {
   Mask<Real> rank = {};
 };
 
+// The positive's cosine is computed as a candidate's, so that equal rows tie.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void start_tile_row(const LossParams& params,
-                                           const ForwardOutputs& outputs,
-                                           const RowShape<ComputeType<Storage>>& shape,
-                                           int64_t row, ComputeType<Storage>* unit,
-                                           TileRowState<ComputeType<Storage>>* state) {
+NEGATIVE_COSINE_INLINE void start_tile_row(
+    const LossParams& params, const ForwardOutputs& outputs,
+    const RowShape<ComputeType<Storage>>& shape,
+    const TileMemory<ComputeType<Storage>>& memory, int64_t row,
+    ComputeType<Storage>* unit, TileRowState<ComputeType<Storage>>* state) {
   using Real = ComputeType<Storage>;
   const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
   const auto* doc = static_cast<const Storage*>(params.doc) + row * shape.dim;
+  const Real doc_inverse_norm = static_cast<const Real*>(outputs.doc_inverse_norm)[row];
+  Real* positive = memory.met(0);  // no block is packed yet
   state->poison = pack_row(shape, query, state->query_inverse_norm, unit);
-  Real product;
-  dot_products<1>(shape, unit, &doc, &product);
-  state->positive_cosine = cosine_of(
-      product + state->poison, static_cast<const Real*>(outputs.doc_inverse_norm)[row]);
+  const Real doc_poison = pack_row(shape, doc, doc_inverse_norm, positive);
+  state->positive_cosine =
+      product_of_units(memory, unit, positive) + (doc_poison + state->poison);
   state->positive_log_q = log_q_at<Real>(params, row);
 }
 
@@ -123,7 +125,8 @@ NEGATIVE_COSINE_INLINE void forward_tile(
     rows.indices[at] = row;
     rows.band_starts[at] = place - first_place;
     states[at].query_inverse_norm = static_cast<const Real*>(query_inverse_norms)[row];
-    start_tile_row<Storage>(params, outputs, shape, row, memory.unit(at), &states[at]);
+    start_tile_row<Storage>(params, outputs, shape, memory, row, memory.unit(at),
+                            &states[at]);
   }
 
   CandidateBlock<Real> block;

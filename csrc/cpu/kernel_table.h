@@ -8,6 +8,7 @@
 
 #include "core/params.h"
 #include "core/sampler.h"
+#include "core/status.h"
 
 namespace negative_cosine {
 
@@ -116,6 +117,9 @@ const CpuKernels& kernels();
 // The widest kernels this processor runs, at most the level that the environment
 // variable NEGATIVE_COSINE_MAX_ISA names (portable, avx2 or avx512). Chosen once.
 const CpuKernels& cpu_kernels();
+
+// What is wrong with that variable; the passes refuse to run where anything is.
+const Status& cpu_kernels_status();
 
 constexpr int64_t kScratchAlignment = 64;
 

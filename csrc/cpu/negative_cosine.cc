@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "core/inputs.h"
@@ -192,14 +193,17 @@ void reduce_loss(const LossParams& params, const ForwardOutputs& outputs) {
   if (params.reduction != Reduction::kNone) loss[0] = static_cast<Real>(sum);
 }
 
+// By bytes, here and below: the caller's memory may be aligned to a Real alone, as
+// NumPy's is, and RowFacts to four.
 template <typename Real>
 void save_row_facts(const LossParams& params, const ForwardOutputs& outputs,
                     const void* query_inverse_norms) {
-  auto* facts = static_cast<RowFacts<Real>*>(outputs.row_facts);
+  auto* saved = static_cast<char*>(outputs.row_facts);
   for (int64_t row = 0; row < params.batch_size; ++row) {
-    facts[row] = {
+    const RowFacts<Real> facts = {
         weight_of_row<Real>(params, row), typed<Real>(outputs.positive_cosine)[row],
         typed<Real>(outputs.row_loss)[row], typed<Real>(query_inverse_norms)[row]};
+    std::memcpy(saved + row * int64_t{sizeof facts}, &facts, sizeof facts);
   }
 }
 
@@ -218,10 +222,11 @@ template <typename Real>
 void fill_row_facts(const LossParams& params, const GradientArguments& arguments,
                     RowFacts<Real>* facts) {
   const auto* upstream = typed<Real>(arguments.loss_gradient);
-  const auto* saved = typed<RowFacts<Real>>(arguments.row_facts);
+  const auto* saved = static_cast<const char*>(arguments.row_facts);
+  constexpr int64_t kSize = sizeof(RowFacts<Real>);
   double sum = 0;
   for (int64_t row = 0; row < params.batch_size; ++row) {
-    facts[row] = saved[row];
+    std::memcpy(facts + row, saved + row * kSize, kSize);
     facts[row].coefficient *= upstream[params.reduction == Reduction::kNone ? row : 0];
     sum += facts[row].coefficient;
   }
@@ -320,6 +325,7 @@ int64_t gradient_scratch_bytes(const LossParams& params) {
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
+  if (!cpu_kernels_status().ok()) return cpu_kernels_status();
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params, parallel_for); !status.ok())
@@ -354,6 +360,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
 
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 const ParallelFor& parallel_for) {
+  if (!cpu_kernels_status().ok()) return cpu_kernels_status();
   const ScopedFloatMode float_mode;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params, parallel_for); !status.ok())

@@ -88,6 +88,11 @@ class SharedRows {
   std::exception_ptr failure_;
 };
 
+// Whether count * cost reaches kCyclesOfALoop; the product of large ones would not fit.
+bool is_worth_helpers(int64_t count, int64_t cost) {
+  return count > (kCyclesOfALoop - 1) / cost;
+}
+
 // A thread that cannot be had is one helper less.
 void schedule_helpers(int64_t helpers, const Schedule& schedule,
                       const std::shared_ptr<SharedRows>& rows) {
@@ -105,13 +110,13 @@ ParallelFor make_parallel_for(int num_threads, Schedule schedule) {
   return [num_threads, schedule = std::move(schedule)](int64_t count, int64_t cost,
                                                        const Work& work) {
     if (count <= 0) return;
-    const int64_t smallest =
-        std::max<int64_t>(kCyclesOfAPart / std::max<int64_t>(cost, 1), 1);
+    cost = std::max<int64_t>(cost, 1);
+    const int64_t smallest = std::max<int64_t>(kCyclesOfAPart / cost, 1);
     const int64_t most_parts = int64_t{num_threads} * kPartsOfAThread;
     const int64_t even = (count + most_parts - 1) / most_parts;
     const auto rows =
         std::make_shared<SharedRows>(count, std::max(smallest, even), &work);
-    if (count * cost >= kCyclesOfALoop) {
+    if (is_worth_helpers(count, cost)) {
       const int64_t helpers = std::min<int64_t>(num_threads, rows->parts()) - 1;
       schedule_helpers(helpers, schedule, rows);
     }

@@ -101,6 +101,19 @@ NEGATIVE_COSINE_INLINE void multiply_unit(const TileMemory<Real>& memory, int64_
   for (int r = 0; r < kGroup; ++r) sums_of_lanes(sums[r], products[r] + column);
 }
 
+// The product of two packed rows, with the bits that multiply_unit gives it.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real product_of_units(const TileMemory<Real>& memory,
+                                             const Real* left, const Real* right) {
+  Vector<Real> sums[kUnit] = {};
+  for (int64_t v = 0; v < memory.stride; v += kLanes<Real>) {
+    sums[0] = multiply_add(load(left + v), load(right + v), sums[0]);
+  }
+  Real products[kUnit];
+  sums_of_lanes(sums, products);
+  return products[0];
+}
+
 template <int kVectors, typename Real>
 NEGATIVE_COSINE_INLINE void accumulate_columns(const TileMemory<Real>& memory,
                                                int64_t row, int64_t offset, int begin,

@@ -31,6 +31,7 @@ typedef double DoubleVector __attribute__((vector_size(kVectorBytes)));
 typedef int32_t Int32Vector __attribute__((vector_size(kVectorBytes)));
 typedef int64_t Int64Vector __attribute__((vector_size(kVectorBytes)));
 typedef uint32_t Uint32Vector __attribute__((vector_size(kVectorBytes)));
+typedef uint64_t Uint64Vector __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Uint16HalfVector __attribute__((vector_size(kVectorBytes / 2)));
 
 template <typename Real>
@@ -307,7 +308,7 @@ NEGATIVE_COSINE_INLINE DoubleVector exponential(DoubleVector x) {
           square +
       2.00000000000000000005e0;
   const DoubleVector fraction = 1.0 + 2.0 * (numerator / (denominator - numerator));
-  const Int64Vector power = (reinterpret_cast<Int64Vector>(shifted) + 1023) << 52;
+  const Uint64Vector power = (reinterpret_cast<Uint64Vector>(shifted) + 1023u) << 52;
   const DoubleVector result = fraction * reinterpret_cast<DoubleVector>(power);
   return x < -708.396 ? DoubleVector{} : result;
 }

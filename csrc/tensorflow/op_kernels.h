@@ -105,7 +105,9 @@ class NegativeCosineLossOp : public OpKernel {
     OP_REQUIRES_OK(context,
                    allocate_scratch(context, Device::forward_scratch_bytes(params),
                                     &scratch, &params));
-    OP_REQUIRES_OK(context, to_tensorflow(Device::forward(context, params, outputs)));
+    OP_REQUIRES_OK(context, to_tensorflow(without_exceptions([&] {
+                     return Device::forward(context, params, outputs);
+                   })));
   }
 
  private:
@@ -177,8 +179,9 @@ class NegativeCosineLossGradOp : public OpKernel {
     OP_REQUIRES_OK(context,
                    allocate_scratch(context, Device::gradient_scratch_bytes(params),
                                     &scratch, &params));
-    OP_REQUIRES_OK(context,
-                   to_tensorflow(Device::gradient(context, params, arguments)));
+    OP_REQUIRES_OK(context, to_tensorflow(without_exceptions([&] {
+                     return Device::gradient(context, params, arguments);
+                   })));
   }
 
  private:

@@ -17,6 +17,8 @@ inline absl::Status to_tensorflow(const Status& status) {
       return absl::FailedPreconditionError(status.message());
     case StatusCode::kInternal:
       return absl::InternalError(status.message());
+    case StatusCode::kResourceExhausted:
+      return absl::ResourceExhaustedError(status.message());
   }
   return absl::UnknownError(status.message());
 }

@@ -69,7 +69,8 @@ absl::Status compute_query_direction(OpKernelContext* context, LossParams params
   Tensor scratch;
   TF_RETURN_IF_ERROR(allocate_scratch(context, Device::forward_scratch_bytes(params),
                                       &scratch, &params));
-  TF_RETURN_IF_ERROR(to_tensorflow(Device::forward(context, params, outputs)));
+  TF_RETURN_IF_ERROR(to_tensorflow(
+      without_exceptions([&] { return Device::forward(context, params, outputs); })));
   *query_direction = direction;
   return absl::OkStatus();
 }

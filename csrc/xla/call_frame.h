@@ -3,8 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <exception>
-#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -180,6 +178,8 @@ inline ffi::Error to_ffi(const Status& status) {
       return ffi::Error(ffi::ErrorCode::kFailedPrecondition, status.message());
     case StatusCode::kInternal:
       return ffi::Error::Internal(status.message());
+    case StatusCode::kResourceExhausted:
+      return ffi::Error(ffi::ErrorCode::kResourceExhausted, status.message());
   }
   return ffi::Error(ffi::ErrorCode::kUnknown, status.message());
 }
@@ -202,18 +202,11 @@ Status run_unguarded(ffi::RemainingArgs operands_given, ffi::RemainingRets resul
   return pass(params, arguments);
 }
 
-// No exception may cross XLA's C interface: out of memory, say, is an error there.
 template <typename Arguments, typename Pass>
 ffi::Error run(ffi::RemainingArgs operands, ffi::RemainingRets results,
                const ffi::Dictionary& attributes, const Pass& pass) {
-  try {
-    return to_ffi(run_unguarded<Arguments>(operands, results, attributes, pass));
-  } catch (const std::bad_alloc&) {
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted,
-                      "negative_cosine found no memory for a thread's work");
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(error.what());
-  }
+  return to_ffi(without_exceptions(
+      [&] { return run_unguarded<Arguments>(operands, results, attributes, pass); }));
 }
 
 }  // namespace xla_calls

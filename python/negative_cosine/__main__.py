@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import negative_cosine
-from negative_cosine._loader import NativeLibrary, native_library, xla_problem
+from negative_cosine._loader import (
+    NativeLibrary,
+    is_whole,
+    native_library,
+    xla_problem,
+)
 from negative_cosine._loss import choose_implementation
 from negative_cosine._sampler import SAMPLERS
 
@@ -53,7 +60,7 @@ def report_lines() -> Iterator[tuple[str, str]]:
 
 def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
     if library.build_info is None:
-        yield "built for", "nothing: installed without the native library"
+        yield "built for", "not known: there is no _build_info.json that can be read"
     else:
         info = ", ".join(f"{key} {value}" for key, value in library.build_info.items())
         yield "built for", info
@@ -77,6 +84,11 @@ def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:
 
 
 def _instruction_set() -> str:
+    spec = importlib.util.find_spec("negative_cosine._core")
+    if spec is None or spec.origin is None:
+        return f"not known: there is no _core for Python {platform.python_version()}"
+    if not is_whole(Path(spec.origin)):
+        return f"not known: {Path(spec.origin).name} is cut short"
     try:
         core = importlib.import_module("negative_cosine._core")
     except ImportError as error:

@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +23,12 @@ INDEX_DTYPES = (tf.int32, tf.int64)
 NORMALIZE_OVER = ("candidates", "batch")
 REDUCTIONS = ("mean", "sum", "none")
 IMPLEMENTATIONS = ("auto", "native", "reference")
+MOST = 2**31 - 1  # documents, columns, candidates a row
 
-# The smallest and largest logit scale of each compute dtype.
-_SCALE_LIMITS = {
+Casting = Literal["safe", "same_kind"]
+
+# The smallest and largest normal number of each compute dtype.
+_LIMITS = {
     dtype: (float(limits.tiny), float(limits.max))
     for dtype in (tf.float32, tf.float64)
     for limits in [np.finfo(dtype.as_numpy_dtype)]
@@ -89,8 +92,7 @@ def check_inputs(
     check_name("reduction", reduction, REDUCTIONS)
     if check_boolean("cross_replica", cross_replica):
         _check_cross_replica(doc_ids, query_ids, normalize_over)
-    query = tf.convert_to_tensor(query)
-    doc = tf.convert_to_tensor(doc)
+    query, doc = _to_tensor("query", query), _to_tensor("doc", doc)
     _check_embeddings(query, doc)
     rows, docs = query.shape[0], doc.shape[0]
     compute_dtype = compute_dtype_of(query.dtype)
@@ -111,7 +113,7 @@ def check_inputs(
         query=query,
         doc=doc,
         logit_scale=_logit_scale(scale, temperature, compute_dtype),
-        margin=_finite_number("margin", margin),
+        margin=_margin(margin, compute_dtype),
         sampler=sampler_name,
         num_negatives=num_negatives,
         seed=None if sampler_name in (None, "all") else check_seed(seed),
@@ -130,7 +132,7 @@ def check_inputs(
 
 def check_name(argument: str, value: Any, allowed: Sequence[str]) -> None:
     """Refuses an unknown option, with the list of known ones."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         names = ", ".join(repr(name) for name in allowed)
         raise ValueError(f"{argument} must be one of {names}, got {value!r}")
 
@@ -171,7 +173,7 @@ def num_replicas() -> int:
 def check_count(name: str, value: Any) -> int:
     """A positive int32 as an int."""
     is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_int or not 1 <= value < 2**31:
+    if not is_int or not 1 <= value <= MOST:
         raise ValueError(
             f"{name} must be an integer of at least 1 and below 2**31, got {value!r}"
         )
@@ -182,7 +184,12 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     """The seed as an int32 or int64 ``[2]`` tensor; a fresh one for None."""
     if seed is None:
         return fresh_seed()
-    tensor = seed if tf.is_tensor(seed) else _as_int64(seed)
+    # In a graph TensorFlow would wrap it around, and silently.
+    if isinstance(seed, (list, tuple)) and any(
+        isinstance(part, int) and not -(2**63) <= part < 2**63 for part in seed
+    ):
+        raise ValueError(f"{name} must be two integers of 64 bits at most, got {seed!r}")
+    tensor = seed if tf.is_tensor(seed) else _to_tensor(name, seed, tf.int64, "safe")
     is_pair = tensor.shape.rank == 1 and tensor.shape.is_compatible_with([2])
     if tensor.dtype not in INDEX_DTYPES or not is_pair:
         raise ValueError(
@@ -291,11 +298,25 @@ def _describe(tensor: tf.Tensor) -> str:
     return f"{tensor.dtype.name} of shape {tensor.shape}"
 
 
-def _as_int64(value: Any) -> tf.Tensor:
+def _to_tensor(
+    name: str, value: Any, hint: tf.DType = None, casting: Casting = "same_kind"
+) -> tf.Tensor:
+    """An argument as a tensor, of the hinted dtype where it has none of its own.
+
+    TensorFlow would cast any NumPy array to the hint, and silently: here only as far as
+    NumPy's ``casting`` allows it. What remains has its own dtype, for the caller to judge.
+    """
+    if hint is not None and isinstance(value, np.ndarray):
+        fits = np.can_cast(value.dtype, hint.as_numpy_dtype, casting)
+        hint = hint if fits else None
     try:
-        return tf.convert_to_tensor(value, dtype=tf.int64)
-    except (TypeError, ValueError):
-        return tf.convert_to_tensor(value)
+        return tf.convert_to_tensor(value, dtype_hint=hint)
+    except (TypeError, ValueError, OverflowError, tf.errors.InvalidArgumentError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name} must be a tensor, or what TensorFlow makes one of, got "
+            f"{type(value).__name__}: {reason}"
+        ) from error
 
 
 def _check_cross_replica(doc_ids: Any, query_ids: Any, normalize_over: str) -> None:
@@ -332,8 +353,13 @@ def _check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
         raise ValueError(
             f"doc must have query's embedding size {size}, got shape {doc.shape}"
         )
-    if size == 0:
-        raise ValueError(f"query must have at least one column, got shape {query.shape}")
+    if size is not None and not 1 <= size <= MOST:
+        raise ValueError(
+            f"query must have at least one column and at most {MOST}, got shape "
+            f"{query.shape}"
+        )
+    if docs is not None and docs > MOST:
+        raise ValueError(f"doc must have at most {MOST} rows, got {docs}")
     if rows is not None and docs is not None and docs < rows:
         raise ValueError(
             "doc must have at least as many rows as query (row i is query i's positive): "
@@ -350,7 +376,7 @@ def _refuse_both(num_negatives: int | None) -> None:
 
 
 def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
-    table = tf.convert_to_tensor(negative_indices)
+    table = _to_tensor("negative_indices", negative_indices)
     if table.dtype not in INDEX_DTYPES:
         raise ValueError(f"negative_indices must be int32 or int64, got {table.dtype.name}")
     is_table = table.shape.rank == 2 and table.shape.is_compatible_with([rows, None])
@@ -366,10 +392,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _finite_number(name: str, value: Any) -> float:
-    if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return float(value)
+def _as_float(number: Any) -> float:
+    """Infinity for an integer or fraction beyond all floats."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
+
+
+def _margin(value: Any, dtype: tf.DType) -> float:
+    margin = _as_float(value) if _is_number(value) else math.nan
+    if not math.isfinite(margin):
+        raise ValueError(f"margin must be a finite number, got {value!r}")
+    if abs(margin) > _LIMITS[dtype][1]:
+        raise ValueError(f"margin must be finite in {dtype.name}, got {value!r}")
+    return margin
 
 
 def check_boolean(name: str, value: Any) -> bool:
@@ -387,7 +424,7 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | f
     scale = _positive_scalar("scale", scale, dtype)
     temperature = _positive_scalar("temperature", temperature, dtype)
     quotient = scale / temperature
-    smallest, largest = _SCALE_LIMITS[dtype]
+    smallest, largest = _LIMITS[dtype]
     if isinstance(quotient, float) and not smallest <= quotient <= largest:
         raise ValueError(
             f"scale / temperature must be above 0 and finite in {dtype.name}, got "
@@ -398,10 +435,11 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | f
 
 def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
     if _is_number(value):
-        if not (value > 0 and math.isfinite(value)):
+        number = _as_float(value)
+        if not (number > 0 and math.isfinite(number)):
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
-        return float(value)
-    tensor = tf.convert_to_tensor(value)
+        return number
+    tensor = _to_tensor(name, value)
     if not tensor.dtype.is_floating or tensor.shape.rank != 0:
         raise ValueError(
             f"{name} must be a number above 0 or a floating-point scalar tensor, got "
@@ -422,7 +460,7 @@ def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | 
     """Ids as an int32 or int64 vector, one a row of ``owner``; None for None."""
     if ids is None:
         return None
-    vector = tf.convert_to_tensor(ids)
+    vector = _to_tensor(name, ids)
     if vector.dtype not in INDEX_DTYPES:
         mend = f"; tf.unique({name}).idx numbers them" if vector.dtype == tf.string else ""
         raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}{mend}")
@@ -436,7 +474,7 @@ def check_floats(
     """Numbers as a vector of ``dtype``, one a row of ``owner``; None for None."""
     if values is None:
         return None
-    vector = tf.convert_to_tensor(values, dtype_hint=dtype)
+    vector = _to_tensor(name, values, dtype)
     if not vector.dtype.is_floating:
         raise ValueError(f"{name} must be floating-point, got {vector.dtype.name}")
     _check_vector(name, vector, size, owner)

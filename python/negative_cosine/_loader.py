@@ -44,13 +44,16 @@ def native_library() -> NativeLibrary:
 def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     """Opens the library in ``folder`` if it was built for ``tensorflow_version``."""
     path = folder / "_negative_cosine_ops.so"
-    build_info = _read_build_info(folder / "_build_info.json")
+    info_path = folder / "_build_info.json"
+    build_info = _read_build_info(info_path)
 
     def failed(problem: str) -> NativeLibrary:
         return NativeLibrary(path, build_info, problem=problem, mend=REINSTALL)
 
-    if build_info is None or not path.is_file():
-        return failed("the native library is missing: only the Python part is installed")
+    if missing := _what_is_missing(path, info_path):
+        return failed(missing)
+    if build_info is None:
+        return failed(f"{info_path.name}, which describes the native library, is no JSON")
     built_for = str(build_info.get("tensorflow"))
     if _minor_release(built_for) != _minor_release(tensorflow_version):
         return failed(
@@ -58,7 +61,7 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
             f"TensorFlow {tensorflow_version}"
         )
     try:
-        if not _is_whole_elf(path.read_bytes()):
+        if not is_whole(path):
             return failed("the native library cannot be opened: the file is cut short")
         ops = tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
@@ -101,7 +104,7 @@ def xla_problem() -> str:
     if not path.is_file():
         return f"the library for XLA is missing: {path.name}"
     try:
-        if not _is_whole_elf(path.read_bytes()):
+        if not is_whole(path):
             return "the library for XLA cannot be opened: the file is cut short"
         tf.load_library(str(path))
         probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
@@ -116,16 +119,37 @@ def xla_kernel_available() -> bool:
     return not xla_problem()
 
 
-def _is_whole_elf(content: bytes) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
 
     The dynamic loader maps a shorter file all the same, and then the process dies.
     """
+    content = path.read_bytes()
     if len(content) < 64 or not content.startswith(b"\x7fELF"):
         return False
     (section_headers,) = struct.unpack_from("<Q", content, 40)
     size_of_each, count = struct.unpack_from("<HH", content, 58)
     return bool(section_headers + size_of_each * count <= len(content))
+
+
+def _what_is_missing(library: Path, build_info: Path) -> str:
+    """What an installation lacks, "" if both files are there.
+
+    A build writes the second when it has made everything else.
+    """
+    if library.is_file() and build_info.is_file():
+        return ""
+    if library.is_file():
+        return (
+            "the native library's build did not finish: there is "
+            f"{library.name} and no {build_info.name}"
+        )
+    if build_info.is_file():
+        return (
+            f"the native library is missing: there is {build_info.name} and no "
+            f"{library.name}"
+        )
+    return "the native library is missing: only the Python part is installed"
 
 
 def _read_build_info(path: Path) -> dict[str, Any] | None:

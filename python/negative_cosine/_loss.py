@@ -12,6 +12,7 @@ import tensorflow as tf
 from negative_cosine._autograph import without_autograph
 from negative_cosine._inputs import (
     IMPLEMENTATIONS,
+    check_boolean,
     check_inputs,
     check_name,
     check_num_negatives,
@@ -118,6 +119,7 @@ def fused_negative_cosine_loss(
         corpus item recommendations" (2019).
     """
     check_name("implementation", implementation, IMPLEMENTATIONS)
+    check_boolean("return_stats", return_stats)
     inputs = check_inputs(
         query,
         doc,

@@ -83,6 +83,8 @@ def _candidates(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     else:
         assert inputs.sampler is not None, "check_inputs gives one of the two"
         count = inputs.num_negatives
+        if count is not None and inputs.query.shape[0] == 0:
+            count = 1  # nobody meets anyone: no permutations for however many
         table = candidate_table(
             batch_size,
             num_candidates,
@@ -114,11 +116,30 @@ def _cosines(
     rows = tf.range(tf.shape(query)[0])[:, tf.newaxis]
     columns = tf.concat([rows, candidates], axis=1)
     if inputs.sampler == "all":
-        every_cosine = tf.matmul(query, doc, transpose_b=True)
-        cosines = tf.gather(every_cosine, columns, batch_dims=1)
+        cosines = tf.gather(_every_cosine(query, doc), columns, batch_dims=1)
     else:
         cosines = _row_dot(query[:, tf.newaxis, :], tf.gather(doc, columns))
     return cosines[:, 0], cosines[:, 1:]
+
+
+def _every_cosine(query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
+    """``[B, C]`` in one matrix product, whose gradients are products of whole rows too.
+
+    There 0 * NaN would carry a bad row to those that dropped it. So a row of NaN enters
+    as zeros, and makes NaN of its cosines afterwards, one by one.
+    """
+    query, query_nan = _without_nan(query)
+    doc, doc_nan = _without_nan(doc)
+    return tf.matmul(query, doc, transpose_b=True) + (query_nan[:, tf.newaxis] + doc_nan)
+
+
+def _without_nan(unit_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows with zeros for NaN, and a number of each row: NaN where it had any, else 0."""
+    is_nan = tf.math.is_nan(unit_rows)
+    rows = tf.where(is_nan, tf.zeros_like(unit_rows), unit_rows)
+    return rows, tf.reduce_sum(
+        tf.where(is_nan, unit_rows, tf.zeros_like(unit_rows)), axis=1
+    )
 
 
 def _relative_logits(

@@ -46,7 +46,7 @@ def candidate_table(
 ) -> tf.Tensor:
     """The int32 ``[batch_size, num_negatives]`` table of SPEC section 3, unchecked."""
     rows = tf.range(batch_size, dtype=tf.int32)[:, tf.newaxis]
-    steps = tf.range(1, num_negatives + 1, dtype=tf.int32)[tf.newaxis, :]
+    steps = 1 + tf.range(num_negatives, dtype=tf.int32)[tf.newaxis, :]
     if sampler == "all":
         return (rows + steps) % num_candidates
     if sampler == "ring":
