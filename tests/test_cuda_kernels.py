@@ -6,23 +6,12 @@ wrote, a missing barrier: each test here is a test of those too.
 
 from __future__ import annotations
 
-from typing import Any
-
 import emulated
 import numpy as np
 import oracle
 import pytest
-from cases import (
-    DTYPES,
-    SHAPES,
-    Array,
-    Batch,
-    assert_gradients_close,
-    assert_values_close,
-    run_loss,
-    run_on_arrays,
-    run_oracle,
-)
+from cases import DTYPES, SHAPES, Array, Batch, run_on_arrays, run_oracle
+from emulated import check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
@@ -37,23 +26,6 @@ ODD_ROW_ELEMENTS = [1, 3, 33, 129, 1025]
 
 
 ALL_OUTPUTS = ("loss", "row_loss", "positive_cosine", "query_gradient", "doc_gradient")
-
-
-def check(batch: Batch, source: str, options: dict[str, Any], **setting: int) -> None:
-    """The emulated kernels against the oracle, and against the reference's own error.
-
-    Lanes, warps and blocks run in an order of the batch's own: what the right order
-    hides, such as a race through global memory, another one shows.
-    """
-    expected = run_oracle(batch, source, options)
-    core = emulated.cuda_core()
-    core.set_schedule(batch.seed[0] % 5)
-    results = run_on_arrays(core, batch, source, options, **setting)
-    assert_values_close(results, expected, batch.dtype)
-    reference = None
-    if batch.dtype in ("float16", "bfloat16"):
-        reference = run_loss(batch, source, options, "reference")
-    assert_gradients_close(results, expected, batch.dtype, reference)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -335,12 +307,6 @@ def test_a_launch_that_needs_more_memory_than_there_is_says_so() -> None:
             run_on_arrays(core, batch, "shuffle", {})
     finally:
         core.set_memory_limit(2**32)
-
-
-def test_the_ring_has_no_cuda_kernel_and_says_so() -> None:
-    batch = Batch((3, 4, 8, 2), "float32")
-    with pytest.raises(RuntimeError, match="sampler='ring' has no CUDA kernel yet"):
-        run_on_arrays(emulated.cuda_core(), batch, "ring", {})
 
 
 def test_a_device_older_than_the_kernels_is_refused_with_its_version() -> None:

@@ -1,0 +1,287 @@
+"""The CUDA kernels of the samplers `ring` and `all`, with no GPU: run by tests/emulation.
+
+By tiles where the device and the rows allow it, row by row elsewhere.
+"""
+
+from __future__ import annotations
+
+import emulated
+import numpy as np
+import oracle
+import pytest
+from cases import DTYPES, Array, Batch, run_on_arrays, run_oracle
+from emulated import check
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from negative_cosine import _core
+
+OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
+SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])
+OUTPUTS = ("row_loss", "positive_cosine", "query_gradient", "doc_gradient")
+
+# (B, C, D, K): less than a tile, whole ones, one row more; a band within a block of
+# columns, of many, and all around; every padded length, and lengths that are padded.
+SHAPES = [
+    (1, 2, 1, 1),
+    (2, 2, 17, 1),
+    (3, 7, 64, 2),
+    (37, 41, 64, 31),
+    (64, 64, 128, 63),
+    (65, 65, 33, 5),
+    (70, 257, 20, 90),
+    (33, 300, 200, 7),
+    (130, 131, 256, 40),
+]
+SHORT_ROWS = [1, 3, 8, 33, 63, 65, 100, 127, 129, 255]
+LONG_ROWS = [257, 264, 768]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_shape_and_dtype_matches_the_oracle(
+    shape: tuple[int, int, int, int], sampler: str, dtype: str
+) -> None:
+    check(Batch(shape, dtype), sampler, {})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", SHORT_ROWS)
+def test_rows_of_every_length_are_padded(dim: int, dtype: str) -> None:
+    check(Batch((40, 45, dim, 9), dtype), "ring", {})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("dim", LONG_ROWS)
+def test_rows_too_long_for_a_tile_match_the_oracle(
+    dim: int, sampler: str, dtype: str
+) -> None:
+    check(Batch((17, 21, dim, 9), dtype), sampler, {})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6)], ids=str)
+def test_every_device_has_a_kernel(
+    capability: tuple[int, int], sampler: str, dtype: str
+) -> None:
+    # 7.5 has neither the copies nor the products; 8.6 has less memory for a tile.
+    for dim in (60, 128):
+        check(Batch((37, 41, dim, 9), dtype), sampler, {}, capability)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+def test_rows_at_an_odd_address_match_the_oracle(sampler: str, dtype: str) -> None:
+    check(Batch((37, 41, 64, 9), dtype), sampler, {}, embedding_offset=1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@SAMPLERS
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_alone_matches_the_oracle(
+    option: str, sampler: str, dtype: str
+) -> None:
+    batch = Batch((67, 71, 20, 35), dtype)
+    check(batch, sampler, batch.only(option))
+
+
+@SAMPLERS
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_each_reduction_matches_the_oracle_with_weights(
+    normalize_over: str, reduction: str, sampler: str
+) -> None:
+    batch = Batch((37, 41, 20, 5), "float32")
+    options = batch.only("sample_weight", "doc_log_q", "margin")
+    options |= {"normalize_over": normalize_over, "reduction": reduction}
+    check(batch, sampler, options)
+
+
+@settings(max_examples=60)
+@given(
+    names=st.sets(st.sampled_from(OPTIONS)),
+    sampler=st.sampled_from(["ring", "all"]),
+    dtype=st.sampled_from(sorted(DTYPES)),
+    rows=st.integers(1, 80),
+    extra=st.integers(1, 70),
+    dim=st.integers(1, 140),
+    k=st.integers(1, 140),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    seed=st.integers(0, 2**16),
+)
+def test_options_in_random_combination_match_the_oracle(
+    names: set[str],
+    sampler: str,
+    dtype: str,
+    rows: int,
+    extra: int,
+    dim: int,
+    k: int,
+    reduction: str,
+    seed: int,
+) -> None:
+    docs = rows + extra
+    batch = Batch((rows, docs, dim, min(k, docs - 1)), dtype, seed)
+    check(batch, sampler, {**batch.only(*names), "reduction": reduction})
+
+
+@SAMPLERS
+def test_a_single_document_has_no_candidates(sampler: str) -> None:
+    batch = Batch((1, 1, 8, 1), "float32")
+    if sampler == "ring":
+        with pytest.raises(ValueError, match="at most C - 1"):
+            run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+        return
+    assert run_on_arrays(emulated.cuda_core(), batch, sampler, {})["loss"] == 0
+
+
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+@SAMPLERS
+def test_an_empty_batch_has_loss_zero_and_no_gradient(
+    sampler: str, normalize_over: str
+) -> None:
+    batch = Batch((1, 70, 4, 2), "float32")
+    batch.query, batch.rows = batch.query[:0], 0
+    options = {"normalize_over": normalize_over}
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    assert results["loss"] == 0
+    np.testing.assert_array_equal(results["doc_gradient"], np.zeros((70, 4)))
+
+
+# --- Hard numbers -----------------------------------------------------------------------
+
+
+def by_row(values: Array, of: Array) -> Array:
+    """Relative to the largest element of each row of ``of``."""
+    size = np.abs(np.asarray(of, np.float64)).max(axis=-1, keepdims=True)
+    return np.asarray(values, np.float64) / np.where(size > 0, size, 1)
+
+
+LENGTHS = {
+    "float16": [6e-7, 1e-4, 0.03, 300.0, 3e5],
+    "bfloat16": [1e-13, 1e-10, 1e15, 3e19, 1e30, 1e38],
+    "float32": [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38],
+    "float64": [1e-13, 1e-10, 1e100, 1e200, 1e307],
+}
+
+
+@SAMPLERS
+@pytest.mark.parametrize(
+    ("dtype", "length"), [(dtype, length) for dtype in LENGTHS for length in LENGTHS[dtype]]
+)
+def test_rows_of_any_length_give_what_the_cpu_gives(
+    dtype: str, length: float, sampler: str
+) -> None:
+    batch = Batch((9, 12, 64, 5), dtype)
+    for rows in (batch.query, batch.doc):
+        for row in (3, 5):
+            unit = rows[row].astype(np.float64)
+            rows[row] = (unit * (length / np.linalg.norm(unit))).astype(DTYPES[dtype])
+    gpu = run_on_arrays(emulated.cuda_core(), batch, sampler, {"reduction": "sum"})
+    cpu = run_on_arrays(_core, batch, sampler, {"reduction": "sum"})
+    tolerance = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-5, "float64": 1e-12}
+    for name in OUTPUTS:
+        exact = 1e-5 if gpu[name].dtype.itemsize >= 4 else tolerance[dtype]
+        np.testing.assert_allclose(
+            by_row(gpu[name], cpu[name]),
+            by_row(cpu[name], cpu[name]),
+            atol=max(exact, tolerance[dtype] if "gradient" in name else 0),
+            err_msg=name,
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
+    bad: float, sampler: str, dtype: str
+) -> None:
+    batch = Batch((70, 75, 40, 3), dtype)
+    batch.doc[71, 2] = bad
+    batch.query[9, 39] = bad
+    options = {"doc_ids": np.arange(75)}
+    options["doc_ids"][20] = 71  # row 20 drops document 71
+    table = oracle.sample_negatives(
+        70, 75, 74 if sampler == "all" else 3, sampler, batch.seed
+    )
+    uses = (table == 71).any(axis=1)
+    uses[20] = False
+    uses[9] = True
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    gradient = results["query_gradient"].astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(results["row_loss"]), uses)
+    np.testing.assert_array_equal(np.isnan(gradient).any(axis=1), uses)
+    if sampler == "ring":
+        drawn_by_bad = np.unique(table[uses])
+        clean = np.setdiff1d(np.arange(75), [*drawn_by_bad, *np.flatnonzero(uses), 71])
+        assert clean.size > 30
+        assert np.isfinite(results["doc_gradient"].astype(np.float64)[clean]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+def test_equal_documents_tie_with_the_positive(sampler: str, dtype: str) -> None:
+    batch = Batch((70, 75, 100, 9), dtype)
+    batch.doc[:] = batch.doc[0]
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+    np.testing.assert_array_equal(results["positive_rank"], 0)
+
+
+@SAMPLERS
+@pytest.mark.parametrize("temperature", [0.5, 0.02])
+def test_large_scales_stay_exact(temperature: float, sampler: str) -> None:
+    batch = Batch((70, 75, 64, 40), "float32")
+    options = {"temperature": temperature}
+    expected = run_oracle(batch, sampler, options)
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    error = abs(results["row_loss"] / expected.row_loss - 1).max()
+    assert error < 1e-6 * 20 / temperature
+    assert np.isfinite(results["query_gradient"]).all()
+
+
+@SAMPLERS
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradients_of_tiny_losses_keep_their_digits(dtype: str, sampler: str) -> None:
+    # Candidates far below the positive: their weights are far below float16's smallest.
+    random = np.random.default_rng(0)
+    batch = Batch((40, 40, 64, 9), dtype)
+    batch.query = np.eye(40, 64).astype(DTYPES[dtype])
+    batch.doc = (np.eye(40, 64) + 0.01 * random.normal(size=(40, 64))).astype(DTYPES[dtype])
+    options = {
+        "scale": 20.0,
+        "reduction": "sum",
+        "sample_weight": np.full(40, 2.0**20, batch.real),
+    }
+    expected = run_oracle(batch, sampler, options)
+    assert expected.row_loss.max() < 1e-6
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    np.testing.assert_allclose(results["row_loss"], expected.row_loss, rtol=1e-5)
+    rounding = {"float16": 2e-3, "bfloat16": 8e-3}.get(dtype, 1e-4)
+    for name in ("query_gradient", "doc_gradient"):
+        found, wanted = results[name], getattr(expected, name)
+        np.testing.assert_allclose(
+            by_row(found, wanted), by_row(wanted, wanted), atol=rounding, err_msg=name
+        )
+
+
+# --- What does not depend on the machine ------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
+    normalize_over: str, sampler: str, dtype: str
+) -> None:
+    core = emulated.cuda_core()
+    batch = Batch((70, 75, 64, 35), dtype)
+    options = batch.only("doc_ids", "doc_log_q", "sample_weight")
+    options["normalize_over"] = normalize_over
+    in_order = run_on_arrays(core, batch, sampler, options)
+    for seed in (1, 2):
+        core.set_schedule(seed)
+        again = run_on_arrays(core, batch, sampler, options)
+        for name, values in in_order.items():
+            assert again[name].tobytes() == values.tobytes(), name
