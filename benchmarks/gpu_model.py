@@ -70,6 +70,22 @@ def l2_bytes(size: Size, training: bool) -> int:
     return 2 * rows + facts if training else rows
 
 
+def tile_rows(size: Size) -> int:
+    """Rows of a tile, see csrc/cuda/tile_kernels.cuh."""
+    return 32 if size.dim > 128 and size.dtype == "float32" else 64
+
+
+def ring_bytes(size: Size) -> int:
+    """Bytes through the L2 of a training step with ``ring``, by tiles.
+
+    In each pass a tile of M rows reads them and the M + K that they meet; a step also
+    writes both gradients, and the direction, which it reads again.
+    """
+    met = 2 + size.num_negatives / tile_rows(size)
+    written = memory_bytes(size, training=True) - 2 * size.table_bytes
+    return round(2 * met * size.table_bytes) + written
+
+
 def memory_bytes(size: Size, training: bool) -> int:
     """Each input read and each output written once, and the direction both.
 

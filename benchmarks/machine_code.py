@@ -51,9 +51,15 @@ class Kernel:
         return found[1] if found else ""
 
     @property
+    def is_tiled(self) -> bool:
+        """Whether it works on tiles of rows, see csrc/cuda/tile_products.cuh."""
+        return "_tiles_kernel" in self.symbol
+
+    @property
     def dtype(self) -> str:
         """The embeddings' element type."""
-        found = re.search(r"(?:Vector|Scalar)PacketI(f|d|NS_\d+B?Float16E)E", self.symbol)
+        kinds = "VectorPacket|ScalarPacket|TileShape"
+        found = re.search(rf"(?:{kinds})I(f|d|NS_\d+B?Float16E)(?:E|Li)", self.symbol)
         names = {"f": "float32", "d": "float64", "NS_7Float16E": "float16"}
         return names.get(found[1], "bfloat16") if found else ""
 

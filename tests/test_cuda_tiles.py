@@ -5,6 +5,8 @@ By tiles where the device and the rows allow it, row by row elsewhere.
 
 from __future__ import annotations
 
+from typing import Any
+
 import emulated
 import numpy as np
 import oracle
@@ -14,6 +16,8 @@ from emulated import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
+
+from benchmarks.gpu_model import SECTOR_BYTES, Size, ring_bytes
 
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])
@@ -285,3 +289,95 @@ def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
         again = run_on_arrays(core, batch, sampler, options)
         for name, values in in_order.items():
             assert again[name].tobytes() == values.tobytes(), name
+
+
+# (B, D, K): rows of at least 256 bytes. Beside shorter ones the row's own results, which
+# the ring scatters over as many sectors, weigh more than the tolerance.
+SIZES = [(256, 128, 50), (512, 128, 64), (128, 256, 50), (256, 256, 20)]
+
+
+def launches_of_a_step(batch: Batch, sampler: str, **options: Any) -> list[dict[str, int]]:
+    """The emulator's counts of a training step."""
+    core = emulated.cuda_core()
+    upstream = np.ones(batch.rows if options.get("reduction") == "none" else (), batch.real)
+    candidates = {"num_negatives": batch.k} if sampler == "ring" else {}
+    core.count_traffic(True)
+    core.reset_statistics()
+    core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        sampler=sampler,
+        seed=np.array(batch.seed),
+        loss_gradient=upstream,
+        **candidates,
+        **options,
+    )
+    launches: list[dict[str, int]] = core.statistics()
+    core.count_traffic(False)
+    return launches
+
+
+def moved(launches: list[dict[str, int]]) -> int:
+    """Bytes of the sectors that the launches read and write."""
+    sectors = sum(each["sectors_read"] + each["sectors_written"] for each in launches)
+    return SECTOR_BYTES * sectors
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_training_step_on_the_ring_moves_what_the_formula_says(
+    size: tuple[int, int, int], dtype: str
+) -> None:
+    rows, dim, k = size
+    batch = Batch((rows, rows, dim, k), dtype)
+    expected = ring_bytes(Size(rows, k, dim, dtype))
+    assert 0.95 * expected <= moved(launches_of_a_step(batch, "ring")) <= 1.2 * expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_training_step_is_at_most_three_launches(
+    reduction: str, sampler: str, dtype: str
+) -> None:
+    batch = Batch((70, 75, 64, 20), dtype)
+    options = batch.only("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin")
+    launches = launches_of_a_step(batch, sampler, **options, reduction=reduction)
+    assert len(launches) == (2 if reduction == "none" else 3)
+
+
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+def test_no_launch_has_an_atomic_or_a_bank_conflict(
+    sampler: str, dtype: str, normalize_over: str
+) -> None:
+    batch = Batch((70, 75, 64, 20), dtype)
+    launches = launches_of_a_step(batch, sampler, normalize_over=normalize_over)
+    assert not any(launch["atomics"] for launch in launches)
+    assert not any(launch["bank_conflicts"] for launch in launches)
+    if dtype in ("float16", "bfloat16"):
+        assert launches[0]["shared_wavefronts"] > 0  # matrices are loaded, and counted
+
+
+# --- The checks see what they are for. --------------------------------------------------
+
+
+def test_a_step_that_gathers_every_candidate_fails_the_count() -> None:
+    # As the row kernels of older devices do.
+    batch = Batch((256, 256, 128, 50), "bfloat16")
+    core = emulated.cuda_core()
+    core.count_traffic(True)
+    core.reset_statistics()
+    core.set_capability(7, 5)
+    core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        sampler="ring",
+        num_negatives=50,
+        seed=np.array(batch.seed),
+        loss_gradient=np.ones((), np.float32),
+    )
+    launches = core.statistics()
+    core.count_traffic(False)
+    assert moved(launches) > 1.2 * ring_bytes(Size(256, 50, 128, "bfloat16"))

@@ -229,13 +229,13 @@ def test_under_xla_an_index_outside_the_documents_is_dropped() -> None:
     assert np.isfinite(value)
 
 
-def test_native_for_a_sampler_without_a_kernel_says_so(
+def test_native_for_a_device_without_a_kernel_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("negative_cosine._loss.runs_on_gpu", lambda: True)
-    arguments = {**valid(), "num_negatives": None, "sampler": "all"}
-    with pytest.raises(RuntimeError, match=r"sampler='all' has no native kernel.*mend"):
-        fused_negative_cosine_loss(**arguments, implementation="native")
+    monkeypatch.setattr("negative_cosine._loss.cuda_problem", lambda library: "no GPU")
+    with pytest.raises(RuntimeError, match=r"cannot run: no GPU\. To mend it, install"):
+        fused_negative_cosine_loss(**valid(), implementation="native")
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,23 @@ def test_on_a_gpu_every_shape_and_dtype_matches_the_oracle(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("source", ["ring", "all"])
+@pytest.mark.parametrize("dim", [20, 64, 100, 128, 256, 768])
+def test_on_a_gpu_tiles_match_the_oracle(
+    dim: int, source: str, dtype: str, mode: str
+) -> None:
+    batch = Batch((300, 333, dim, 50), dtype)
+    expected = run_oracle(batch, source, {})
+    results = on_gpu(batch, source, {}, mode)
+    assert_values_close(results, expected, dtype)
+    reference = run_loss(batch, source, {}, "reference")
+    assert_gradients_close(results, expected, dtype, reference)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("source", ["shuffle", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 def test_on_a_gpu_each_option_matches_the_oracle(option: str, source: str) -> None:
     batch = Batch((257, 300, 100, 31), "float32")
     options = batch.only(option)
@@ -122,7 +137,7 @@ def test_on_a_gpu_each_option_matches_the_oracle(option: str, source: str) -> No
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("source", ["shuffle", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 def test_on_a_gpu_a_compiled_function_matches_the_oracle(source: str, dtype: str) -> None:
     batch = Batch((257, 300, 100, 31), dtype)
     expected = run_oracle(batch, source, {})
@@ -134,7 +149,7 @@ def test_on_a_gpu_a_compiled_function_matches_the_oracle(source: str, dtype: str
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("source", ["shuffle", "indices"])
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 def test_on_a_gpu_two_runs_give_the_same_bits(source: str) -> None:
     batch = Batch((2048, 2100, 128, 50), "bfloat16")
     first, second = (on_gpu(batch, source, {}) for _ in range(2))
@@ -149,19 +164,6 @@ def test_on_a_gpu_an_index_outside_the_documents_is_dropped() -> None:
     results = on_gpu(batch, "indices", {})
     assert results["num_kept"][7] == 0
     assert results["row_loss"][7] == 0
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("sampler", ["ring", "all"])
-def test_on_a_gpu_native_refuses_samplers_without_a_kernel(sampler: str) -> None:
-    with tf.device("GPU:0"), pytest.raises(RuntimeError, match="no native kernel"):
-        fused_negative_cosine_loss(
-            tf.eye(4),
-            tf.eye(4),
-            None if sampler == "all" else 2,
-            sampler=sampler,
-            implementation="native",
-        )
 
 
 @pytest.mark.gpu
@@ -224,6 +226,8 @@ for dtype, dim in itertools.product(("float16", "float32", "float64"), (17, 64, 
     doc = random.normal(size=(41, dim)).astype(dtype)
     for candidates, normalize_over in itertools.product((
         dict(num_negatives=40, seed=np.array([1, 2])),
+        dict(num_negatives=40, seed=np.array([1, 2]), sampler="ring"),
+        dict(sampler="all"),
         dict(negative_indices=random.integers(-1, 42, (37, 40))),
     ), ("candidates", "batch")):
         core.negative_cosine_loss(query, doc, **candidates, normalize_over=normalize_over,

@@ -247,9 +247,7 @@ def test_the_report_has_what_a_bug_report_needs() -> None:
     assert "device='CPU'" in lines["kernels of NegativeCosineLoss"]
     assert "device='CPU'" in lines["kernels of NegativeCosineLossGrad"]
     assert lines["CPU kernels in use"] == _core.instruction_set()
-    assert lines["auto on CPU, sampler=shuffle"] == "native"
-    assert lines["auto on CPU, sampler=ring"] == "native"
-    assert lines["auto on CPU, sampler=all"] == "native"
+    assert lines["auto on CPU"] == "native"
     assert "GPU" in lines
 
 
@@ -264,17 +262,16 @@ def test_reloading_the_package_changes_nothing() -> None:
     assert tape.gradient(loss, rows) is not None
 
 
-def test_auto_warns_once_of_a_sampler_without_a_kernel(
+def test_auto_warns_once_of_a_device_without_a_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from negative_cosine import _loss
 
     monkeypatch.setattr(_loss, "runs_on_gpu", lambda: True)
+    monkeypatch.setattr(_loss, "cuda_problem", lambda library: "no GPU")
     _loss._warn_once.cache_clear()
     rows = tf.eye(4)
-    with pytest.warns(
-        RuntimeWarning, match="reference: sampler='all' has no native kernel"
-    ):
+    with pytest.warns(RuntimeWarning, match="slower reference: no GPU"):
         negative_cosine.fused_negative_cosine_loss(rows, rows, sampler="all")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -298,18 +295,11 @@ def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
     built = dataclasses.replace(library, build_info={"cuda": cuda})
     monkeypatch.setattr(_loss, "native_library", lambda: built)
     monkeypatch.setattr(_loader, "_probe_device", lambda path: device_problem)
-    choice = choose_implementation("shuffle", on_gpu=True)
+    choice = choose_implementation(on_gpu=True)
     assert choice.native == (problem == "")
     assert choice.problem == problem
     if problem:
         assert "NEGATIVE_COSINE_CUDA=1" in choice.mend
-
-
-@pytest.mark.parametrize("sampler", ["ring", "all"])
-def test_on_a_gpu_too_auto_takes_the_reference_for_other_samplers(sampler: str) -> None:
-    choice = choose_implementation(sampler, on_gpu=True)
-    assert not choice.native
-    assert f"sampler='{sampler}' has no native kernel" in choice.problem
 
 
 @pytest.mark.parametrize(
@@ -333,8 +323,9 @@ def test_a_layer_compiles_where_auto_takes_the_reference(
 
     monkeypatch.setattr(_loss, "xla_kernel_available", lambda: False)
     monkeypatch.setattr(_loss, "runs_on_gpu", lambda: True)
-    assert NegativeCosineLoss(5, sampler="ring").supports_jit
-    assert not NegativeCosineLoss(5, sampler="ring", implementation="native").supports_jit
+    monkeypatch.setattr(_loss, "cuda_problem", lambda library: "no GPU")
+    assert NegativeCosineLoss(5).supports_jit
+    assert not NegativeCosineLoss(5, implementation="native").supports_jit
 
 
 def test_in_a_graph_the_device_scope_says_where_the_loss_runs(

@@ -36,6 +36,10 @@ def row_kernels(architecture: str) -> list[Kernel]:
     return [kernel for kernel in kernels(architecture) if kernel.pass_name]
 
 
+def tile_kernels(architecture: str) -> list[Kernel]:
+    return [kernel for kernel in kernels(architecture) if kernel.is_tiled]
+
+
 def names(found: list[Kernel]) -> list[str]:
     return [f"{kernel.pass_name} {kernel.dtype} {kernel.rows}" for kernel in found]
 
@@ -58,7 +62,7 @@ def test_every_way_to_hold_a_row_is_there(
 def test_no_kernel_spills_or_uses_local_memory(architecture: str) -> None:
     local = [
         kernel
-        for kernel in row_kernels(architecture)
+        for kernel in [*row_kernels(architecture), *tile_kernels(architecture)]
         if kernel.stack > 0 or kernel.count(machine_code.LOCAL_ACCESS) > 0
     ]
     assert not names(local)
@@ -125,6 +129,41 @@ def test_no_kernel_of_float32_arithmetic_has_float64_in_its_gather_loop(
         )
     ]
     assert not names(double)
+
+
+# Both passes; the padded row lengths of csrc/cuda/tile_kernels.cuh.
+TILES = {"float16": 6, "bfloat16": 6, "float32": 6, "float64": 4}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", TILES)
+def test_every_padded_row_has_its_tile_kernels(dtype: str, architecture: str) -> None:
+    found = [kernel for kernel in tile_kernels(architecture) if kernel.dtype == dtype]
+    assert len(found) == TILES[dtype]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", TILES)
+def test_tiles_of_16_bit_rows_and_no_others_use_the_tensor_cores(
+    dtype: str, architecture: str
+) -> None:
+    for kernel in tile_kernels(architecture):
+        if kernel.dtype != dtype:
+            continue
+        is_short = dtype in ("float16", "bfloat16")
+        assert (kernel.count(r"HMMA\.16816\.F32") > 0) == is_short, kernel.symbol
+        assert (kernel.count(r"LDSM\.16\.M88\.4") > 0) == is_short, kernel.symbol
+        assert (kernel.count(r"LDSM\.16\.MT88\.4") > 0) == is_short, kernel.symbol
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_tiles_are_copied_asynchronously_by_16_bytes(architecture: str) -> None:
+    without = [
+        kernel
+        for kernel in tile_kernels(architecture)
+        if kernel.count(r"LDGSTS\.E\.BYPASS\S*\.128") == 0
+    ]
+    assert not names(without)
 
 
 # --- The checks see what they are for. -------------------------------------------------

@@ -204,16 +204,30 @@ __device__ __forceinline__ void store_packet(const float (&values)[8], float* to
 __device__ __forceinline__ void store_packet(const double (&values)[2], double* to) {
   __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
 }
-template <typename Storage>
-__device__ __forceinline__ void store_packet(const float (&values)[8], Storage* to) {
-  uint32_t words[4];
+
+// Pairs of numbers rounded to 16-bit elements side by side.
+template <typename Storage, int kWords>
+__device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
+                                               uint32_t (&words)[kWords]) {
 #pragma unroll
-  for (int word = 0; word < 4; ++word) {
+  for (int word = 0; word < kWords; ++word) {
     Storage low, high;
     round_to(values[2 * word], &low);
     round_to(values[2 * word + 1], &high);
     words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
   }
+}
+
+template <typename Storage>
+__device__ __forceinline__ void store_packet(const float (&values)[4], Storage* to) {
+  uint32_t words[2];
+  round_to_words<Storage>(values, words);
+  __stcs(reinterpret_cast<uint2*>(to), make_uint2(words[0], words[1]));
+}
+template <typename Storage>
+__device__ __forceinline__ void store_packet(const float (&values)[8], Storage* to) {
+  uint32_t words[4];
+  round_to_words<Storage>(values, words);
   __stcs(reinterpret_cast<uint4*>(to),
          make_uint4(words[0], words[1], words[2], words[3]));
 }

@@ -98,13 +98,14 @@ class ForwardTile {
     // Where nobody wants to know of the candidates, the positives are enough.
     const bool meets = !over_batch_ || outputs_.num_kept != nullptr;
     const int64_t band = meets && has_queries() ? params_.num_negatives : 0;
-    const int64_t blocks = (rows_ + band + Shape::kColumns - 1) / Shape::kColumns;
+    const int64_t columns = rows_ + band;
+    const int64_t blocks = (columns + Shape::kColumns - 1) / Shape::kColumns;
     constexpr int64_t kOwn = Shape::kRows / Shape::kColumns;
     for (int64_t block = 0; block < blocks; ++block) {
       if (block >= kOwn) inspect_block(block);
       __syncthreads();
       if (block == 0) load_lane_queries();
-      if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1);
+      if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1, columns);
       meet_block(block, band);
     }
     return store_rows();
@@ -171,13 +172,15 @@ class ForwardTile {
     }
   }
 
-  __device__ __forceinline__ void copy_block(int64_t block) const {
-    const int column = team_.number();
-    const int slot = memory_.slot_of(block) + column;
-    const uint32_t doc =
-        order_.index_at(first_place_ + block * Shape::kColumns + column);
-    team_.copy(doc_at(doc), true, memory_.docs.row(slot));
-    if (team_.is_first_thread()) memory_.docs.index[slot] = static_cast<int32_t>(doc);
+  __device__ __forceinline__ void copy_block(int64_t block, int64_t columns) const {
+    const int64_t column = block * Shape::kColumns + team_.number();
+    const int slot = memory_.slot_of(block) + team_.number();
+    const bool is_met = column < columns;
+    const int64_t doc = is_met ? order_.index_at(first_place_ + column) : 0;
+    team_.copy(doc_at(doc), is_met, memory_.docs.row(slot));
+    if (team_.is_first_thread()) {
+      memory_.docs.index[slot] = is_met ? static_cast<int32_t>(doc) : kNotKept;
+    }
     commit_copies();
   }
 
@@ -188,10 +191,13 @@ class ForwardTile {
     const int32_t doc = memory_.docs.index[slot];
     const Real inverse_norm = team_.inverse_norm(memory_.docs.row(slot));
     __syncwarp();
-    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.docs.row(slot));
-    if (team_.is_first_thread()) {
-      memory_.docs.note(slot, norm, log_q_at<Real>(params_, doc));
+    RowNorm<Real> norm{0, 0};
+    Real log_q = 0;
+    if (doc >= 0) {
+      norm = team_.settle(inverse_norm, memory_.docs.row(slot));
+      log_q = log_q_at<Real>(params_, doc);
     }
+    if (team_.is_first_thread()) memory_.docs.note(slot, norm, log_q);
   }
 
   // --- Multiply, weigh, accumulate

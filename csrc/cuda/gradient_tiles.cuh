@@ -56,6 +56,45 @@ struct GradientTileState {
   RowSums<Shape> sums = {};
 };
 
+// Query rows of which only a multiple of the saved direction is written: 16 bytes of it
+// a lane, so that both rows move by whole sectors.
+template <typename StorageType>
+struct ScaledRows {
+  using Storage = StorageType;
+  using Real = ComputeType<Storage>;
+  static constexpr int kElements = 16 / static_cast<int>(sizeof(Real));
+
+  __device__ __forceinline__ static bool is_first_lane() {
+    return lane_of_thread() == 0;
+  }
+
+  __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
+                                                 Storage* to) const {
+    if (whole_packets) {
+      store_by<kElements>(from, factor, to);
+    } else {
+      store_by<1>(from, factor, to);
+    }
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void store_by(const Real* from, Real factor,
+                                           Storage* to) const {
+#pragma unroll 1
+    for (int64_t column = lane_of_thread() * kCount; column < dim;
+         column += kWarpSize * kCount) {
+      Real values[kCount];
+      load_sums(from + column, values);
+#pragma unroll
+      for (Real& value : values) value *= factor;
+      store_packet(values, to + column);
+    }
+  }
+
+  const int64_t dim;
+  const bool whole_packets;
+};
+
 template <typename Shape>
 class GradientTile {
  public:
@@ -105,8 +144,8 @@ class GradientTile {
   }
 
   // A warp a query, of those at the tile's places.
-  template <typename Rows>
-  __device__ __forceinline__ void store_query_gradients(const Rows& rows) const {
+  __device__ __forceinline__ void store_query_gradients() const {
+    const ScaledRows<Storage> rows{params_.dim, team_.has_whole_packets()};
 #pragma unroll 1
     for (int64_t row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
          row += Shape::kWarps) {
@@ -179,8 +218,10 @@ class GradientTile {
   __device__ __forceinline__ void copy_block(int64_t block, int turn) const {
     const int column = team_.number();
     const int slot = turn * Shape::kColumns + column;
-    const int64_t query =
-        order_.index_at(place_of_column(block * Shape::kColumns + column));
+    const int64_t of_band = block * Shape::kColumns + column;
+    const int64_t query = of_band < rows_ + drawn_
+                              ? order_.index_at(place_of_column(of_band))
+                              : params_.batch_size;
     const bool is_query = query < params_.batch_size;
     team_.copy(static_cast<const Storage*>(params_.query) +
                    (is_query ? query * params_.dim : 0),
@@ -390,7 +431,6 @@ __global__ void __launch_bounds__(Shape::kThreads)
     gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
                           const GradientScratch scratch, const bool whole_packets,
                           const typename Shape::Real margin) {
-  using Storage = typename Shape::Storage;
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
       logit_scale_gradient<typename Shape::Real>(params, arguments, scratch);
@@ -400,11 +440,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
   GradientTile<Shape> tile(params, arguments, scratch,
                            int64_t{blockIdx.x - 1} * Shape::kRows, whole_packets,
                            margin);
-  if (whole_packets) {
-    tile.store_query_gradients(StreamedRows<VectorPacket<Storage>>(params.dim));
-  } else {
-    tile.store_query_gradients(StreamedRows<ScalarPacket<Storage>>(params.dim));
-  }
+  tile.store_query_gradients();
   if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
 }
 

@@ -21,7 +21,6 @@ from negative_cosine._loader import (
     xla_problem,
 )
 from negative_cosine._loss import choose_implementation
-from negative_cosine._sampler import SAMPLERS
 
 _OPS = ("NegativeCosineLoss", "NegativeCosineLossGrad")
 _CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq")
@@ -51,11 +50,9 @@ def report_lines() -> Iterator[tuple[str, str]]:
     for device, on_gpu in (("CPU", False), ("GPU", True)):
         if on_gpu and not gpus:
             continue
-        for sampler in (*SAMPLERS, None):
-            name = f"sampler={sampler}" if sampler else "negative_indices"
-            choice = choose_implementation(sampler, on_gpu)
-            verdict = "native" if choice.native else f"reference: {choice.problem}"
-            yield f"auto on {device}, {name}", verdict
+        choice = choose_implementation(on_gpu)
+        verdict = "native" if choice.native else f"reference: {choice.problem}"
+        yield f"auto on {device}", verdict
 
 
 def _build_lines(library: NativeLibrary) -> Iterator[tuple[str, str]]:

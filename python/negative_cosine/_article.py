@@ -49,7 +49,7 @@ class NegativeCosineLayer(keras.layers.Layer):
     ) -> None:
         # Keras would cast float16 embeddings to float32 on the way in.
         super().__init__(**{"autocast": False, **kwargs})
-        self.supports_jit = compiles_with_xla("shuffle")
+        self.supports_jit = compiles_with_xla()
         check_name("normalize_over", normalize_over, NORMALIZE_OVER)
         check_num_negatives(NEG, "shuffle", None)
         if not t > 0:

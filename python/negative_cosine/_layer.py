@@ -163,7 +163,7 @@ class NegativeCosineLoss(keras.layers.Layer):
         self.implementation = implementation
         self.recall_at = _recall_at(recall_at)
         self.metric_prefix = metric_prefix
-        self.supports_jit = compiles_with_xla(sampler, implementation)
+        self.supports_jit = compiles_with_xla(implementation)
         self._metrics_by_name = make_metrics(metric_prefix, self.recall_at)
 
     def build(self, input_shape: Any) -> None:

@@ -19,7 +19,7 @@ from negative_cosine._inputs import (
     check_seed,
 )
 from negative_cosine._loader import cuda_problem, native_library, xla_kernel_available
-from negative_cosine._native import CPU_SAMPLERS, GPU_SAMPLERS, native_loss
+from negative_cosine._native import native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._replicas import Compute, loss_across_replicas
 from negative_cosine._sampler import SAMPLERS, candidate_table
@@ -140,7 +140,7 @@ def fused_negative_cosine_loss(
         cross_replica=cross_replica,
     )
     on_gpu = runs_on_gpu()
-    if _takes_native(inputs.sampler, on_gpu, implementation):
+    if _takes_native(on_gpu, implementation):
         compute: Compute = functools.partial(native_loss, on_gpu=on_gpu)
     else:
         compute = reference_loss
@@ -246,18 +246,11 @@ class Choice:
     mend: str = ""
 
 
-def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
-    """What ``auto`` takes for a sampler (None: the caller's indices) on a device."""
+def choose_implementation(on_gpu: bool) -> Choice:
+    """What ``auto`` takes on a device."""
     library = native_library()
     if library.ops is None:
         return Choice(False, library.problem, library.mend)
-    if sampler not in (GPU_SAMPLERS if on_gpu else CPU_SAMPLERS):
-        device = " for a GPU" if sampler in CPU_SAMPLERS else ""
-        return Choice(
-            False,
-            f"sampler={sampler!r} has no native kernel{device} yet",
-            "use sampler='shuffle', or implementation='reference' to accept it",
-        )
     if on_gpu and (problem := cuda_problem(library)):
         return Choice(
             False,
@@ -269,11 +262,11 @@ def choose_implementation(sampler: str | None, on_gpu: bool) -> Choice:
     return Choice(True)
 
 
-def compiles_with_xla(sampler: str | None, implementation: str = "auto") -> bool:
+def compiles_with_xla(implementation: str = "auto") -> bool:
     """Whether the loss works in a compiled function, on the device in use."""
     on_gpu = runs_on_gpu()
     takes_reference = implementation == "reference" or (
-        implementation == "auto" and not choose_implementation(sampler, on_gpu).native
+        implementation == "auto" and not choose_implementation(on_gpu).native
     )
     return takes_reference or xla_kernel_available()
 
@@ -287,10 +280,10 @@ def runs_on_gpu() -> bool:
     return not device or "GPU:" in device.upper()
 
 
-def _takes_native(sampler: str | None, on_gpu: bool, implementation: str) -> bool:
+def _takes_native(on_gpu: bool, implementation: str) -> bool:
     if implementation == "reference":
         return False
-    choice = choose_implementation(sampler, on_gpu)
+    choice = choose_implementation(on_gpu)
     if choice.native:
         return True
     if implementation == "native":

@@ -19,10 +19,6 @@ from negative_cosine._inputs import LossInputs
 from negative_cosine._loader import native_library
 from negative_cosine._statistics import NegativeCosineStats
 
-# The samplers that the op knows on a device; None stands for the caller's indices.
-CPU_SAMPLERS = (None, "shuffle", "ring", "all")
-GPU_SAMPLERS = (None, "shuffle")
-
 
 def native_loss(
     inputs: LossInputs, with_statistics: bool, on_gpu: bool
