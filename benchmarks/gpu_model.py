@@ -75,8 +75,8 @@ def tile_rows(size: Size) -> int:
     return 32 if size.dim > 128 and size.dtype == "float32" else 64
 
 
-def ring_bytes(size: Size) -> int:
-    """Bytes through the L2 of a training step with ``ring``, by tiles.
+def tile_bytes(size: Size) -> int:
+    """Bytes through the L2 of a training step by tiles, with ``ring`` or ``all``.
 
     In each pass a tile of M rows reads them and the M + K that they meet; a step also
     writes both gradients, and the direction, which it reads again.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import errors, gpu_model, machine_code, report
+from benchmarks import errors, gpu_model, gpu_samplers, machine_code, report
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +57,9 @@ TABLES: dict[str, View] = {
     "benchmarks/results/errors.csv": errors.by_case,
     "benchmarks/results/gpu_predictions.csv": row_by_row(
         gpu_model.COLUMNS, gpu_model.cells
+    ),
+    "benchmarks/results/gpu_samplers.csv": row_by_row(
+        gpu_samplers.COLUMNS, gpu_samplers.cells
     ),
     "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented

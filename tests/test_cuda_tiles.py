@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
 
-from benchmarks.gpu_model import SECTOR_BYTES, Size, ring_bytes
+from benchmarks.gpu_model import SECTOR_BYTES, Size, tile_bytes
 
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])
@@ -330,7 +330,7 @@ def test_a_training_step_on_the_ring_moves_what_the_formula_says(
 ) -> None:
     rows, dim, k = size
     batch = Batch((rows, rows, dim, k), dtype)
-    expected = ring_bytes(Size(rows, k, dim, dtype))
+    expected = tile_bytes(Size(rows, k, dim, dtype))
     assert 0.95 * expected <= moved(launches_of_a_step(batch, "ring")) <= 1.2 * expected
 
 
@@ -380,4 +380,4 @@ def test_a_step_that_gathers_every_candidate_fails_the_count() -> None:
     )
     launches = core.statistics()
     core.count_traffic(False)
-    assert moved(launches) > 1.2 * ring_bytes(Size(256, 50, 128, "bfloat16"))
+    assert moved(launches) > 1.2 * tile_bytes(Size(256, 50, 128, "bfloat16"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import gpu_model
+from benchmarks import gpu_model, gpu_samplers
 from benchmarks.gpu_model import DEVICES, Device, Size
 
 ROOT = Path(__file__).parent.parent
@@ -53,3 +53,19 @@ def test_a_device_is_known_by_what_its_driver_calls_it() -> None:
 def test_the_predictions_on_file_are_the_models() -> None:
     file = ROOT / "benchmarks" / "results" / "gpu_predictions.csv"
     pd.testing.assert_frame_equal(pd.read_csv(file), gpu_model.predictions())
+
+
+def test_the_counts_of_tiles_are_those_made_by_hand() -> None:
+    size = Size(128, 64, 8, "bfloat16")  # two tiles of 64, each meets itself and 64 more
+    rows = 2 * (64 + 64 + 64)  # of a pass: queries, their positives, and the band
+    written = 2 * 128 * 16 + 2 * 128 * 32  # both gradients; the direction, there and back
+    assert gpu_model.tile_bytes(size) == 2 * rows * 16 + written
+    device = Device("", 1.0, 1.0, 1.0)
+    found = gpu_samplers.tile_limits(size, device, tensor_rate=1.0)["tensor cores"]
+    # Two products and two weighted sums, these of two parts, of 128 x 128 pairs.
+    assert found == 2 * (2 + 4) * 128 * 128 * 8
+
+
+def test_the_predictions_of_the_samplers_on_file_are_the_models() -> None:
+    file = ROOT / "benchmarks" / "results" / "gpu_samplers.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_samplers.predictions())

@@ -43,6 +43,7 @@ class SharedArrays {
 #if defined(NEGATIVE_COSINE_EMULATION)
 template <typename Bits, typename Storage>
 Bits read_bits(const SharedElement<Storage>* from) {
+  emulator::check_shared_read(from, sizeof(Bits));
   constexpr int kCount = sizeof(Bits) / sizeof(Storage);
   Storage elements[kCount];
   for (int e = 0; e < kCount; ++e) elements[e] = from[e];
