@@ -122,8 +122,7 @@ class ForwardTile {
     return static_cast<const Storage*>(params_.doc) + index * params_.dim;
   }
 
-  // --- Copy and inspect
-  // ---------------------------------------------------------------
+  // --- Copy and inspect --------------------------------------------------------------
 
   // The query at one of the tile's places.
   __device__ __forceinline__ int32_t query_at(int row, uint32_t index) const {
@@ -200,8 +199,7 @@ class ForwardTile {
     if (team_.is_first_thread()) memory_.docs.note(slot, norm, log_q);
   }
 
-  // --- Multiply, weigh, accumulate
-  // ----------------------------------------------------
+  // --- Multiply, weigh, accumulate ---------------------------------------------------
 
   __device__ __forceinline__ static int first_row_of_warp() {
     return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
@@ -334,8 +332,7 @@ class ForwardTile {
     }
   }
 
-  // --- Store
-  // --------------------------------------------------------------------------
+  // --- Store -------------------------------------------------------------------------
 
   __device__ __forceinline__ double store_rows() {
     double loss = 0;

@@ -176,8 +176,7 @@ class GradientTile {
            first + int64_t{Shape::kColumns} > params_.num_candidates;
   }
 
-  // --- Copy and inspect
-  // ---------------------------------------------------------------
+  // --- Copy and inspect --------------------------------------------------------------
 
   __device__ __forceinline__ void copy_docs() const {
     const auto* docs = static_cast<const Storage*>(params_.doc);
@@ -253,8 +252,7 @@ class GradientTile {
     memory_.row_loss[slot] = facts.row_loss;
   }
 
-  // --- Multiply, weigh, accumulate
-  // ----------------------------------------------------
+  // --- Multiply, weigh, accumulate ---------------------------------------------------
 
   __device__ __forceinline__ static int first_row_of_warp() {
     return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
@@ -371,8 +369,7 @@ class GradientTile {
     }
   }
 
-  // --- Store
-  // --------------------------------------------------------------------------
+  // --- Store -------------------------------------------------------------------------
 
   // Each lane puts the gradient's elements where it alone reads the document's.
   __device__ __forceinline__ void finish_docs() {

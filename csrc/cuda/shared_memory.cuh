@@ -37,8 +37,7 @@ class SharedArrays {
 };
 #endif
 
-// --- Neighbouring elements of a row in shared memory
-// ----------------------------------
+// --- Neighbouring elements of a row in shared memory ---------------------------------
 
 #if defined(NEGATIVE_COSINE_EMULATION)
 template <typename Bits, typename Storage>
