@@ -136,8 +136,8 @@ def negative_cosine_loss(
         temperature_gradient=-s_gradient * scale / temperature**2,
         sample_weight_gradient=row_loss / rows if reduction == "mean" else row_loss,
         gradient_sizes={
-            "query": largest(abs(by_cosine) @ abs(unit_doc) * query_inverse[:, None]),
-            "doc": largest(abs(by_cosine.T) @ abs(unit_query) * doc_inverse[:, None]),
+            "query": largest(terms @ abs(unit_doc) * query_inverse[:, None]),
+            "doc": largest(terms.T @ abs(unit_query) * doc_inverse[:, None]),
             "scale": s_size / temperature,
             "temperature": s_size * scale / temperature**2,
             "sample_weight": largest(row_loss),
