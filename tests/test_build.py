@@ -128,7 +128,7 @@ def test_without_a_compiler_the_python_part_installs_when_asked_for(
     assert "Requires-Dist: tensorflow<2.22,>=2.20" in metadata.read_text().splitlines()
     report = report_of(target)
     assert "not loaded: the native library is missing" in report
-    assert re.search("sampler=shuffle: +reference: the native library is missing", report)
+    assert re.search("auto on CPU: +reference: the native library is missing", report)
 
 
 @pytest.mark.parametrize(

@@ -68,5 +68,5 @@ def test_a_read_only_installation_of_another_user_works(
         variables={"PYTHONDONTWRITEBYTECODE": dont_write_bytecode},
         preexec_fn=give_up_the_right_to_write_anywhere,
     )
-    assert "auto on CPU, sampler=shuffle:        native" in output
+    assert "auto on CPU:                         native" in output
     assert sorted(read_only_package.rglob("*")) == before

@@ -74,7 +74,7 @@ def test_the_report_runs_from_the_wheel(environment: Path) -> None:
     output = offline("venv/bin/python", "-m", "negative_cosine", cwd=environment)
     assert "native library:                      loaded" in output
     assert "library for compiled functions:      loaded" in output
-    assert "auto on CPU, sampler=shuffle:        native" in output
+    assert "auto on CPU:                         native" in output
 
 
 def test_the_demo_runs_from_the_wheel(environment: Path) -> None:
