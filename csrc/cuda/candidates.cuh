@@ -47,42 +47,53 @@ class Permutation {
   PermutationKeys keys_;
 };
 
-// The seed's words; none are read where nothing is drawn.
-__device__ __forceinline__ SeedState state_of_seed(const LossParams& params) {
-  if (params.seed == nullptr) return SeedState{};
-  return seed_state(load_index(params.seed, params.seed_type, 0),
-                    load_index(params.seed, params.seed_type, 1));
-}
+// The permutations of a seed, whose words are read where something is drawn.
+class Permutations {
+ public:
+  __device__ __forceinline__ explicit Permutations(const LossParams& params)
+      : shape_(feistel_shape(params.num_candidates)), state_{} {
+    if (params.seed == nullptr) return;
+    state_ = seed_state(load_index(params.seed, params.seed_type, 0),
+                        load_index(params.seed, params.seed_type, 1));
+  }
+
+  __device__ __forceinline__ Permutation operator[](int64_t number) const {
+    return Permutation(shape_, state_, static_cast<uint32_t>(number));
+  }
+  __device__ __forceinline__ uint32_t num_candidates() const {
+    return shape_.num_candidates;
+  }
+
+ private:
+  FeistelShape shape_;
+  SeedState state_;
+};
 
 // The places of the documents whose candidates follow their own place: on the ring, or
 // in their own order for `all`, where every other document follows.
 class PlaceOrder {
  public:
   __device__ __forceinline__ explicit PlaceOrder(const LossParams& params)
-      : shape_(feistel_shape(params.num_candidates)),
-        state_(state_of_seed(params)),
-        is_ring_(params.sampler == Sampler::kRing) {}
+      : permutations_(params), is_ring_(params.sampler == Sampler::kRing) {}
 
   // The document at a place; places beyond the last go around.
   __device__ __forceinline__ uint32_t index_at(uint64_t place) const {
-    const uint64_t count = shape_.num_candidates;
-    while (place >= count)
-      place -= count;  // a step or two, where C is larger than a tile
+    const uint64_t count = permutations_.num_candidates();
+    while (place >= count) place -= count;  // a step or two, where C exceeds a tile
     const auto wrapped = static_cast<uint32_t>(place);
-    return is_ring_ ? ring().forward(wrapped) : wrapped;
+    return is_ring_ ? permutations_[0].forward(wrapped) : wrapped;
   }
 
   __device__ __forceinline__ uint32_t place_of(uint32_t index) const {
-    return is_ring_ ? ring().inverse(index) : index;
+    return is_ring_ ? permutations_[0].inverse(index) : index;
+  }
+
+  __device__ __forceinline__ const Permutations& permutations() const {
+    return permutations_;
   }
 
  private:
-  __device__ __forceinline__ Permutation ring() const {
-    return Permutation(shape_, state_, 0);
-  }
-
-  FeistelShape shape_;
-  SeedState state_;
+  Permutations permutations_;
   bool is_ring_;
 };
 
@@ -94,9 +105,7 @@ class CandidateSource {
   };
 
   __device__ __forceinline__ explicit CandidateSource(const LossParams& params)
-      : shape_(feistel_shape(params.num_candidates)),
-        state_(state_of_seed(params)),
-        order_(params),
+      : order_(params),
         draws_by_place_(params.negative_indices == nullptr &&
                         params.sampler != Sampler::kShuffle) {}
 
@@ -115,7 +124,7 @@ class CandidateSource {
                          row * params.num_negatives + k)
         : draws_by_place_
             ? order_.index_at(uint64_t{start.place} + static_cast<uint64_t>(k) + 1)
-            : permutation(k).forward(static_cast<uint32_t>(row));
+            : order_.permutations()[k + 1].forward(static_cast<uint32_t>(row));
     const bool exists = candidate >= 0 && candidate < params.num_candidates;
     if (!exists || is_dropped(params, row, candidate)) return kNotKept;
     return static_cast<int32_t>(candidate);
@@ -126,22 +135,16 @@ class CandidateSource {
                                                    Start start, int64_t doc,
                                                    int64_t k) const {
     if (k >= params.num_negatives) return kNotKept;
+    const auto candidates = static_cast<uint64_t>(params.num_candidates);
     const uint32_t row =
         draws_by_place_
-            ? order_.index_at(uint64_t{start.place} + shape_.num_candidates -
-                              static_cast<uint64_t>(k) - 1)
-            : permutation(k).inverse(static_cast<uint32_t>(doc));
+            ? order_.index_at(start.place + candidates - static_cast<uint64_t>(k) - 1)
+            : order_.permutations()[k + 1].inverse(static_cast<uint32_t>(doc));
     if (row >= params.batch_size || is_dropped(params, row, doc)) return kNotKept;
     return static_cast<int32_t>(row);
   }
 
  private:
-  __device__ __forceinline__ Permutation permutation(int64_t k) const {
-    return Permutation(shape_, state_, static_cast<uint32_t>(k + 1));
-  }
-
-  FeistelShape shape_;
-  SeedState state_;
   PlaceOrder order_;
   bool draws_by_place_;
 };
