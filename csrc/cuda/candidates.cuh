@@ -50,10 +50,7 @@ class CandidateSource {
                                                    int64_t doc, int64_t k) const {
     if (k >= params.num_negatives) return kNotKept;
     const PermutationKeys keys(state_, static_cast<uint32_t>(k + 1));
-    auto row = static_cast<uint32_t>(doc);
-    do {
-      row = feistel_inverse(shape_, keys, row);
-    } while (row >= shape_.num_candidates);
+    const uint32_t row = permute_back(shape_, keys, static_cast<uint32_t>(doc));
     if (row >= params.batch_size || is_dropped(params, row, doc)) return kNotKept;
     return static_cast<int32_t>(row);
   }
@@ -61,11 +58,7 @@ class CandidateSource {
  private:
   __device__ __forceinline__ int64_t permuted(int64_t row, int64_t k) const {
     const PermutationKeys keys(state_, static_cast<uint32_t>(k + 1));
-    auto candidate = static_cast<uint32_t>(row);
-    do {
-      candidate = feistel_forward(shape_, keys, candidate);
-    } while (candidate >= shape_.num_candidates);
-    return candidate;
+    return permute(shape_, keys, static_cast<uint32_t>(row));
   }
 
   FeistelShape shape_;
