@@ -85,15 +85,21 @@ class Batch:
         return {name: self.options[name] for name in names}
 
 
+def table_of(batch: Batch, source: str) -> Array:
+    """The candidates from ``source``, as the judge draws them."""
+    if source == "indices":
+        return batch.indices
+    k = batch.docs - 1 if source == "all" else batch.k
+    return oracle.sample_negatives(batch.rows, batch.docs, k, source, batch.seed)
+
+
 def run_oracle(batch: Batch, source: str, options: dict[str, Any]) -> oracle.Result:
     """The judge's results for candidates from ``source``: a sampler's name or "indices"."""
-    if source == "indices":
-        table = batch.indices
-    else:
-        k = batch.docs - 1 if source == "all" else batch.k
-        table = oracle.sample_negatives(batch.rows, batch.docs, k, source, batch.seed)
     return oracle.negative_cosine_loss(
-        batch.query.astype(np.float64), batch.doc.astype(np.float64), table, **options
+        batch.query.astype(np.float64),
+        batch.doc.astype(np.float64),
+        table_of(batch, source),
+        **options,
     )
 
 

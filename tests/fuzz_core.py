@@ -160,8 +160,6 @@ def core_calls(
         arguments["num_negatives"] = {"all": others, "ring": max(min(k, others), 1)}.get(
             sampler, k
         )
-        if sampler != "shuffle" and rows and others == 0:
-            arguments |= {"sampler": "shuffle"}
         arguments["seed"] = np.array(draw(SEEDS))
     arrays = [name for name, value in arguments.items() if np.ndim(value) > 0]
     names = draw(st.sets(st.sampled_from(arrays), min_size=1, max_size=2))

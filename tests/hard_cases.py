@@ -1,6 +1,6 @@
 """Batches that are hard on floating-point numbers, and how wrong a result may be there.
 
-One list for ``tests/test_numerics.py``, which holds every error below its bound, and for
+One list for ``tests/test_hard_cases.py``, which holds every error below its bound, and for
 ``python -m benchmarks.errors``, which writes the errors down. ``docs/numerics.md`` says
 where the bounds come from.
 """

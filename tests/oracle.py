@@ -183,7 +183,8 @@ def _mix(x: int) -> int:
     return x ^ x >> 16
 
 
-def _rounds(bits: int) -> int:
+def enough_rounds(bits: int) -> int:
+    """The sampler's rounds for numbers of so many bits."""
     known = {2: 32, 3: 32, 4: 24, 5: 20, 6: 16, 7: 12, 8: 10, 9: 10, 10: 8, 11: 8}
     return known.get(bits, 6)
 
@@ -204,27 +205,21 @@ class Permutation:
         self.low_bits, self.high_bits = bits // 2, bits - bits // 2
         self.keys = [
             _mix(first ^ ((r + 1) * 0x9E3779B9 & _WORD)) ^ second
-            for r in range(_rounds(bits))
+            for r in range(enough_rounds(bits))
         ]
 
     def __call__(self, x: int) -> int:
         """``pi(x)``."""
-        while True:
-            low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
-            for r, key in enumerate(self.keys):
-                if r % 2 == 0:
-                    high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
-                else:
-                    low ^= _mix(high ^ key) & (1 << self.low_bits) - 1
-            x = high << self.low_bits | low
-            if x < self.size:
-                return x
+        return self._walk(x, list(enumerate(self.keys)))
 
     def inverse(self, x: int) -> int:
         """``pi^-1(x)``."""
+        return self._walk(x, list(enumerate(self.keys))[::-1])
+
+    def _walk(self, x: int, rounds: list[tuple[int, int]]) -> int:
         while True:
             low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
-            for r, key in reversed(list(enumerate(self.keys))):
+            for r, key in rounds:
                 if r % 2 == 0:
                     high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
                 else:

@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "build" / "asan" / "package"
 
-# What calls the libraries, and starts no process that would lack the sanitizers.
+# What calls the libraries; a process that it starts inherits the sanitizers.
 FILES = (
     *("test_parity.py", "test_gradients.py", "test_errors.py", "test_numerics.py"),
     *("test_sampler.py", "test_core.py", "test_compiled.py", "test_keras_layer.py"),

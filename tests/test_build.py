@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import tomli
 from checkout import ROOT, copy_sources
+from installed import run_with
 from negative_cosine import _core
 
 
@@ -38,15 +39,7 @@ def pip(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def report_of(folder: Path) -> str:
     """What ``python -m negative_cosine`` says of the package in ``folder``."""
-    result = subprocess.run(
-        [sys.executable, "-m", "negative_cosine"],
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return run_with(folder / "negative_cosine", "-m", "negative_cosine")
 
 
 def metadata_of(wheel: zipfile.ZipFile) -> list[str]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from cases import (
     run_loss,
     run_oracle,
 )
+from installed import XLA_LIBRARY, installation, start_with
 from negative_cosine import (
     DocumentFrequency,
     DocumentQueue,
@@ -226,16 +224,10 @@ def test_a_queue_and_document_frequencies_are_compiled_too() -> None:
     assert np.isfinite(history["loss"]).all()
 
 
-def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs Python code with the package found in ``folder``."""
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+def run_script(script: str, package: Path) -> subprocess.CompletedProcess[str]:
+    """Runs Python code on a copy of the package, quietly."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return start_with(package, "-c", script, variables=quiet, timeout=180)
 
 
 def test_the_package_may_be_imported_after_another_function_was_compiled() -> None:
@@ -246,19 +238,19 @@ from negative_cosine import fused_negative_cosine_loss
 loss = tf.function(fused_negative_cosine_loss, jit_compile=True)
 print("loss", float(loss(tf.eye(4), tf.eye(4), 2, implementation="native")))
 """
-    assert "loss" in run_script(script, PACKAGE.parent).stdout
+    assert "loss" in run_script(script, PACKAGE).stdout
 
 
 @pytest.fixture
 def package_without_xla(tmp_path: Path) -> Path:
     """A copy of the package that was built without the library for XLA."""
-    shutil.copytree(PACKAGE, tmp_path / "negative_cosine")
-    (tmp_path / "negative_cosine" / "_negative_cosine_xla.so").unlink()
-    info = tmp_path / "negative_cosine" / "_build_info.json"
+    package = installation(tmp_path)
+    (package / XLA_LIBRARY).unlink()
+    info = package / "_build_info.json"
     build_info = json.loads(info.read_text())
     assert build_info["xla"] == "built"
     info.write_text(json.dumps({**build_info, "xla": "NEGATIVE_COSINE_XLA=0"}))
-    return tmp_path
+    return package
 
 
 COMPILED_LOSS = """
@@ -310,7 +302,7 @@ def test_keras_compiles_the_articles_layer_only_where_xla_knows_the_op(
 ) -> None:
     without = run_script(LAYER_SUPPORTS_JIT, package_without_xla)
     assert "supports_jit False" in without.stdout
-    assert "supports_jit True" in run_script(LAYER_SUPPORTS_JIT, PACKAGE.parent).stdout
+    assert "supports_jit True" in run_script(LAYER_SUPPORTS_JIT, PACKAGE).stdout
 
 
 def test_the_report_says_why_there_is_no_library(package_without_xla: Path) -> None:

@@ -12,6 +12,7 @@ from documents import ROOT, python_blocks
 
 from benchmarks import update_documents
 
+TOP = ("README", "CONTRIBUTING", "SECURITY")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 FILE = r"(?:[\w-]+/)*[\w-]+\.(?:md|py|cc|h|cu|cuh|png|csv)"
@@ -54,7 +55,7 @@ def test_the_code_in_the_documents_runs(document: str, tmp_path: Path) -> None:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES):
+    for document in (*(ROOT / f"{name}.md" for name in TOP), *PAGES):
         text = document.read_text()
         named = re.findall(rf"(?:\]\(|`)({FILE})[)`]", text)
         beside = document.parent  # where links lead from

@@ -5,7 +5,6 @@ What might crash runs in processes of its own, see fuzz_core.py and fuzz_ops.py.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -210,16 +209,13 @@ def test_an_empty_batch_may_ask_for_any_number_of_candidates(
 FOLDER = Path(__file__).parent
 
 
-def run_pytest(
-    file: Path, profile: str = "usual", environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run_pytest(file: Path, profile: str = "usual") -> subprocess.CompletedProcess[str]:
     """Runs a file of tests in a new process, which may crash or hang."""
     command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "-x"]
     marker = "nightly" if profile == "nightly" else "not nightly"
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "-m", marker, str(file)],
         cwd=FOLDER.parent,
-        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=3600 if profile == "nightly" else 900,

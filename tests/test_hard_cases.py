@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from cases import Array, Batch, run_loss, run_oracle
 from hard_cases import (
+    BY_NAME,
     HARD_CASES,
     HardCase,
     bounds,
@@ -25,7 +26,6 @@ from benchmarks.update_documents import ROOT
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
 SMALL = [case for case in HARD_CASES if case.shape[0] < 1000 and case.shape[3] < 1000]
-BY_NAME = {case.name: case for case in HARD_CASES}
 COMPILED = (
     "cosines 1-1e-7 to -1, scale 1000",
     "norms 1e-10 to 1e18, bfloat16",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -577,46 +576,47 @@ WEIGHTS_REFUSED = (
 )
 
 
-@pytest.mark.parametrize("run_eagerly", [False, True], ids=["graph", "eager"])
+WAYS_TO_RUN: dict[str, dict[str, Any]] = {
+    "graph": {},
+    "eager": {"run_eagerly": True},
+    "steps": {"steps_per_execution": 2},
+    "xla": {"jit_compile": True},
+}
+
+
+def model_without_a_loss(**settings: Any) -> keras.Model:
+    """Compiled, and the layer alone adds a loss."""
+    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
+    model.compile("sgd", **settings)
+    return model
+
+
+@pytest.mark.parametrize("settings", WAYS_TO_RUN.values(), ids=WAYS_TO_RUN.keys())
 @pytest.mark.parametrize("arguments", FIT_WEIGHTS.values(), ids=FIT_WEIGHTS.keys())
 def test_weights_of_fit_are_refused_where_compile_has_no_loss(
-    arguments: dict[str, Any], run_eagerly: bool
+    arguments: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
-    model.compile("sgd", run_eagerly=run_eagerly)
+    model = model_without_a_loss(**settings)
     with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
         model.fit(dict(pairs()), verbose=0, **arguments)
 
 
-@pytest.mark.parametrize("compiler", ["steps", "xla", "replicas"])
-def test_weights_are_refused_however_keras_runs_the_step(compiler: str) -> None:
-    if compiler == "replicas":
-        scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
-    else:
-        scope = contextlib.nullcontext()
-    with scope:
-        layer = NegativeCosineLoss(sampler="all", name="negative_cosine_loss")
-        model = functional_model(layer)
-        model.compile(
-            "sgd",
-            jit_compile=compiler == "xla",
-            steps_per_execution=2 if compiler == "steps" else 1,
-        )
+def test_weights_are_refused_on_several_replicas() -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = model_without_a_loss()
     with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
         model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
 
 
 def test_weights_are_refused_after_epochs_without_them() -> None:
-    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
-    model.compile("sgd")
+    model = model_without_a_loss()
     model.fit(dict(pairs()), y=LABELS, verbose=0)
     with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
         model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
 
 
 def test_weights_of_evaluate_and_of_a_dataset_are_refused_too() -> None:
-    model = functional_model(NegativeCosineLoss(sampler="all", name="negative_cosine_loss"))
-    model.compile("sgd")
+    model = model_without_a_loss()
     with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
         model.evaluate(dict(pairs()), verbose=0, **FIT_WEIGHTS["sample_weight"])
     triples = tf.data.Dataset.from_tensor_slices(

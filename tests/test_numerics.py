@@ -12,7 +12,7 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
-from cases import DTYPES, Array, Batch, run_loss
+from cases import DTYPES, Array, Batch, run_loss, table_of
 from hard_cases import row_error
 from negative_cosine import fused_negative_cosine_loss
 from scipy.special import logsumexp
@@ -111,12 +111,7 @@ def batch_with_a_bad_row(bad_row: tuple[str, int], value: float, dim: int) -> Ba
 
 def users_of(batch: Batch, source: str, normalize_over: str) -> Array:
     """Whether query i's loss uses document j: as its positive, or as a candidate kept."""
-    k = batch.docs - 1 if source == "all" else batch.k
-    table = (
-        batch.indices
-        if source == "indices"
-        else oracle.sample_negatives(batch.rows, batch.docs, k, source, batch.seed)
-    )
+    table = table_of(batch, source)
     if normalize_over == "batch":  # every positive, and no candidate
         return np.tile(np.arange(batch.docs) < batch.rows, (batch.rows, 1))
     kept = oracle.kept_candidates(table, batch.rows, True, IDS, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +62,13 @@ def test_a_pair_that_runs_again_replaces_its_row(
     newer = {**ROW, "tensorflow": "2.21.0"}
     for row in (newer, ROW, {**ROW, "failed": "1"}):
         version_matrix.record(row)
-    with version_matrix.RESULTS.open(newline="") as file:
-        assert [*csv.DictReader(file)] == [{**ROW, "failed": "1"}, newer]
-
-
-def recorded() -> list[dict[str, str]]:
-    with version_matrix.RESULTS.open(newline="") as file:
-        return [*csv.DictReader(file)]
+    assert version_matrix.recorded() == [{**ROW, "failed": "1"}, newer]
 
 
 def test_what_was_recorded_passed_with_all_parts() -> None:
-    for row in recorded():
+    rows = version_matrix.recorded()
+    assert rows
+    for row in rows:
         assert row["parts"] == "CPU, XLA"
         assert int(row["passed"]) > 0
         assert row["failed"] == "0"
@@ -85,7 +80,7 @@ def test_what_was_recorded_passed_with_all_parts() -> None:
 def test_every_supported_pair_was_recorded(python: str, tensorflow: str) -> None:
     assert [
         row
-        for row in recorded()
+        for row in version_matrix.recorded()
         if row["python"].startswith(f"{python}.")
         and row["tensorflow"].startswith(f"{tensorflow}.")
     ]

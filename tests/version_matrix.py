@@ -166,12 +166,17 @@ def with_row(rows: Sequence[dict[str, str]], row: dict[str, str]) -> list[dict[s
     return sorted([*others, row], key=key)
 
 
+def recorded() -> list[dict[str, str]]:
+    """The rows that were written so far."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return [*csv.DictReader(file)]
+
+
 def record(row: dict[str, str]) -> None:
     """Writes a row into the results."""
-    rows: list[dict[str, str]] = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            rows = [*csv.DictReader(file)]
+    rows = recorded()
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

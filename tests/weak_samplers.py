@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import oracle
 from negative_cosine import _core
 from numpy.typing import NDArray
 
@@ -52,17 +53,11 @@ def one_multiply(x: Array) -> Array:
     return x ^ (x >> 16)
 
 
-def enough_rounds(bits: int) -> int:
-    """The sampler's rounds for numbers of so many bits."""
-    few = {2: 32, 3: 32, 4: 24, 5: 20, 6: 16, 7: 12, 8: 10, 9: 10, 10: 8, 11: 8}
-    return few.get(bits, 6)
-
-
 @dataclass(frozen=True)
 class Feistel:
     """A Feistel permutation with cycle walking; the defaults are the package's."""
 
-    rounds: Callable[[int], int] = enough_rounds
+    rounds: Callable[[int], int] = oracle.enough_rounds
     mix: Callable[[Array], Array] = murmur
     seed_words: tuple[int, ...] = (0, 1, 2, 3)
     heeds_number: bool = True

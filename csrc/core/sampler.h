@@ -115,4 +115,23 @@ NEGATIVE_COSINE_INLINE Word feistel_inverse(const FeistelShape& shape, const Key
   return (high << shape.low_bits) | low;
 }
 
+// The permutation and its inverse at one value below C, by cycle walking.
+template <typename Keys>
+NEGATIVE_COSINE_INLINE uint32_t permute(const FeistelShape& shape, const Keys& keys,
+                                        uint32_t x) {
+  do {
+    x = feistel_forward(shape, keys, x);
+  } while (x >= shape.num_candidates);
+  return x;
+}
+
+template <typename Keys>
+NEGATIVE_COSINE_INLINE uint32_t permute_back(const FeistelShape& shape,
+                                             const Keys& keys, uint32_t x) {
+  do {
+    x = feistel_inverse(shape, keys, x);
+  } while (x >= shape.num_candidates);
+  return x;
+}
+
 }  // namespace negative_cosine

@@ -29,17 +29,11 @@ class Permutation {
       : shape_(shape), keys_(state, number) {}
 
   __device__ __forceinline__ uint32_t forward(uint32_t x) const {
-    do {
-      x = feistel_forward(shape_, keys_, x);
-    } while (x >= shape_.num_candidates);
-    return x;
+    return permute(shape_, keys_, x);
   }
 
   __device__ __forceinline__ uint32_t inverse(uint32_t x) const {
-    do {
-      x = feistel_inverse(shape_, keys_, x);
-    } while (x >= shape_.num_candidates);
-    return x;
+    return permute_back(shape_, keys_, x);
   }
 
  private:

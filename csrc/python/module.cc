@@ -81,17 +81,15 @@ void permute_values(const FeistelShape& shape, const PermutationKeys& permutatio
   }
   const auto keys = [&](int round) { return round_keys[round]; };
   for (int64_t i = 0; i < count; ++i) {
-    auto x = static_cast<uint32_t>(values[i]);
-    do {
-      x = inverse ? feistel_inverse(shape, keys, x) : feistel_forward(shape, keys, x);
-    } while (x >= shape.num_candidates);
-    permuted[i] = static_cast<int32_t>(x);
+    const auto value = static_cast<uint32_t>(values[i]);
+    permuted[i] = static_cast<int32_t>(inverse ? permute_back(shape, keys, value)
+                                               : permute(shape, keys, value));
   }
 }
 
-py::array_t<int32_t> permute(const Int32Array& values, int64_t num_candidates,
-                             const Int64Array& seeds, const Int64Array& numbers,
-                             bool inverse) {
+py::array_t<int32_t> permute_each(const Int32Array& values, int64_t num_candidates,
+                                  const Int64Array& seeds, const Int64Array& numbers,
+                                  bool inverse) {
   require(num_candidates >= 1 && num_candidates <= std::numeric_limits<int32_t>::max(),
           "num_candidates must be at least 1 and at most 2147483647, got " +
               std::to_string(num_candidates));
@@ -158,8 +156,8 @@ PYBIND11_MODULE(_core, module) {
              "sampler"_a = "shuffle",
              "The [batch_size, num_negatives] table that the sampler draws.");
   module.def(
-      "permute", &negative_cosine::permute, "values"_a, "num_candidates"_a, "seeds"_a,
-      "numbers"_a, "inverse"_a = false,
+      "permute", &negative_cosine::permute_each, "values"_a, "num_candidates"_a,
+      "seeds"_a, "numbers"_a, "inverse"_a = false,
       "[S, P, n]: permutation numbers[p] of seeds[s], or its inverse, at each of "
       "the n values. Number k is `shuffle`'s k-th draw, 0 the ring's order.");
   module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
