@@ -15,6 +15,7 @@
 #include "cuda/tile_kernels.h"
 #include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
+#include "cuda/tile_slices.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -26,12 +27,13 @@ struct ForwardTileMemory {
   __device__ __forceinline__ ForwardTileMemory()
       : queries(&arrays, Shape::kRows),
         docs(&arrays, Shape::kRows + 2 * Shape::kColumns),
-        query_inverse_norm(arrays.template take<Real>(Shape::kRows)) {}
+        query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
+        slices(&arrays) {}
 
   static constexpr int kBytes =
       TileRows<Shape>::bytes(Shape::kRows) +
       TileRows<Shape>::bytes(Shape::kRows + 2 * Shape::kColumns) +
-      shared_bytes(Shape::kRows, sizeof(Real));
+      shared_bytes(Shape::kRows, sizeof(Real)) + TileSlices<Shape>::kBytes;
 
   // Where a block of columns stands: the tile's own documents first, then two places in
   // turns.
@@ -45,6 +47,7 @@ struct ForwardTileMemory {
   TileRows<Shape> queries;
   TileRows<Shape> docs;
   SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
+  TileSlices<Shape> slices;
 };
 
 // What a lane knows of its two query rows.
@@ -84,6 +87,7 @@ class ForwardTile {
         outputs_(outputs),
         order_(params),
         team_(params.dim, whole_packets),
+        slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
         rows_(min(static_cast<long long>(params.num_candidates - first_place),
                   static_cast<long long>(Shape::kRows))),
@@ -201,17 +205,10 @@ class ForwardTile {
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ static int first_row_of_warp() {
-    return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
-  }
-  __device__ __forceinline__ static int row_of_half(int half) {
-    return first_row_of_warp() + row_of_lane() + 8 * half;
-  }
-
   __device__ __forceinline__ void load_lane_queries() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = row_of_half(half);
+      const int row = row_of_half<Shape>(half);
       lane_.index[half] = memory_.queries.index[row];
       lane_.inverse_norm[half] = memory_.queries.inverse_norm[row];
       lane_.poison[half] = memory_.queries.poison[row];
@@ -222,14 +219,19 @@ class ForwardTile {
 
   __device__ __forceinline__ void meet_block(int64_t block, int64_t band) {
     const int64_t start = block * Shape::kColumns;
-    MetPairs<Shape> is_met;
-    if (!find_met_pairs<Shape>(0, band, start, is_met)) return;
     const int slot = memory_.slot_of(block);
-    const auto* met = memory_.docs.row(slot);
-    Products<Shape> products;
-    TileProducts<Shape>::multiply(memory_.queries.row(first_row_of_warp()), met, is_met,
-                                  products);
-    const int64_t diagonal = first_row_of_warp() - start;
+    const int first_row = first_row_of_warp<Shape>();
+    const auto* met = memory_.docs.row(slot) + slice_;
+    MetPairs<Shape> is_met;
+    Products<Shape> products = {};
+    const bool meets = find_met_pairs<Shape>(0, band, start, is_met);
+    if (meets) {
+      TileProducts<Shape>::multiply(memory_.queries.row(first_row) + slice_, met,
+                                    is_met, products);
+    }
+    memory_.slices.add_up(meets, products);
+    if (!meets) return;
+    const int64_t diagonal = first_row - start;
     if (diagonal >= 0 && diagonal < Shape::kColumns) {
       find_positives(static_cast<int>(diagonal), slot, products);
     }
@@ -273,7 +275,8 @@ class ForwardTile {
     Products<Shape> logits;
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
     for_each(products, [&](int tile, int element, int half, int column) {
-      const int64_t step = start + column - row_of_half(half);  // from the positive
+      const int64_t step =
+          start + column - row_of_half<Shape>(half);  // from the positive
       const int32_t doc = memory_.docs.index[slot + column];
       const bool is_candidate = step >= 1 && step <= band && lane_.index[half] >= 0;
       const bool is_kept = is_candidate && !is_dropped(params_, lane_.index[half], doc);
@@ -360,11 +363,12 @@ class ForwardTile {
                    CandidateSums<Real>{state_.shift[half], state_.weight_sum[half],
                                        state_.cosine_sum[half]},
                    positive_cosine);
-    const Real query_inverse_norm = memory_.query_inverse_norm[row_of_half(half)];
+    const Real query_inverse_norm =
+        memory_.query_inverse_norm[row_of_half<Shape>(half)];
     if (outputs_.query_direction != nullptr) {
       store_direction(half, result, query_inverse_norm);
     }
-    if (column_of_lane() != 0) return 0;
+    if (column_of_lane() != 0 || slice_ != 0) return 0;
     if (outputs_.num_kept != nullptr) {
       __stcs(outputs_.num_kept + row, state_.kept[half]);
     }
@@ -378,7 +382,7 @@ class ForwardTile {
   __device__ __forceinline__ void store_direction(int half,
                                                   const RowResult<Real>& result,
                                                   Real query_inverse_norm) {
-    const int row = row_of_half(half);
+    const int row = row_of_half<Shape>(half);
     const auto* query = memory_.queries.row(row);
     const auto* doc = memory_.docs.row(row);
     const Real unit_factor = lane_.inverse_norm[half];
@@ -387,8 +391,8 @@ class ForwardTile {
     auto* direction = static_cast<Real*>(outputs_.query_direction) +
                       int64_t{lane_.index[half]} * params_.dim;
 #pragma unroll
-    for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
-      const int column = v * kColumnsOfTile + column_of_lane();
+    for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
+      const int column = slice_ + v * kColumnsOfTile + column_of_lane();
       if (column >= params_.dim) continue;
       Real query_pair[2], doc_pair[2], results[2];
       read_pair(query + column, query_pair);
@@ -410,6 +414,7 @@ class ForwardTile {
   const ForwardOutputs& outputs_;
   const PlaceOrder order_;
   const RowTeam<Shape> team_;
+  const int slice_;  // where the warp's begins
   const int64_t first_place_;
   const int64_t rows_;  // places of the tile
   const Real margin_;
@@ -421,7 +426,7 @@ class ForwardTile {
 };
 
 template <typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
                          const ForwardScratch scratch, const bool whole_packets,
                          const typename Shape::Real margin) {

@@ -13,6 +13,7 @@
 #include "cuda/tile_kernels.h"
 #include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
+#include "cuda/tile_slices.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -27,11 +28,12 @@ struct GradientTileMemory {
         queries(&arrays, kMet),
         coefficient(arrays.template take<Real>(kMet)),
         positive_cosine(arrays.template take<Real>(kMet)),
-        row_loss(arrays.template take<Real>(kMet)) {}
+        row_loss(arrays.template take<Real>(kMet)),
+        slices(&arrays) {}
 
-  static constexpr int kBytes = TileRows<Shape>::bytes(Shape::kRows) +
-                                TileRows<Shape>::bytes(kMet) +
-                                3 * shared_bytes(kMet, sizeof(Real));
+  static constexpr int kBytes =
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
+      3 * shared_bytes(kMet, sizeof(Real)) + TileSlices<Shape>::kBytes;
 
   SharedArrays arrays;
   TileRows<Shape> docs;
@@ -39,6 +41,7 @@ struct GradientTileMemory {
   SharedElement<Real>* const coefficient;
   SharedElement<Real>* const positive_cosine;
   SharedElement<Real>* const row_loss;
+  TileSlices<Shape> slices;
 };
 
 // What a lane knows of its two documents, and its part of their sums: these count in
@@ -111,6 +114,7 @@ class GradientTile {
         scratch_(scratch),
         order_(params),
         team_(params.dim, whole_packets),
+        slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
         rows_(min(static_cast<long long>(params.num_candidates - first_place),
                   static_cast<long long>(Shape::kRows))),
@@ -254,17 +258,10 @@ class GradientTile {
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ static int first_row_of_warp() {
-    return static_cast<int>(threadIdx.x) / kWarpSize * kRowsOfWarp;
-  }
-  __device__ __forceinline__ static int row_of_half(int half) {
-    return first_row_of_warp() + row_of_lane() + 8 * half;
-  }
-
   __device__ __forceinline__ void load_lane_docs() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = row_of_half(half);
+      const int row = row_of_half<Shape>(half);
       state_.index[half] = memory_.docs.index[row];
       state_.inverse_norm[half] = memory_.docs.inverse_norm[row];
       state_.poison[half] = memory_.docs.poison[row];
@@ -274,13 +271,17 @@ class GradientTile {
 
   __device__ __forceinline__ void meet_block(int64_t block, int turn) {
     const int64_t start = block * Shape::kColumns;
-    MetPairs<Shape> is_met;
-    if (!find_met_pairs<Shape>(0, drawn_, start, is_met)) return;
     const int slot = turn * Shape::kColumns;
-    const auto* met = memory_.queries.row(slot);
-    Products<Shape> products;
-    TileProducts<Shape>::multiply(memory_.docs.row(first_row_of_warp()), met, is_met,
-                                  products);
+    const auto* met = memory_.queries.row(slot) + slice_;
+    MetPairs<Shape> is_met;
+    Products<Shape> products = {};
+    const bool meets = find_met_pairs<Shape>(0, drawn_, start, is_met);
+    if (meets) {
+      const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
+      TileProducts<Shape>::multiply(docs, met, is_met, products);
+    }
+    memory_.slices.add_up(meets, products);
+    if (!meets) return;
     weigh(start, slot, products);
     TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
   }
@@ -318,8 +319,8 @@ class GradientTile {
                                         Products<Shape>& products) {
     Real largest[2] = {0, 0};
     for_each([&](int tile, int element, int half, int column) {
-      const Weighed pair = weigh_pair(start + column - row_of_half(half), slot + column,
-                                      half, products[tile][element]);
+      const Weighed pair = weigh_pair(start + column - row_of_half<Shape>(half),
+                                      slot + column, half, products[tile][element]);
       state_.projection[half] =
           multiply_add(pair.weight, pair.cosine, state_.projection[half]);
       const Real weight = pair.weight * memory_.queries.inverse_norm[slot + column];
@@ -373,7 +374,7 @@ class GradientTile {
 
   // Each lane puts the gradient's elements where it alone reads the document's.
   __device__ __forceinline__ void finish_docs() {
-    __syncwarp();  // the rows of a warp are read by no other
+    __syncwarp();  // a warp's slice of its rows is read by no other
     const Real projections[2] = {sum_over_row(state_.projection[0]),
                                  sum_over_row(state_.projection[1])};
 #pragma unroll
@@ -382,10 +383,10 @@ class GradientTile {
       if (doc < 0) continue;
       const Real projection = projections[half] * state_.inverse_norm[half];
       const Real factor = scale_ * doc_inverse_norm(doc);
-      auto* row = memory_.docs.row(row_of_half(half));
+      auto* row = memory_.docs.row(row_of_half<Shape>(half));
 #pragma unroll
-      for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
-        const int column = v * kColumnsOfTile + column_of_lane();
+      for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
+        const int column = slice_ + v * kColumnsOfTile + column_of_lane();
         Real pair[2];
         read_pair(row + column, pair);
 #pragma unroll
@@ -413,6 +414,7 @@ class GradientTile {
   const GradientScratch& scratch_;
   const PlaceOrder order_;
   const RowTeam<Shape> team_;
+  const int slice_;  // where the warp's begins
   const int64_t first_place_;
   const int64_t rows_;   // places of the tile
   const int64_t drawn_;  // queries in front of a document that drew it
@@ -424,7 +426,7 @@ class GradientTile {
 
 // Block 0 sums the gradient of the scale beside the blocks that work on tiles.
 template <typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
                           const GradientScratch scratch, const bool whole_packets,
                           const typename Shape::Real margin) {

@@ -15,23 +15,22 @@ struct ShapeTag {
   using type = Shape;
 };
 
+// The padded rows that there are kernels for. Two rows of the longest for each of 16
+// queries, and twice 16 that they meet, are as much as the shared memory of most
+// devices holds.
+constexpr int kShortestRowBytes = 128;
+constexpr int kLongestRowBytes = 2048;
+
 // Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
-// elements. The sums of a warp's rows take dim / 2 registers of each lane, so longer
-// rows are not for tiles. Smaller tiles where a larger one would fill the shared
-// memory, or the registers, of most devices.
-template <typename Storage, typename Call>
+// elements; an error where it is too long for tiles.
+template <typename Storage, int kRowBytes = kShortestRowBytes, typename Call>
 cudaError_t with_tile_shape(int64_t dim, const Call& call) {
-  constexpr int kSize = static_cast<int>(sizeof(Storage));
-  if constexpr (kSize == 8) {
-    if (dim <= 16) return call(ShapeTag<TileShape<Storage, 16, 64>>{});
-    if (dim <= 64) return call(ShapeTag<TileShape<Storage, 64, 32>>{});
+  if constexpr (kRowBytes > kLongestRowBytes) {
     return cudaErrorInvalidValue;
   } else {
-    if (dim <= 64) return call(ShapeTag<TileShape<Storage, 64, 64>>{});
-    if (dim <= 128) return call(ShapeTag<TileShape<Storage, 128, 64>>{});
-    if (dim <= 256)
-      return call(ShapeTag<TileShape<Storage, 256, kSize == 4 ? 32 : 64>>{});
-    return cudaErrorInvalidValue;
+    constexpr int kDim = kRowBytes / static_cast<int>(sizeof(Storage));
+    if (dim > kDim) return with_tile_shape<Storage, 2 * kRowBytes>(dim, call);
+    return call(ShapeTag<TileShape<Storage, kDim>>{});
   }
 }
 

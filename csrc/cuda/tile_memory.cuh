@@ -53,7 +53,7 @@ __device__ __forceinline__ bool find_met_pairs(int64_t first, int64_t last,
                                                int64_t block_start,
                                                MetPairs<Shape>& is_met) {
   constexpr int kWidth = 2 * kColumnsOfTile;
-  const int64_t own_row = static_cast<int64_t>(threadIdx.x) / kWarpSize * kRowsOfWarp;
+  const int64_t own_row = first_row_of_warp<Shape>();
   bool any = false;
 #pragma unroll
   for (int pair = 0; pair < Shape::kColumns / kWidth; ++pair) {

@@ -1,7 +1,9 @@
 // The two products of a tile: of a warp's 16 rows with the rows of a block that they
 // meet, and the weighted sums of these.
 //
-//   products[r][c] = row[r] . met[c],    sums[r] += sum over c of weights[r][c] met[c]
+//   products[r][c] += row[r] . met[c],    sums[r] += sum over c of weights[r][c] met[c]
+//
+// Both are of the warp's slice of the rows, where the pointers point.
 //
 // TensorCores computes them for 16-bit elements with float32 sums, PlainTiles for the
 // others by fused multiply-adds. Both leave what a lane holds in the same places
@@ -40,14 +42,13 @@ struct TensorCores {
                                                   const SharedElement<Storage>* met,
                                                   const MetPairs<Shape>& is_met,
                                                   Products<Shape>& products) {
-    clear(products);
     const int lane = lane_of_thread();
     const auto* left_row =
         rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
     const auto* right_row =
         met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * 8;
 #pragma unroll
-    for (int column = 0; column < Shape::kDim; column += kStep) {
+    for (int column = 0; column < Shape::kSliceDim; column += kStep) {
       uint32_t left[4];
       load_matrices<Storage>(left_row + column, left);
 #pragma unroll
@@ -83,7 +84,7 @@ struct TensorCores {
         rest[part] = split.rest;
       }
 #pragma unroll
-      for (int column = 0; column < Shape::kDim; column += kStep) {
+      for (int column = 0; column < Shape::kSliceDim; column += kStep) {
         uint32_t right[4];
         load_transposed<Storage>(right_row + pair * kStep * Shape::kStride + column,
                                  right);
@@ -95,15 +96,6 @@ struct TensorCores {
                             sum);
         }
       }
-    }
-  }
-
- private:
-  __device__ __forceinline__ static void clear(Products<Shape>& products) {
-#pragma unroll
-    for (auto& tile : products) {
-#pragma unroll
-      for (float& product : tile) product = 0;
     }
   }
 };
@@ -120,13 +112,8 @@ struct PlainTiles {
                                                   Products<Shape>& products) {
     const auto* left_row = rows + row_of_lane() * Shape::kStride;
     const auto* right_row = met + column_of_lane() * Shape::kStride;
-#pragma unroll
-    for (auto& tile : products) {
-#pragma unroll
-      for (Real& product : tile) product = 0;
-    }
 #pragma unroll 2
-    for (int column = 0; column < Shape::kDim; column += Shape::kPacket) {
+    for (int column = 0; column < Shape::kSliceDim; column += Shape::kPacket) {
       Real left[2][Shape::kPacket];
       read_packet(left_row + column, left[0]);
       read_packet(left_row + 8 * Shape::kStride + column, left[1]);
@@ -177,7 +164,7 @@ struct PlainTiles {
                                                       Real upper, Real lower,
                                                       RowSums<Shape>& sums) {
 #pragma unroll
-    for (int v = 0; v < Shape::kDim / kColumnsOfTile; ++v) {
+    for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
       Real pair[2];
       read_pair(met + v * kColumnsOfTile, pair);
 #pragma unroll
@@ -193,13 +180,13 @@ template <typename Shape>
 struct TileProductsOf {
   using type = PlainTiles<Shape>;
 };
-template <int kDim, int kRows>
-struct TileProductsOf<TileShape<Float16, kDim, kRows>> {
-  using type = TensorCores<TileShape<Float16, kDim, kRows>>;
+template <int kDim>
+struct TileProductsOf<TileShape<Float16, kDim>> {
+  using type = TensorCores<TileShape<Float16, kDim>>;
 };
-template <int kDim, int kRows>
-struct TileProductsOf<TileShape<BFloat16, kDim, kRows>> {
-  using type = TensorCores<TileShape<BFloat16, kDim, kRows>>;
+template <int kDim>
+struct TileProductsOf<TileShape<BFloat16, kDim>> {
+  using type = TensorCores<TileShape<BFloat16, kDim>>;
 };
 template <typename Shape>
 using TileProducts = typename TileProductsOf<Shape>::type;

@@ -1,5 +1,5 @@
-// The sizes of a tile: the rows that a block holds in shared memory, and how many of
-// the rows that they meet stand beside them at a time.
+// The sizes of a tile: the rows that a block holds in shared memory, how many of the
+// rows that they meet stand beside them at a time, and how its warps share the work.
 #pragma once
 
 #include "cuda/shared_memory.cuh"
@@ -9,14 +9,25 @@ namespace cuda {
 
 constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
 
-template <typename StorageType, int kPaddedDim, int kRowsOfTile>
+// Longer rows leave room for fewer of them, and are cut into slices: as many warps take
+// the same 16 rows, each with the sums of its slice.
+template <typename StorageType, int kPaddedDim>
 struct TileShape {
   using Storage = StorageType;
   using Real = ComputeType<Storage>;
   static constexpr int kDim = kPaddedDim;
-  static constexpr int kRows = kRowsOfTile;
-  static constexpr int kColumns = 32;  // of a block of met rows
-  static constexpr int kWarps = kRows / kRowsOfWarp;
+  static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
+  static constexpr int kRows = kRowBytes <= 512 ? 64 : kRowBytes <= 1024 ? 32 : 16;
+  static constexpr int kColumns = kRows < 32 ? kRows : 32;  // of a block of met rows
+  // The sums of 16 rows stay in a warp's registers: so many bytes of each lane's 1020,
+  // half of it where plain arithmetic also holds the packets of long rows there.
+  static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};
+  static constexpr int kSumBytesOfLane =
+      sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
+  static constexpr int kSlices =
+      kSumBytes <= kSumBytesOfLane ? 1 : kSumBytes / kSumBytesOfLane;
+  static constexpr int kSliceDim = kDim / kSlices;
+  static constexpr int kWarps = kRows / kRowsOfWarp * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
   // A packet more than whole rows of banks: eight rows' packets then lie in eight
@@ -25,7 +36,7 @@ struct TileShape {
   // Threads that copy and inspect a row together.
   static constexpr int kThreadsOfRow = kThreads / kColumns;
 
-  static_assert(kDim * sizeof(Storage) % kSharedAlignment == 0, "no bank conflicts");
+  static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
   static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole blocks");
 };
 
@@ -42,7 +53,24 @@ using Products =
     typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
 
 template <typename Shape>
-using RowSums = typename Shape::Real[Shape::kDim / kColumnsOfTile][kElementsOfTile];
+using RowSums =
+    typename Shape::Real[Shape::kSliceDim / kColumnsOfTile][kElementsOfTile];
+
+// Where the running warp's rows and its slice of them begin.
+template <typename Shape>
+__device__ __forceinline__ int first_row_of_warp() {
+  return static_cast<int>(threadIdx.x) / (kWarpSize * Shape::kSlices) * kRowsOfWarp;
+}
+template <typename Shape>
+__device__ __forceinline__ int first_column_of_slice() {
+  return static_cast<int>(threadIdx.x) / kWarpSize % Shape::kSlices * Shape::kSliceDim;
+}
+
+// The lane's row of the tile: one in each half of its warp's rows.
+template <typename Shape>
+__device__ __forceinline__ int row_of_half(int half) {
+  return first_row_of_warp<Shape>() + row_of_lane() + 8 * half;
+}
 
 // Which pairs of a block's tiles, 16 columns each, a warp's rows meet at all.
 template <typename Shape>
