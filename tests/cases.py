@@ -194,13 +194,19 @@ def in_mode(mode: str, step: Callable[[Any], Any], watched: dict[str, Any]) -> A
 
 
 def error(actual: Array, expected: Any, size: float = 0.0) -> float:
-    """The largest difference, relative to the largest expected element or to ``size``."""
+    """The largest difference, relative to the largest expected element or to ``size``.
+
+    What float16 cannot hold has to be as large as that can be, of the right sign.
+    """
     smallest = SMALLEST.get(actual.dtype.name, 0.0)
+    beyond = np.abs(expected) > float(ml_dtypes.finfo(actual.dtype).max)
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape
-    assert np.isfinite(actual).all()
+    assert np.isfinite(actual[~beyond]).all()
+    assert (np.isinf(actual) * np.sign(actual) == np.sign(expected))[beyond].all()
     scale = max(oracle.largest(expected), size, smallest)
-    return oracle.largest(actual - expected) / scale if scale > 0 else 0.0
+    difference = np.where(beyond, 0.0, actual) - np.where(beyond, 0.0, expected)
+    return oracle.largest(difference) / scale if scale > 0 else 0.0
 
 
 def assert_values_close(
