@@ -40,6 +40,8 @@ def start_tensorflow(
 ) -> None:
     """Sets TensorFlow's threads; ends the program if a GPU is wanted and none is there."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # By itself it takes all of a GPU's memory, and leaves none to PyTorch.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)

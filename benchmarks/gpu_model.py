@@ -72,18 +72,25 @@ def l2_bytes(size: Size, training: bool) -> int:
 
 def tile_rows(size: Size) -> int:
     """Rows of a tile, see csrc/cuda/tile_kernels.cuh."""
-    return 32 if size.dim > 128 and size.dtype == "float32" else 64
+    most_of_large_tiles = {"float64": 16, "float32": 128}
+    return 64 if size.dim <= most_of_large_tiles.get(size.dtype, 256) else 32
 
 
-def tile_bytes(size: Size) -> int:
-    """Bytes through the L2 of a training step by tiles, with ``ring`` or ``all``.
+def fits_tiles(size: Size) -> bool:
+    """Whether rows are short enough for tiles; the row kernels take longer ones."""
+    return size.dim <= (64 if size.dtype == "float64" else 256)
 
-    In each pass a tile of M rows reads them and the M + K that they meet; a step also
-    writes both gradients, and the direction, which it reads again.
+
+def tile_bytes(size: Size, training: bool = True) -> int:
+    """Bytes through the L2 by tiles, with ``ring`` or ``all``.
+
+    In each pass a tile of M rows reads them and the M + K that they meet; a training step
+    also writes both gradients, and the direction, which it reads again.
     """
-    met = 2 + size.num_negatives / tile_rows(size)
-    written = memory_bytes(size, training=True) - 2 * size.table_bytes
-    return round(2 * met * size.table_bytes) + written
+    met = (2 + size.num_negatives / tile_rows(size)) * size.table_bytes
+    if not training:
+        return round(met)
+    return round(2 * met) + memory_bytes(size, training=True) - 2 * size.table_bytes
 
 
 def memory_bytes(size: Size, training: bool) -> int:
@@ -130,6 +137,7 @@ class Device:
     floating_rate: float = math.inf  # float32, a multiply-add counts two
     integer_rate: float = math.inf
     reported_name: str = ""  # what the driver's name begins with
+    tensor_rate: float = math.inf  # 16-bit products with float32 sums, dense
 
 
 # L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
@@ -138,7 +146,8 @@ class Device:
 # multiprocessors and half its power: a lower bound.
 # Memory: NVIDIA's data sheets (A100 80 GB SXM: 2.039 TB/s, H100 SXM: 3.35 TB/s); H200:
 # 3.9 TB/s measured of the sheet's 4.8.
-# Operations: data sheets (float32: A100 19.5, H100 and H200 67 Tflop/s); integers: 64 a
+# Operations: data sheets (float32: A100 19.5, H100 and H200 67 Tflop/s; bfloat16 by the
+# tensor cores, without sparsity: A100 312, H100 and H200 989 Tflop/s); integers: 64 a
 # clock and multiprocessor (CUDA programming guide, arithmetic throughput) times 108
 # multiprocessors at 1.41 GHz and 132 at 1.98 GHz.
 DEVICES = {
@@ -150,11 +159,21 @@ DEVICES = {
         19.5e12,
         9.7e12,
         "NVIDIA A100-SXM4-80GB",
+        312e12,
     ),
     "H100": Device(
-        "H100 SXM", 6.9e12, 36864 * 1024, 3.35e12, 67e12, 16.7e12, "NVIDIA H100 80GB HBM3"
+        "H100 SXM",
+        6.9e12,
+        36864 * 1024,
+        3.35e12,
+        67e12,
+        16.7e12,
+        "NVIDIA H100 80GB HBM3",
+        989e12,
     ),
-    "H200": Device("H200", 9.7e12, 40448 * 1024, 3.9e12, 67e12, 16.7e12, "NVIDIA H200"),
+    "H200": Device(
+        "H200", 9.7e12, 40448 * 1024, 3.9e12, 67e12, 16.7e12, "NVIDIA H200", 989e12
+    ),
 }
 
 
@@ -173,14 +192,17 @@ def gather_seconds(size: Size, training: bool, device: Device) -> float:
     return l2_bytes(size, training) * a_byte
 
 
+def floating_rate(size: Size, device: Device) -> float:
+    """Operations a second; both generations have half as many float64 as float32 units."""
+    return device.floating_rate / (2 if size.dtype == "float64" else 1)
+
+
 def limits(size: Size, training: bool, device: Device) -> dict[str, float]:
     """Seconds that each resource needs by itself."""
-    # Both generations have half as many float64 as float32 units.
-    rate = device.floating_rate / (2 if size.dtype == "float64" else 1)
     return {
         "rows": gather_seconds(size, training, device),
         "memory": memory_bytes(size, training) / device.memory_bandwidth,
-        "floating point": floating_operations(size, training) / rate,
+        "floating point": floating_operations(size, training) / floating_rate(size, device),
         "hash": hash_operations(size, training) / device.integer_rate,
     }
 

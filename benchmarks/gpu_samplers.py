@@ -1,7 +1,7 @@
-"""Predicts a training step's time on GPUs for each sampler, over K: where each one wins.
+"""Predicts times on GPUs for each sampler; as a table, over K: where each one wins.
 
 `shuffle` gathers K rows a query (benchmarks/gpu_model.py); `ring` and `all` multiply tiles
-of rows, so they also have a time for the tensor cores.
+of rows, so that their 16-bit rows have a time for the tensor cores.
 
     python -m benchmarks.gpu_samplers --output benchmarks/results/gpu_samplers.csv
 """
@@ -17,11 +17,14 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.gpu_model import (
+    BYTES,
     DEVICES,
     HASH_OPERATIONS,
     LAUNCH_SECONDS,
     Device,
     Size,
+    fits_tiles,
+    floating_rate,
     launches,
     memory_bytes,
     predicted_seconds,
@@ -33,34 +36,49 @@ from benchmarks.tables import print_table
 SIZE = Size(8192, 1, 128, "bfloat16")
 CANDIDATES = (4, 10, 20, 50, 100, 200, 500, 1000)
 
-# Dense bfloat16 with float32 sums, data sheets (A100 312 Tflop/s, H100 and H200 SXM 989).
-TENSOR_RATES = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 # The threads that copy a row together hash its place each for itself.
 HASHES_OF_A_ROW = 4
-# In each pass a product, and a weighted sum of two 16-bit parts of each weight.
-OPERATIONS_OF_A_PAIR = 2 * (2 + 2 * 2)
 
 
-def tile_limits(size: Size, device: Device, tensor_rate: float) -> dict[str, float]:
-    """Seconds that each resource needs for a training step by tiles of 16-bit rows."""
-    met = size.batch_size * (1 + size.num_negatives / tile_rows(size))
+def tile_operations(size: Size, training: bool) -> int:
+    """Two a multiply-add; the loss alone is a product for each pair of rows that meet.
+
+    Of the two passes of a training step each has a product and a weighted sum: on tensor
+    cores of two 16-bit parts of each weight.
+    """
     pairs = size.batch_size * (tile_rows(size) + size.num_negatives)
-    hashes = 2 * met * HASHES_OF_A_ROW
+    parts = 2 if on_tensor_cores(size) else 1
+    return 2 * pairs * size.dim * (2 * (1 + parts) if training else 1)
+
+
+def on_tensor_cores(size: Size) -> bool:
+    """Whether tensor cores multiply the tiles: those of 16-bit rows."""
+    return BYTES[size.dtype] == 2
+
+
+def tile_limits(size: Size, training: bool, device: Device) -> dict[str, float]:
+    """Seconds that each resource needs by tiles."""
+    met = size.batch_size * (1 + size.num_negatives / tile_rows(size))
+    hashes = (2 if training else 1) * met * HASHES_OF_A_ROW
+    arithmetic, rate = "floating point", floating_rate(size, device)
+    if on_tensor_cores(size):
+        arithmetic, rate = "tensor cores", device.tensor_rate
     return {
-        "rows": tile_bytes(size) / device.l2_bandwidth,
-        "memory": memory_bytes(size, training=True) / device.memory_bandwidth,
-        "tensor cores": OPERATIONS_OF_A_PAIR * pairs * size.dim / tensor_rate,
+        "rows": tile_bytes(size, training) / device.l2_bandwidth,
+        "memory": memory_bytes(size, training) / device.memory_bandwidth,
+        arithmetic: tile_operations(size, training) / rate,
         "hash": HASH_OPERATIONS * hashes / device.integer_rate,
     }
 
 
-def seconds(sampler: str, size: Size, key: str) -> float:
-    """The predicted time of a training step."""
-    device = DEVICES[key]
-    if sampler == "shuffle":
-        return predicted_seconds(size, True, device)
-    slowest = max(tile_limits(size, device, TENSOR_RATES[key]).values())
-    return slowest + launches(True) * LAUNCH_SECONDS
+def seconds(sampler: str, size: Size, training: bool, device: Device) -> float:
+    """The predicted time of the loss alone, or of a training step."""
+    if sampler == "all":
+        size = replace(size, num_negatives=size.batch_size - 1)
+    if sampler == "shuffle" or not fits_tiles(size):
+        return predicted_seconds(size, training, device)
+    slowest = max(tile_limits(size, training, device).values())
+    return slowest + launches(training) * LAUNCH_SECONDS
 
 
 def cases() -> Iterator[tuple[str, Size]]:
@@ -79,7 +97,10 @@ def predictions() -> pd.DataFrame:
             "dtype": size.dtype,
             "sampler": sampler,
             "candidates": size.num_negatives,
-            **{f"{key}_us": round(1e6 * seconds(sampler, size, key), 1) for key in DEVICES},
+            **{
+                f"{key}_us": round(1e6 * seconds(sampler, size, True, device), 1)
+                for key, device in DEVICES.items()
+            },
         }
         for sampler, size in cases()
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import checks, cuda_core, gpu_model, machine, peak_memory
+from benchmarks import checks, cuda_core, gpu_model, gpu_samplers, machine, peak_memory
 from benchmarks.gpu_model import MODES, Device, Size
 from benchmarks.limits import reason_to_leave_out
 from benchmarks.problem import random_problem
@@ -25,6 +25,11 @@ Row = dict[str, Any]
 Task = tuple[str, bool]  # a way, and whether it trains
 
 CORE_ALONE = "fused-core"  # the kernels without TensorFlow
+# What gpu_samplers predicts: the kernels, by sampler.
+PREDICTED = {
+    CORE_ALONE: "shuffle",
+    **{way: WAYS[way].sampler for way in (BASELINE, "fused-ring", "fused-all")},
+}
 
 
 def make_row(
@@ -54,12 +59,13 @@ def make_row(
 
 
 def predicted_milliseconds(row: Row, device_name: str) -> float:
-    """What gpu_model said of a fused row, if it knows the device."""
-    device = gpu_model.find_device(device_name)
-    if device is None or row["impl"] not in (BASELINE, CORE_ALONE):
+    """What was said of a row of the kernels beforehand, if the device is known."""
+    device, sampler = gpu_model.find_device(device_name), PREDICTED.get(row["impl"])
+    if device is None or sampler is None:
         return math.nan
     size = Size(row["batch_size"], row["num_negatives"], row["dim"], row["dtype"])
-    return 1e3 * gpu_model.predicted_seconds(size, row["mode"] == MODES[True], device)
+    training = row["mode"] == MODES[True]
+    return 1e3 * gpu_samplers.seconds(sampler, size, training, device)
 
 
 def with_facts(rows: list[Row], facts: dict[str, Any]) -> list[Row]:
@@ -127,7 +133,7 @@ def measure_peaks(
         modes = [training for _, training in group]
         try:
             found = peak_bytes(way, modes, size, arguments.threads)
-        except (tf.errors.ResourceExhaustedError, BrokenProcessPool):
+        except (tf.errors.ResourceExhaustedError, MemoryError, BrokenProcessPool):
             for task in group:
                 leave_out(task, size, "out of memory")
         else:

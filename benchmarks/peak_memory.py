@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.gpu_model import Size
-from benchmarks.problem import random_problem
+from benchmarks.problem import Step, random_problem
 from benchmarks.ways import WAYS, make_step
 
 
@@ -63,15 +63,38 @@ def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) ->
 
 
 def gpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
-    """The growth of TensorFlow's memory on the GPU in one step after a warm-up."""
+    """The growth of a framework's memory on the GPU in one step after a warm-up.
+
+    Raises:
+        MemoryError: PyTorch finds no room. TensorFlow has an error of its own.
+    """
+    growth = torch_growth if WAYS[way].module == "torch_ways" else tensorflow_growth
+    return [
+        growth(make_step(way, training, random_problem(size), "gpu", threads))
+        for training in modes
+    ]
+
+
+def tensorflow_growth(step: Step) -> int:
+    """What TensorFlow's allocator counts."""
     import tensorflow as tf
 
-    peaks = []
-    for training in modes:
-        step = make_step(way, training, random_problem(size), "gpu", threads)
+    step.wait_for(step.run())
+    before = tf.config.experimental.get_memory_info("GPU:0")["current"]
+    tf.config.experimental.reset_memory_stats("GPU:0")
+    step.wait_for(step.run())
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"] - before)
+
+
+def torch_growth(step: Step) -> int:
+    """What PyTorch's allocator counts."""
+    import torch
+
+    try:
         step.wait_for(step.run())
-        before = tf.config.experimental.get_memory_info("GPU:0")["current"]
-        tf.config.experimental.reset_memory_stats("GPU:0")
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
         step.wait_for(step.run())
-        peaks.append(tf.config.experimental.get_memory_info("GPU:0")["peak"] - before)
-    return peaks
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    return int(torch.cuda.max_memory_allocated() - before)

@@ -1,7 +1,7 @@
-"""Steps of PyTorch, eager and compiled, on the CPU.
+"""Steps of PyTorch: a sampled softmax, eager and compiled, and a full one in tiles.
 
-PyTorch's threads are OpenMP's, TensorFlow's are its own: both sets live in the process and
-wait while the other works.
+On the CPU PyTorch's threads are OpenMP's, TensorFlow's are its own: both sets live in the
+process and wait while the other works.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from benchmarks.problem import SCALE, Array, Problem, Step
+from benchmarks.tiled_softmax import tiled_loss
 from benchmarks.ways import Way
 
 # Each size and pass compiles the loss anew; by default PyTorch stops at eight.
 torch._dynamo.config.recompile_limit = 1024
 
 Outputs = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]  # of query, doc, num_negatives and the candidates' table
 
 
 def sampled_loss(
@@ -35,23 +37,51 @@ def sampled_loss(
     return F.cross_entropy(logits, labels)
 
 
+def in_batch_loss(
+    query: Tensor, doc: Tensor, num_negatives: int, table: Tensor | None
+) -> Tensor:
+    """Every other document is a negative; no ``[B, B]`` tensor is made."""
+    del num_negatives, table
+    return tiled_loss(query, doc)
+
+
+LOSSES: dict[str, Loss] = {"sampled": sampled_loss, "tiled": in_batch_loss}
+
+
+def find_device(device: str) -> torch.device:
+    """PyTorch's own name for the benchmark's ``cpu`` or ``gpu``, made ready.
+
+    Raises:
+        RuntimeError: PyTorch finds no GPU.
+    """
+    if device != "gpu":
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"PyTorch {torch.__version__} finds no GPU: install its build for CUDA"
+        )
+    # As TensorFlow multiplies float32 by default.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    return torch.device("cuda")
+
+
 def make_step(
     way: Way, training: bool, problem: Problem, device: str, threads: int
 ) -> Step:
     """A step on inputs that stay where they are."""
     torch.set_num_threads(threads)
-    dtype = getattr(torch, problem.dtype)
+    where, dtype = find_device(device), getattr(torch, problem.dtype)
     query, doc = (
-        torch.from_numpy(rows).to(device, dtype).requires_grad_(training)
+        torch.from_numpy(rows).to(where, dtype).requires_grad_(training)
         for rows in (problem.query, problem.doc)
     )
     table = None
     if problem.candidates:
-        table = torch.from_numpy(problem.candidates.table).to(device, torch.long)
+        table = torch.from_numpy(problem.candidates.table).to(where, torch.long)
     # Sizes do not change while it runs: dynamic=False lets the compiler use them.
-    loss: Callable[..., Tensor] = (
-        torch.compile(sampled_loss, dynamic=False) if way.compiled else sampled_loss
-    )
+    loss = LOSSES[way.loss]
+    if way.compiled:
+        loss = torch.compile(loss, dynamic=False)
 
     def evaluate() -> Outputs:
         with torch.no_grad():
@@ -65,10 +95,15 @@ def make_step(
 
 
 def wait_for(tensors: Outputs) -> None:
-    """A step on the CPU has run when it returns; reads the loss like any other way."""
+    """Waits for all that a GPU was given, and reads the loss like any other way.
+
+    On the CPU a step has run when it returns.
+    """
+    if tensors[0].is_cuda:
+        torch.cuda.synchronize()
     tensors[0].item()
 
 
 def outputs(tensors: Outputs) -> list[Array]:
     """A step's results in NumPy."""
-    return [tensor.detach().double().numpy() for tensor in tensors]
+    return [tensor.detach().double().cpu().numpy() for tensor in tensors]

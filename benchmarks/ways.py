@@ -78,10 +78,14 @@ def _tensorflow(
     )
 
 
-def _torch(label: str, compiled: bool, copies: tuple[int, int]) -> Way:
-    return Way(
-        label, "torch_ways", "", compiled, copies=copies, package="torch", only_on_cpu=True
-    )
+def _torch(
+    label: str,
+    loss: str,
+    copies: tuple[int, int] = (0, 0),
+    compiled: bool = False,
+    sampler: str = "shuffle",
+) -> Way:
+    return Way(label, "torch_ways", loss, compiled, sampler, copies=copies, package="torch")
 
 
 WAYS = {
@@ -95,8 +99,9 @@ WAYS = {
     "vectorised-xla": _tensorflow("vectorised TensorFlow, XLA", "vectorised", (2, 3), True),
     "in-batch": _tensorflow("full in-batch softmax", "in-batch", (2, 2)),
     "in-batch-xla": _tensorflow("full in-batch softmax, XLA", "in-batch", (2, 2), True),
-    "torch": _torch("PyTorch", compiled=False, copies=(2, 3)),
-    "torch-compile": _torch("PyTorch, torch.compile", compiled=True, copies=(1, 2)),
+    "torch": _torch("PyTorch", "sampled", (2, 3)),
+    "torch-compile": _torch("PyTorch, torch.compile", "sampled", (1, 2), compiled=True),
+    "inf-cl": _torch("tiled softmax, PyTorch", "tiled", sampler="all"),
     "jax": Way(
         "JAX, jit",
         "jax_ways",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import subprocess
 import sys
 import time
@@ -19,14 +21,17 @@ import tensorflow as tf
 from benchmarks import (
     bench,
     checks,
+    command_line,
     cuda_core,
+    gpu_samplers,
     limits,
     measurements,
+    peak_memory,
     report,
     tensorflow_ways,
 )
 from benchmarks.cases import CASES
-from benchmarks.gpu_model import Size, parse_size
+from benchmarks.gpu_model import DEVICES, Size, parse_size
 from benchmarks.problem import Step
 from benchmarks.rounds import make_plan, summary, time_rounds
 from benchmarks.ways import WAYS
@@ -193,6 +198,30 @@ def test_what_knows_no_gpu_is_left_out_there() -> None:
         assert limits.reason_to_leave_out(impl, True, size, "cpu", 1.0) is None
 
 
+# The issue's comparison on a GPU: each sampler, and a full softmax in two frameworks.
+ON_A_GPU = ("fused", "fused-ring", "fused-all", "in-batch", "in-batch-xla", "inf-cl")
+
+
+@pytest.mark.parametrize("impl", ON_A_GPU)
+def test_every_sampler_and_every_full_softmax_is_timed_on_a_gpu(
+    impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = command_line.parse(command_line.make_parser(""), ["--device", "gpu"])
+    assert impl in arguments.impl
+    monkeypatch.setitem(WAYS, impl, replace(WAYS[impl], package=""))  # as if it were there
+    for (_, size), training in itertools.product(arguments.problems, arguments.training):
+        assert limits.reason_to_leave_out(impl, training, size, "gpu", 1.0) is None
+
+
+def test_tensorflow_leaves_the_gpus_memory_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
+    parser = command_line.make_parser("")
+    bench.start_tensorflow(parser, command_line.parse(parser, ["--threads", "2"]))
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
 def test_predicted_memory_is_that_of_the_tensors_made_by_hand() -> None:
     size = Size(64, 3, 10, "float32")
     assert WAYS["fused"].predicted_bytes(size, training=True) == 0
@@ -206,19 +235,100 @@ def import_peer(impl: str) -> None:
     pytest.importorskip(package, reason=f"{package} is optional: pip install .[bench]")
 
 
-@pytest.mark.parametrize("impl", ["torch", "torch-compile", "jax"])
+@pytest.mark.parametrize("impl", ["torch", "torch-compile", "inf-cl", "jax"])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_peer_of_another_library_gives_this_loss(impl: str, training: bool) -> None:
     import_peer(impl)
     checks.check(impl, training, "float32")
 
 
-@pytest.mark.parametrize("impl", ["torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_the_tiled_loss_passes_its_check_in_every_dtype(dtype: str) -> None:
+    import_peer("inf-cl")
+    checks.check("inf-cl", True, dtype)
+
+
+def test_a_pytorch_without_a_gpu_is_left_out_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import_peer("inf-cl")
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    measurements.why_it_does_not_run.cache_clear()
+    reason = measurements.why_it_does_not_run(("inf-cl", True), "float32", "gpu", 2)
+    measurements.why_it_does_not_run.cache_clear()
+    assert reason == (
+        f"PyTorch {torch.__version__} finds no GPU: install its build for CUDA"
+    )
+
+
+def test_pytorch_waits_for_all_that_a_gpu_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import_peer("inf-cl")
+    import torch
+
+    from benchmarks import torch_ways
+
+    class OnGpu:
+        is_cuda = True
+
+        def item(self) -> None:
+            happened.append("read")
+
+    happened: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("waited"))
+    torch_ways.wait_for((OnGpu(),))
+    assert happened == ["waited", "read"]
+
+
+def test_peak_memory_is_what_pytorchs_allocator_adds_to_what_it_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import_peer("inf-cl")
+    import torch
+
+    happened: list[str] = []
+
+    def held() -> int:
+        happened.append("look")
+        return 100
+
+    step = Step(lambda: happened.append("step"), lambda result: None, lambda result: [])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", held)
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda: happened.append("forget")
+    )
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 130)
+    assert peak_memory.torch_growth(step) == 30
+    assert happened == ["step", "look", "forget", "step"]
+
+
+def test_where_pytorch_finds_no_room_it_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_peer("inf-cl")
+    import torch
+
+    def fill() -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    step = Step(fill, lambda result: None, lambda result: [])
+    monkeypatch.setattr(peak_memory, "make_step", lambda *arguments: step)
+    arguments = command_line.parse(command_line.make_parser(""), ["--device", "gpu"])
+    tasks = [("inf-cl", True)]
+    assert measurements.measure_peaks(tasks, arguments, Size(64, 3, 8)) == {}
+    assert "inf-cl, train: left out: out of memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("impl", ["torch", "inf-cl", "jax"])
 def test_a_peer_is_timed_and_its_version_written(impl: str, tmp_path: Path) -> None:
     import_peer(impl)
     results = run_bench(tmp_path, "--impl", "fused", impl, "--mode", "train")
     assert list(results["impl"]) == ["fused", impl]
-    assert (results[impl] == metadata.version(impl)).all()
+    package = WAYS[impl].package
+    assert (results[package] == metadata.version(package)).all()
     assert (results["peak_bytes"] >= 0).all()
 
 
@@ -309,6 +419,55 @@ def test_the_core_alone_is_timed_and_compared_with_floor_and_prediction(
     np.testing.assert_allclose(results["floor_ms"][0], expected)
     np.testing.assert_allclose(results["share_of_floor"][0], expected)
     assert (results["predicted_ms"] > 0.005).all()
+
+
+def predicted(impl: str, size: Size, mode: str = "train") -> float:
+    """The prediction that a result's row is given on an H200."""
+    task = (impl, mode == "train")
+    row = measurements.make_row("sizes", size, task, {"median_ms": 1.0})
+    return measurements.with_facts([row], {"device": "NVIDIA H200"})[0]["predicted_ms"]
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+@pytest.mark.parametrize(
+    ("impl", "sampler"),
+    [("fused", "shuffle"), ("fused-ring", "ring"), ("fused-all", "all")],
+)
+def test_a_row_is_given_the_prediction_for_its_sampler(
+    impl: str, sampler: str, mode: str
+) -> None:
+    size = Size(8192, 200, 128, "bfloat16")
+    seconds = gpu_samplers.seconds(sampler, size, mode == "train", DEVICES["H200"])
+    assert predicted(impl, size, mode) == 1e3 * seconds
+
+
+def test_what_is_not_this_packages_kernels_is_given_no_prediction() -> None:
+    for impl in set(WAYS) - {"fused", "fused-ring", "fused-all"}:
+        assert np.isnan(predicted(impl, Size(8192, 200, 128)))
+
+
+@pytest.mark.parametrize("impl", ["fused-ring", "fused-all", "in-batch", "inf-cl"])
+def test_what_shares_rows_between_queries_has_no_floor(impl: str) -> None:
+    device = DEVICES["H200"]
+    floor = measurements.floor_milliseconds((impl, True), Size(64, 3, 8), device, {})
+    assert np.isnan(floor)
+
+
+@no_gpu_here
+def test_a_run_on_a_gpu_goes_all_the_way_from_checks_to_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorFlow and the core say that there is a GPU; what is placed there runs on the CPU.
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(cuda_core, "load_core", FakeCore)
+    options = ["--device", "gpu", "--mode", "train", "--without-memory"]
+    results = run_bench(tmp_path, *options, "--impl", *ON_A_GPU[:-1])
+    found = results.set_index("impl")
+    assert tuple(found.index) == ON_A_GPU[:-1]
+    assert (found["device"] == "NVIDIA H200").all()
+    assert list(found.index[found["floor_ms"].notna()]) == ["fused"]
+    predicted = found.index[found["predicted_ms"].notna()]
+    assert list(predicted) == ["fused", "fused-ring", "fused-all"]
 
 
 def test_the_core_is_not_timed_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:

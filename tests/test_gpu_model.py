@@ -60,10 +60,66 @@ def test_the_counts_of_tiles_are_those_made_by_hand() -> None:
     rows = 2 * (64 + 64 + 64)  # of a pass: queries, their positives, and the band
     written = 2 * 128 * 16 + 2 * 128 * 32  # both gradients; the direction, there and back
     assert gpu_model.tile_bytes(size) == 2 * rows * 16 + written
-    device = Device("", 1.0, 1.0, 1.0)
-    found = gpu_samplers.tile_limits(size, device, tensor_rate=1.0)["tensor cores"]
-    # Two products and two weighted sums, these of two parts, of 128 x 128 pairs.
-    assert found == 2 * (2 + 4) * 128 * 128 * 8
+    # The loss alone is one pass, and writes nothing of a row's size.
+    assert gpu_model.tile_bytes(size, training=False) == rows * 16
+
+
+@pytest.mark.parametrize(
+    ("dtype", "training", "limit", "operations"),
+    [
+        ("bfloat16", False, "tensor cores", 1),  # a product
+        # Two products and two weighted sums, these of two parts.
+        ("bfloat16", True, "tensor cores", 2 + 4),
+        ("float32", False, "floating point", 1),
+        ("float32", True, "floating point", 2 + 2),
+    ],
+)
+def test_the_operations_of_tiles_are_those_made_by_hand(
+    dtype: str, training: bool, limit: str, operations: int
+) -> None:
+    size = Size(128, 64, 8, dtype)  # a tile of 64 rows meets 128: 128 x 128 pairs in all
+    device = Device("", 1.0, 1.0, 1.0, floating_rate=1.0, tensor_rate=1.0)
+    found = gpu_samplers.tile_limits(size, training, device)[limit]
+    assert found == 2 * operations * 128 * 128 * 8
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "rows"),
+    [
+        (128, "float32", 64),
+        (256, "float32", 32),
+        (256, "bfloat16", 64),
+        (16, "float64", 64),
+        (64, "float64", 32),
+    ],
+)
+def test_the_rows_of_a_tile_are_those_of_the_kernels(
+    dim: int, dtype: str, rows: int
+) -> None:
+    assert gpu_model.tile_rows(Size(8192, 64, dim, dtype)) == rows
+
+
+@pytest.mark.parametrize(("dim", "dtype"), [(264, "bfloat16"), (65, "float64")])
+def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
+    dim: int, dtype: str
+) -> None:
+    size, device = Size(8192, 64, dim, dtype), DEVICES["H100"]
+    gathered = gpu_model.predicted_seconds(size, True, device)
+    assert gpu_samplers.seconds("ring", size, True, device) == gathered
+    fits = replace(size, dim=dim // 2 if dtype == "bfloat16" else 64)
+    assert gpu_samplers.seconds("ring", fits, True, device) < gathered / 2
+
+
+def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
+    size, device = Size(8192, 20, 128, "bfloat16"), DEVICES["H100"]
+    others = replace(size, num_negatives=8191)
+    for training in (False, True):
+        times = {
+            gpu_samplers.seconds("all", size, training, device),
+            gpu_samplers.seconds("all", others, training, device),
+            gpu_samplers.seconds("ring", others, training, device),
+        }
+        assert len(times) == 1
 
 
 def test_the_predictions_of_the_samplers_on_file_are_the_models() -> None:
