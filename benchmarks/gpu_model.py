@@ -23,6 +23,7 @@ from benchmarks.tables import print_table
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 MODES = ("forward", "train")
 
+LONGEST_ROW_OF_A_TILE = 2048  # bytes, see csrc/cuda/tile_kernels.cuh
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
 SECTOR_BYTES = 32
@@ -71,14 +72,16 @@ def l2_bytes(size: Size, training: bool) -> int:
 
 
 def tile_rows(size: Size) -> int:
-    """Rows of a tile, see csrc/cuda/tile_kernels.cuh."""
-    most_of_large_tiles = {"float64": 16, "float32": 128}
-    return 64 if size.dim <= most_of_large_tiles.get(size.dtype, 256) else 32
+    """Rows of a tile, see csrc/cuda/tile_shape.cuh."""
+    row_bytes = size.dim * BYTES[size.dtype]
+    if row_bytes <= 512:
+        return 64
+    return 32 if row_bytes <= 1024 else 16
 
 
 def fits_tiles(size: Size) -> bool:
     """Whether rows are short enough for tiles; the row kernels take longer ones."""
-    return size.dim <= (64 if size.dtype == "float64" else 256)
+    return size.dim * BYTES[size.dtype] <= LONGEST_ROW_OF_A_TILE
 
 
 def tile_bytes(size: Size, training: bool = True) -> int:

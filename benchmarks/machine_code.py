@@ -29,6 +29,9 @@ THREADS_OF_A_BLOCK = 128
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 
 LOCAL_ACCESS = r"^(@!?U?P\d+ )?(LDL|STL)\b"
+# Products of matrices, and the two ways to load one.
+TENSOR_CORES = (r"HMMA\.16816\.F32", r"LDSM\.16\.M88\.4", r"LDSM\.16\.MT88\.4")
+ASYNCHRONOUS_COPY = r"LDGSTS\.E\.BYPASS\S*\.128"
 ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
 
 Instructions = Sequence[tuple[int, str]]  # address, text
@@ -146,19 +149,28 @@ def main_part(instructions: Instructions) -> Instructions:
     return [item for item in instructions if item[0] < end]
 
 
-def gather_loop(kernel: Kernel) -> Instructions:
-    """The loop over tiles, [] if there is none."""
-    best: Instructions = []
+def loops(kernel: Kernel) -> Iterator[Instructions]:
+    """Every stretch of code that a jump repeats."""
     code = main_part(kernel.instructions)
     for address, text in code:
-        if not jumps_back(address, text):
-            continue
-        loop = [item for item in code if target_of(text) <= item[0] <= address]
-        if count_packet_loads(loop) >= PACKETS_OF_A_TILE and (
-            not best or len(loop) < len(best)
-        ):
-            best = loop
-    return best
+        if jumps_back(address, text):
+            yield [item for item in code if target_of(text) <= item[0] <= address]
+
+
+def gather_loop(kernel: Kernel) -> Instructions:
+    """The loop over tiles, [] if there is none."""
+    found = [
+        loop for loop in loops(kernel) if count_packet_loads(loop) >= PACKETS_OF_A_TILE
+    ]
+    return min(found, key=len, default=[])
+
+
+def has_loop_with(kernel: Kernel, patterns: Sequence[str]) -> bool:
+    """Whether a loop holds an instruction of each of these kinds."""
+    return any(
+        all(any(re.search(pattern, text) for _, text in loop) for pattern in patterns)
+        for loop in loops(kernel)
+    )
 
 
 def target_of(text: str) -> int:

@@ -37,7 +37,17 @@ SHAPES = [
     (130, 131, 256, 40),
 ]
 SHORT_ROWS = [1, 3, 8, 33, 63, 65, 100, 127, 129, 255]
-LONG_ROWS = [257, 264, 768]
+# 1024 and 2048 bytes, and what is padded to them; 16 bits, 32, 64.
+LONG_ROWS = {2: [257, 512, 768, 1024], 4: [200, 256, 300, 512], 8: [65, 128, 200, 256]}
+TOO_LONG_ROWS = {2: [1025, 1536], 4: [513, 768], 8: [257, 264]}
+
+
+def by_element_size(dims: dict[int, list[int]]) -> pytest.MarkDecorator:
+    """Each dtype with its row lengths."""
+    return pytest.mark.parametrize(
+        ("dtype", "dim"),
+        [(name, dim) for name in DTYPES for dim in dims[np.dtype(DTYPES[name]).itemsize]],
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,9 +65,14 @@ def test_rows_of_every_length_are_padded(dim: int, dtype: str) -> None:
     check(Batch((40, 45, dim, 9), dtype), "ring", {})
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_element_size(LONG_ROWS)
 @SAMPLERS
-@pytest.mark.parametrize("dim", LONG_ROWS)
+def test_warps_share_long_rows(dtype: str, dim: int, sampler: str) -> None:
+    check(Batch((40, 45, dim, 35), dtype), sampler, {})
+
+
+@by_element_size(TOO_LONG_ROWS)
+@SAMPLERS
 def test_rows_too_long_for_a_tile_match_the_oracle(
     dim: int, sampler: str, dtype: str
 ) -> None:
@@ -293,7 +308,7 @@ def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
 
 # (B, D, K): rows of at least 256 bytes. Beside shorter ones the row's own results, which
 # the ring scatters over as many sectors, weigh more than the tolerance.
-SIZES = [(256, 128, 50), (512, 128, 64), (128, 256, 50), (256, 256, 20)]
+SIZES = [(256, 128, 50), (512, 128, 64), (128, 256, 50), (256, 256, 20), (128, 512, 50)]
 
 
 def launches_of_a_step(batch: Batch, sampler: str, **options: Any) -> list[dict[str, int]]:
@@ -352,12 +367,13 @@ def test_a_training_step_is_at_most_three_launches(
 def test_no_launch_has_an_atomic_or_a_bank_conflict(
     sampler: str, dtype: str, normalize_over: str
 ) -> None:
-    batch = Batch((70, 75, 64, 20), dtype)
-    launches = launches_of_a_step(batch, sampler, normalize_over=normalize_over)
-    assert not any(launch["atomics"] for launch in launches)
-    assert not any(launch["bank_conflicts"] for launch in launches)
-    if dtype in ("float16", "bfloat16"):
-        assert launches[0]["shared_wavefronts"] > 0  # matrices are loaded, and counted
+    for dim in (64, 256):  # held by a warp, and by several
+        batch = Batch((70, 75, dim, 20), dtype)
+        launches = launches_of_a_step(batch, sampler, normalize_over=normalize_over)
+        assert not any(launch["atomics"] for launch in launches)
+        assert not any(launch["bank_conflicts"] for launch in launches)
+        if dtype in ("float16", "bfloat16"):
+            assert launches[0]["shared_wavefronts"] > 0  # matrices loaded, and counted
 
 
 # --- The checks see what they are for. --------------------------------------------------

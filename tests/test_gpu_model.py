@@ -89,8 +89,8 @@ def test_the_operations_of_tiles_are_those_made_by_hand(
         (128, "float32", 64),
         (256, "float32", 32),
         (256, "bfloat16", 64),
-        (16, "float64", 64),
-        (64, "float64", 32),
+        (513, "bfloat16", 16),
+        (64, "float64", 64),
     ],
 )
 def test_the_rows_of_a_tile_are_those_of_the_kernels(
@@ -99,14 +99,14 @@ def test_the_rows_of_a_tile_are_those_of_the_kernels(
     assert gpu_model.tile_rows(Size(8192, 64, dim, dtype)) == rows
 
 
-@pytest.mark.parametrize(("dim", "dtype"), [(264, "bfloat16"), (65, "float64")])
+@pytest.mark.parametrize(("dim", "dtype"), [(1032, "bfloat16"), (257, "float64")])
 def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
     dim: int, dtype: str
 ) -> None:
     size, device = Size(8192, 64, dim, dtype), DEVICES["H100"]
     gathered = gpu_model.predicted_seconds(size, True, device)
     assert gpu_samplers.seconds("ring", size, True, device) == gathered
-    fits = replace(size, dim=dim // 2 if dtype == "bfloat16" else 64)
+    fits = replace(size, dim=dim // 2)
     assert gpu_samplers.seconds("ring", fits, True, device) < gathered / 2
 
 

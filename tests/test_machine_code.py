@@ -131,29 +131,28 @@ def test_no_kernel_of_float32_arithmetic_has_float64_in_its_gather_loop(
     assert not names(double)
 
 
-# Both passes; the padded row lengths of csrc/cuda/tile_kernels.cuh.
-TILES = {"float16": 6, "bfloat16": 6, "float32": 6, "float64": 4}
+# Both passes; rows padded to 128, 256, 512, 1024 and 2048 bytes (tile_kernels.cuh).
+TILES_OF_A_DTYPE = 10
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", TILES)
+@pytest.mark.parametrize("dtype", LAYOUTS)
 def test_every_padded_row_has_its_tile_kernels(dtype: str, architecture: str) -> None:
     found = [kernel for kernel in tile_kernels(architecture) if kernel.dtype == dtype]
-    assert len(found) == TILES[dtype]
+    assert len(found) == TILES_OF_A_DTYPE
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", TILES)
-def test_tiles_of_16_bit_rows_and_no_others_use_the_tensor_cores(
+@pytest.mark.parametrize("dtype", LAYOUTS)
+def test_the_loop_of_16_bit_tiles_and_of_no_others_uses_the_tensor_cores(
     dtype: str, architecture: str
 ) -> None:
     for kernel in tile_kernels(architecture):
         if kernel.dtype != dtype:
             continue
         is_short = dtype in ("float16", "bfloat16")
-        assert (kernel.count(r"HMMA\.16816\.F32") > 0) == is_short, kernel.symbol
-        assert (kernel.count(r"LDSM\.16\.M88\.4") > 0) == is_short, kernel.symbol
-        assert (kernel.count(r"LDSM\.16\.MT88\.4") > 0) == is_short, kernel.symbol
+        found = machine_code.has_loop_with(kernel, machine_code.TENSOR_CORES)
+        assert found == is_short, kernel.symbol
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -161,7 +160,7 @@ def test_tiles_are_copied_asynchronously_by_16_bytes(architecture: str) -> None:
     without = [
         kernel
         for kernel in tile_kernels(architecture)
-        if kernel.count(r"LDGSTS\.E\.BYPASS\S*\.128") == 0
+        if not machine_code.has_loop_with(kernel, [machine_code.ASYNCHRONOUS_COPY])
     ]
     assert not names(without)
 
@@ -209,6 +208,13 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
 
 def test_an_atomic_sum_is_seen(faulty: dict[str, Kernel]) -> None:
     assert faulty["atomic_sum"].count(machine_code.ATOMIC) > 0
+
+
+def test_code_without_tensor_cores_or_asynchronous_copies_is_seen(
+    faulty: dict[str, Kernel],
+) -> None:
+    for pattern in (*machine_code.TENSOR_CORES, machine_code.ASYNCHRONOUS_COPY):
+        assert not machine_code.has_loop_with(faulty["waits"], [pattern])
 
 
 def test_local_memory_is_seen(faulty: dict[str, Kernel]) -> None:
