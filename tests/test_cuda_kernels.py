@@ -227,6 +227,16 @@ def test_statistics_over_the_batch_do_not_let_a_nan_candidate_into_the_gradients
         assert np.isfinite(results[name]).all(), name
 
 
+@pytest.mark.parametrize("sampler", ["shuffle", "ring", "all"])
+def test_a_nan_query_is_nan_beside_documents_without_direction(sampler: str) -> None:
+    batch = Batch((9, 12, 20, 5), "float32")
+    batch.doc[:] = 0
+    batch.query[4, 7] = np.nan
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+    for name in ("row_loss", "positive_cosine"):
+        np.testing.assert_array_equal(np.isnan(results[name]), np.arange(9) == 4, name)
+
+
 @pytest.mark.parametrize("bad", [-1, 41, 2**40, -(2**62)])
 def test_an_index_outside_the_documents_is_dropped_and_never_read(bad: int) -> None:
     batch = Batch((37, 41, 20, 5), "float32")

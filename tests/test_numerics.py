@@ -162,6 +162,20 @@ def test_nan_and_infinity_reach_the_rows_that_use_them_and_no_other(
 
 
 @IMPLEMENTATIONS
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_a_nan_query_is_nan_beside_documents_without_direction(
+    normalize_over: str, source: str, implementation: str
+) -> None:
+    batch = Batch((4, 6, 17, 3), "float32")
+    batch.doc[:] = 0
+    batch.query[2, 5] = np.nan
+    results = run_loss(batch, source, {"normalize_over": normalize_over}, implementation)
+    np.testing.assert_array_equal(np.isnan(results["positive_cosine"]), np.arange(4) == 2)
+    assert np.isnan(results["loss"])
+
+
+@IMPLEMENTATIONS
 @BAD_ROWS
 @pytest.mark.parametrize("source", SOURCES)
 def test_over_the_batch_nan_reaches_every_row_from_a_positive_and_none_from_a_candidate(

@@ -40,4 +40,12 @@ NEGATIVE_COSINE_INLINE Real cosine_of(Real product, Real inverse_norm) {
   return inverse_norm == 0 ? Real(0) : product * inverse_norm;
 }
 
+// The positive's cosine, which a row's logits are relative to: a query with NaN makes
+// it NaN even beside a document without direction.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real positive_cosine_of(Real product, Real doc_inverse_norm,
+                                               Real query_inverse_norm) {
+  return cosine_of(product, doc_inverse_norm) + 0 * query_inverse_norm;
+}
+
 }  // namespace negative_cosine

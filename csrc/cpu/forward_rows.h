@@ -166,7 +166,8 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   load_unit_row(shape, query, query_inverse_norm, work.unit);
   Real positive_cosine;
   dot_products<1>(shape, work.unit, &positive, &positive_cosine);
-  positive_cosine = cosine_of(positive_cosine, doc_inverse_norms[row]);
+  positive_cosine =
+      positive_cosine_of(positive_cosine, doc_inverse_norms[row], query_inverse_norm);
   __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
 
   const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);

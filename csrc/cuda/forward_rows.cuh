@@ -155,7 +155,8 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
   const RowProducts<Real> products = rows.products_with(query, positive);
   const Real doc_inverse_norm =
       inverse_norm_of_row(products.squares, positive, params.dim);
-  const Real positive_cosine = cosine_of(products.dot, doc_inverse_norm);
+  const Real positive_cosine =
+      positive_cosine_of(products.dot, doc_inverse_norm, query_inverse_norm);
 
   Real* direction =
       outputs.query_direction == nullptr

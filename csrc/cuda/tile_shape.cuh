@@ -18,7 +18,11 @@ struct TileShape {
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
   static constexpr int kRows = kRowBytes <= 512 ? 64 : kRowBytes <= 1024 ? 32 : 16;
-  static constexpr int kColumns = kRows < 32 ? kRows : 32;  // of a block of met rows
+  // Of a block of met rows: 32, where neither shared memory nor, by float64 products,
+  // the registers ask for fewer.
+  static constexpr int kColumns = kRowBytes <= 512                       ? 32
+                                  : (sizeof(Storage) == 8 || kRows < 32) ? 16
+                                                                         : 32;
   // The sums of 16 rows stay in a warp's registers: so many bytes of each lane's 1020,
   // half of it where plain arithmetic also holds the packets of long rows there.
   static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};
