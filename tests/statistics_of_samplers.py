@@ -50,8 +50,7 @@ def chi_square_p(cells: Array, weights: Array) -> float:
         return 0.0
     order = np.argsort(expected, kind="stable")
     order = order[expected[order] > 0]
-    rare = 1 + int(np.searchsorted(np.cumsum(expected[order]), _FEWEST_IN_A_CELL))
-    starts = np.r_[0, np.arange(rare, len(order))]
+    starts = _starts_of_cells(expected[order])
     counts = np.add.reduceat(counts[order], starts)
     expected = np.add.reduceat(expected[order], starts)
     statistic = ((counts - expected) ** 2 / expected).sum()
@@ -61,6 +60,17 @@ def chi_square_p(cells: Array, weights: Array) -> float:
     # With a few cells a perfect fit is no wonder.
     too_near = chi2.cdf(statistic, freedom) if freedom > 9 else 1.0
     return float(min(1.0, 2 * min(chi2.sf(statistic, freedom), too_near)))
+
+
+def _starts_of_cells(expected: Array) -> list[int]:
+    """Where cells begin that together expect enough draws; the rest joins the last one."""
+    starts, total = [0], 0.0
+    for place, amount in enumerate(expected):
+        if total >= _FEWEST_IN_A_CELL:
+            starts.append(place)
+            total = 0.0
+        total += amount
+    return starts if total >= _FEWEST_IN_A_CELL or len(starts) == 1 else starts[:-1]
 
 
 def _digits(size: int, cells: int) -> list[Array]:
