@@ -282,6 +282,19 @@ def longest_row(dtype: str, share: float) -> Array:
     return (np.array([0.6, 0.8, 0.0]) * largest * share).astype(DTYPES[dtype])
 
 
+@IMPLEMENTATIONS
+def test_a_gradient_beyond_float16_is_infinite_with_its_sign(implementation: str) -> None:
+    # A gradient is as long as its row is short, and float16 ends at 65504.
+    query = np.array([[1e-5, 0]], np.float16)
+    doc = np.array([[1, 2], [1, -3]], np.float16)
+    loss, by_query, by_doc = loss_and_gradients(
+        query, doc, implementation, negative_indices=[[1]]
+    )
+    assert np.isfinite(loss).all()
+    assert np.isfinite(by_doc).all()
+    np.testing.assert_array_equal(by_query, [[0, -np.inf]])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize(
     ("share", "implementation", "counts"),
