@@ -29,8 +29,13 @@ THREADS_OF_A_BLOCK = 128
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 
 LOCAL_ACCESS = r"^(@!?U?P\d+ )?(LDL|STL)\b"
-# Products of matrices, and the two ways to load one.
-TENSOR_CORES = (r"HMMA\.16816\.F32", r"LDSM\.16\.M88\.4", r"LDSM\.16\.MT88\.4")
+# Of each type that the tensor cores multiply: products of matrices, and loads of these.
+_HALVES = (r"HMMA\.16816\.F32", r"LDSM\.16\.M88\.4", r"LDSM\.16\.MT88\.4")
+TENSOR_CORES = {
+    "float16": _HALVES,
+    "bfloat16": _HALVES,
+    "tf32": (r"HMMA\.1688\.F32\.TF32", r"LDSM\.16\.M88\.4"),
+}
 ASYNCHRONOUS_COPY = r"LDGSTS\.E\.BYPASS\S*\.128"
 ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
 
@@ -60,11 +65,13 @@ class Kernel:
 
     @property
     def dtype(self) -> str:
-        """The embeddings' element type."""
+        """The embeddings' element type; ``tf32`` where float32 ones are rounded."""
         kinds = "VectorPacket|ScalarPacket|TileShape"
-        found = re.search(rf"(?:{kinds})I(f|d|NS_\d+B?Float16E)(?:E|Li)", self.symbol)
-        names = {"f": "float32", "d": "float64", "NS_7Float16E": "float16"}
-        return names.get(found[1], "bfloat16") if found else ""
+        types = r"f|d|NS\d*_\d+(?:B?Float16|Tf32)E"
+        found = re.search(rf"(?:{kinds})I({types})(?:E|Li)", self.symbol)
+        names = {"f": "float32", "d": "float64"}
+        word = re.sub(r"NS\d*_\d+|E$", "", found[1]) if found else ""
+        return names.get(word, word.lower())
 
     @property
     def rows(self) -> str:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_the_build_says_which_cuda_it_has() -> None:
     assert info["cuda_architectures"]
 
 
+@pytest.fixture(autouse=True)
+def exact_float32() -> Iterator[None]:
+    """TensorFlow lets float32 products be rounded until it is told otherwise."""
+    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
 def on_gpu(
     batch: Batch, source: str, options: dict[str, Any], mode: str = "eager"
 ) -> dict[str, Any]:
@@ -121,6 +131,18 @@ def test_on_a_gpu_tiles_match_the_oracle(
     assert_values_close(results, expected, dtype)
     reference = run_loss(batch, source, {}, "reference")
     assert_gradients_close(results, expected, dtype, reference)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("source", ["ring", "all"])
+def test_on_a_gpu_float32_products_are_rounded_where_tensorflow_allows_it(
+    source: str, mode: str
+) -> None:
+    batch = Batch((300, 333, 128, 50), "float32")
+    cosine = run_oracle(batch, source, {}).positive_cosine
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    rounded = on_gpu(batch, source, {}, mode)["positive_cosine"]
+    assert 1e-6 < abs(rounded - cosine).max() < 2**-10
 
 
 @pytest.mark.gpu

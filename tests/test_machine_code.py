@@ -135,24 +135,36 @@ def test_no_kernel_of_float32_arithmetic_has_float64_in_its_gather_loop(
 TILES_OF_A_DTYPE = 10
 
 
+MULTIPLIED_AS = [*LAYOUTS, "tf32"]
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", LAYOUTS)
+@pytest.mark.parametrize("dtype", MULTIPLIED_AS)
 def test_every_padded_row_has_its_tile_kernels(dtype: str, architecture: str) -> None:
     found = [kernel for kernel in tile_kernels(architecture) if kernel.dtype == dtype]
     assert len(found) == TILES_OF_A_DTYPE
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", LAYOUTS)
-def test_the_loop_of_16_bit_tiles_and_of_no_others_uses_the_tensor_cores(
-    dtype: str, architecture: str
-) -> None:
-    for kernel in tile_kernels(architecture):
-        if kernel.dtype != dtype:
-            continue
-        is_short = dtype in ("float16", "bfloat16")
-        found = machine_code.has_loop_with(kernel, machine_code.TENSOR_CORES)
-        assert found == is_short, kernel.symbol
+@pytest.mark.parametrize("dtype", machine_code.TENSOR_CORES)
+def test_the_loop_over_tiles_uses_the_tensor_cores(dtype: str, architecture: str) -> None:
+    without = [
+        kernel
+        for kernel in tile_kernels(architecture)
+        if kernel.dtype == dtype
+        and not machine_code.has_loop_with(kernel, machine_code.TENSOR_CORES[dtype])
+    ]
+    assert not names(without)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_exact_products_do_not_come_from_the_tensor_cores(architecture: str) -> None:
+    rounded = [
+        kernel
+        for kernel in tile_kernels(architecture)
+        if kernel.dtype in ("float32", "float64") and kernel.count("HMMA") > 0
+    ]
+    assert not names(rounded)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -213,7 +225,7 @@ def test_an_atomic_sum_is_seen(faulty: dict[str, Kernel]) -> None:
 def test_code_without_tensor_cores_or_asynchronous_copies_is_seen(
     faulty: dict[str, Kernel],
 ) -> None:
-    for pattern in (*machine_code.TENSOR_CORES, machine_code.ASYNCHRONOUS_COPY):
+    for pattern in (*machine_code.TENSOR_CORES["tf32"], machine_code.ASYNCHRONOUS_COPY):
         assert not machine_code.has_loop_with(faulty["waits"], [pattern])
 
 

@@ -48,6 +48,10 @@ struct LossParams {
   NormalizeOver normalize_over = NormalizeOver::kCandidates;
   Reduction reduction = Reduction::kMean;
 
+  // Whether float32 rows may be multiplied with ten bits of each element, as the tensor
+  // cores do it.
+  bool allow_tf32 = false;
+
   void* scratch = nullptr;  // forward_scratch_bytes() or gradient_scratch_bytes()
 };
 

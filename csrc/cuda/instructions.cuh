@@ -10,6 +10,7 @@
 
 #include "core/data_type.h"
 #include "cuda/device.cuh"
+#include "cuda/tile_kernels.h"
 
 #if defined(NEGATIVE_COSINE_EMULATION)
 #include "emulation/instructions.h"
@@ -32,14 +33,14 @@ static __device__ __forceinline__ void commit_copies();
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies();
 
-// Four matrices of 8 x 8 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of
-// the rows of matrix m, 16 bytes each; a lane gets elements 2 (lane % 4) and the next
-// of row lane / 4 of each matrix.
+// Four matrices of 8 rows of 16 bytes. Lanes 8 m .. 8 m + 7 give the addresses of the
+// rows of matrix m; a lane gets word lane % 4 of row lane / 4 of each matrix: two
+// elements of 16 bits, or one of 32.
 template <typename Element>
 __device__ __forceinline__ void load_matrices(const SharedElement<Element>* row,
                                               uint32_t (&matrices)[4]);
 
-// The same of the transposed matrices.
+// The same of the transposed matrices, of 16-bit elements.
 template <typename Element>
 __device__ __forceinline__ void load_transposed(const SharedElement<Element>* row,
                                                 uint32_t (&matrices)[4]);
@@ -53,6 +54,16 @@ template <typename Element>
 __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
                                                   uint32_t right_0, uint32_t right_1,
                                                   Element, float (&sums)[4]);
+
+// The same for 16 x 8 and 8 x 8 elements: columns of the left and rows of the right are
+// lane % 4 and 4 more.
+static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
+                                                         uint32_t right_0,
+                                                         uint32_t right_1, Tf32,
+                                                         float (&sums)[4]);
+
+// Rounded to nearest, ties away from zero.
+static __device__ __forceinline__ uint32_t round_to_tf32(float value);
 
 // Two numbers as 16-bit elements side by side, rounded to nearest, ties to even.
 static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16);
@@ -121,6 +132,23 @@ __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
   }
 }
 
+static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
+                                                         uint32_t right_0,
+                                                         uint32_t right_1, Tf32,
+                                                         float (&sums)[4]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
+        "r"(right_1));
+}
+
+static __device__ __forceinline__ uint32_t round_to_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
 static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16) {
   uint32_t bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
@@ -157,6 +185,12 @@ __device__ __forceinline__ void multiply_matrices(const uint32_t (&)[4], uint32_
                                                   uint32_t, Element, float (&)[4]) {
   __trap();
 }
+static __device__ __forceinline__ void multiply_matrices(const uint32_t (&)[4],
+                                                         uint32_t, uint32_t, Tf32,
+                                                         float (&)[4]) {
+  __trap();
+}
+static __device__ __forceinline__ uint32_t round_to_tf32(float) { return 0; }
 static __device__ __forceinline__ uint32_t round_pair(float, float, Float16) {
   return 0;
 }

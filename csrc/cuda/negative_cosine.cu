@@ -87,11 +87,18 @@ Status find_device(Device* device) {
 }
 
 // Whether candidates lie side by side and the device can take them by tiles.
-template <typename Storage>
+template <typename Factor>
 bool takes_tiles(const LossParams& params, const Device& device) {
   return params.negative_indices == nullptr && params.sampler != Sampler::kShuffle &&
          device.capability >= kTileCapability &&
-         fits_tiles<Storage>(params, {device.capability, device.shared_bytes});
+         fits_tiles<Factor>(params, {device.capability, device.shared_bytes});
+}
+
+// Calls `call` with what the rows are multiplied as.
+template <typename Call>
+void with_factor_type(const LossParams& params, const Call& call) {
+  if (params.data_type == DataType::kFloat32 && params.allow_tf32) return call(Tf32{});
+  with_storage_type(params.data_type, call);
 }
 
 bool uses_table(const LossParams& params) {
@@ -120,14 +127,14 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
   int64_t num_blocks = 0;
   if (params.num_candidates > 0) {
     cudaError_t error = cudaSuccess;
-    with_storage_type(params.data_type, [&](auto element) {
-      using Storage = decltype(element);
-      error = takes_tiles<Storage>(params, device)
-                  ? launch_forward_tiles<Storage>(params, outputs, scratch, stream,
-                                                  &num_blocks)
-                  : launch_forward_rows<Storage>(params, outputs, scratch,
-                                                 device.multiprocessors, stream,
-                                                 &num_blocks);
+    with_factor_type(params, [&](auto factor) {
+      using Factor = decltype(factor);
+      error = takes_tiles<Factor>(params, device)
+                  ? launch_forward_tiles<Factor>(params, outputs, scratch, stream,
+                                                 &num_blocks)
+                  : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
+                                                           device.multiprocessors,
+                                                           stream, &num_blocks);
     });
     if (error != cudaSuccess) return error;
   }
@@ -157,12 +164,12 @@ cudaError_t launch_gradient(const LossParams& params,
     if (error != cudaSuccess) return error;
   }
   cudaError_t error = cudaSuccess;
-  with_storage_type(params.data_type, [&](auto element) {
-    using Storage = decltype(element);
-    error = takes_tiles<Storage>(params, device)
-                ? launch_gradient_tiles<Storage>(params, arguments, scratch, stream)
-                : launch_gradient_rows<Storage>(params, arguments, scratch,
-                                                device.multiprocessors, stream);
+  with_factor_type(params, [&](auto factor) {
+    using Factor = decltype(factor);
+    error = takes_tiles<Factor>(params, device)
+                ? launch_gradient_tiles<Factor>(params, arguments, scratch, stream)
+                : launch_gradient_rows<StorageOf<Factor>>(
+                      params, arguments, scratch, device.multiprocessors, stream);
   });
   return error;
 }

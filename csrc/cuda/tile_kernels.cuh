@@ -23,14 +23,14 @@ constexpr int kLongestRowBytes = 2048;
 
 // Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
 // elements; an error where it is too long for tiles.
-template <typename Storage, int kRowBytes = kShortestRowBytes, typename Call>
+template <typename Factor, int kRowBytes = kShortestRowBytes, typename Call>
 cudaError_t with_tile_shape(int64_t dim, const Call& call) {
   if constexpr (kRowBytes > kLongestRowBytes) {
     return cudaErrorInvalidValue;
   } else {
-    constexpr int kDim = kRowBytes / static_cast<int>(sizeof(Storage));
-    if (dim > kDim) return with_tile_shape<Storage, 2 * kRowBytes>(dim, call);
-    return call(ShapeTag<TileShape<Storage, kDim>>{});
+    constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
+    if (dim > kDim) return with_tile_shape<Factor, 2 * kRowBytes>(dim, call);
+    return call(ShapeTag<TileShape<Factor, kDim>>{});
   }
 }
 
@@ -45,23 +45,23 @@ int64_t tiles_of(const LossParams& params) {
   return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
 }
 
-template <typename Storage>
+template <typename Factor>
 bool fits_tiles(const LossParams& params, const TileDevice& device) {
-  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
            using Shape = typename decltype(tag)::type;
            return kSharedBytes<Shape> <= device.shared_bytes ? cudaSuccess
                                                              : cudaErrorInvalidValue;
          }) == cudaSuccess;
 }
 
-template <typename Storage>
+template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
                                  const ForwardScratch& scratch, cudaStream_t stream,
                                  int64_t* num_blocks) {
   const bool whole_packets =
       has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
-  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     *num_blocks = tiles_of<Shape>(params);
     return launch_with_memory(forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
@@ -71,14 +71,14 @@ cudaError_t launch_forward_tiles(const LossParams& params,
   });
 }
 
-template <typename Storage>
+template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
                                   const GradientScratch& scratch, cudaStream_t stream) {
   const bool whole_packets =
       has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
                                  arguments.query_gradient, arguments.doc_gradient});
-  return with_tile_shape<Storage>(params.dim, [&](auto tag) {
+  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     return launch_with_memory(gradient_tiles_kernel<Shape>, tiles_of<Shape>(params) + 1,
                               Shape::kThreads, GradientTileMemory<Shape>::kBytes,

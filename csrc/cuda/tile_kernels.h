@@ -13,6 +13,22 @@
 namespace negative_cosine {
 namespace cuda {
 
+// As what the tensor cores multiply float32 elements: float32 with ten bits behind the
+// point.
+struct Tf32 {};
+
+// The element type of rows that are multiplied as a type.
+template <typename Factor>
+struct StorageOfFactor {
+  using type = Factor;
+};
+template <>
+struct StorageOfFactor<Tf32> {
+  using type = float;
+};
+template <typename Factor>
+using StorageOf = typename StorageOfFactor<Factor>::type;
+
 // What the device has for tiles.
 struct TileDevice {
   int capability;    // 80 for 8.0
@@ -24,17 +40,17 @@ struct TileDevice {
 constexpr int kTileCapability = 80;
 
 // Whether rows of this length have a tile kernel, and the device the memory for it.
-template <typename Storage>
+template <typename Factor>
 bool fits_tiles(const LossParams& params, const TileDevice& device);
 
 // As launch_forward_rows and launch_gradient_rows (row_kernels.h).
-template <typename Storage>
+template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
                                  const ForwardScratch& scratch, cudaStream_t stream,
                                  int64_t* num_blocks);
 
-template <typename Storage>
+template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
                                   const GradientScratch& scratch, cudaStream_t stream);

@@ -5,8 +5,9 @@
 //
 // Both are of the warp's slice of the rows, where the pointers point.
 //
-// TensorCores computes them for 16-bit elements with float32 sums, PlainTiles for the
-// others by fused multiply-adds. Both leave what a lane holds in the same places
+// TensorCores computes them for 16-bit elements with float32 sums, Tf32Cores for
+// float32 elements that may be rounded to ten bits, PlainTiles for the others by fused
+// multiply-adds. All leave what a lane holds in the same places
 // (tile_shape.cuh), so that a kernel is written once.
 #pragma once
 
@@ -32,6 +33,47 @@ struct SplitPair {
   uint32_t rest;
 };
 
+// Four words of a matrix as what is multiplied.
+__device__ __forceinline__ void convert(uint32_t (&)[4], Float16) {}
+__device__ __forceinline__ void convert(uint32_t (&)[4], BFloat16) {}
+__device__ __forceinline__ void convert(uint32_t (&words)[4], Tf32) {
+#pragma unroll
+  for (uint32_t& word : words) word = round_to_tf32(__uint_as_float(word));
+}
+
+// products[r][c] by the tensor cores, two packets of each row at a time.
+template <typename Shape>
+__device__ __forceinline__ void multiply_by_tensor_cores(
+    const SharedElement<typename Shape::Storage>* rows,
+    const SharedElement<typename Shape::Storage>* met, const MetPairs<Shape>& is_met,
+    Products<Shape>& products) {
+  using Storage = typename Shape::Storage;
+  using Factor = typename Shape::Factor;
+  constexpr int kPacket = Shape::kPacket;
+  constexpr int kPairs = Shape::kColumns / (2 * kColumnsOfTile);
+  const int lane = lane_of_thread();
+  const auto* left_row =
+      rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * kPacket;
+  const auto* right_row =
+      met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * kPacket;
+#pragma unroll
+  for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
+    uint32_t left[4];
+    load_matrices<Storage>(left_row + column, left);
+    convert(left, Factor{});
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (!is_met[pair]) continue;
+      uint32_t right[4];
+      load_matrices<Storage>(
+          right_row + pair * 2 * kColumnsOfTile * Shape::kStride + column, right);
+      convert(right, Factor{});
+      multiply_matrices(left, right[0], right[1], Factor{}, products[2 * pair]);
+      multiply_matrices(left, right[2], right[3], Factor{}, products[2 * pair + 1]);
+    }
+  }
+}
+
 template <typename Shape>
 struct TensorCores {
   using Storage = typename Shape::Storage;
@@ -42,25 +84,7 @@ struct TensorCores {
                                                   const SharedElement<Storage>* met,
                                                   const MetPairs<Shape>& is_met,
                                                   Products<Shape>& products) {
-    const int lane = lane_of_thread();
-    const auto* left_row =
-        rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
-    const auto* right_row =
-        met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * 8;
-#pragma unroll
-    for (int column = 0; column < Shape::kSliceDim; column += kStep) {
-      uint32_t left[4];
-      load_matrices<Storage>(left_row + column, left);
-#pragma unroll
-      for (int pair = 0; pair < kPairs; ++pair) {
-        if (!is_met[pair]) continue;
-        uint32_t right[4];
-        load_matrices<Storage>(right_row + pair * kStep * Shape::kStride + column,
-                               right);
-        multiply_matrices(left, right[0], right[1], Storage{}, products[2 * pair]);
-        multiply_matrices(left, right[2], right[3], Storage{}, products[2 * pair + 1]);
-      }
-    }
+    multiply_by_tensor_cores<Shape>(rows, met, is_met, products);
   }
 
   __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
@@ -95,6 +119,44 @@ struct TensorCores {
           multiply_matrices(leading, right[2 * half], right[2 * half + 1], Storage{},
                             sum);
         }
+      }
+    }
+  }
+};
+
+// float32 elements and weights, rounded as the caller allows.
+template <typename Shape>
+struct Tf32Cores {
+  static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
+  static_assert(Shape::kStride % 32 == 4, "no bank conflicts");
+
+  __device__ __forceinline__ static void multiply(const SharedElement<float>* rows,
+                                                  const SharedElement<float>* met,
+                                                  const MetPairs<Shape>& is_met,
+                                                  Products<Shape>& products) {
+    multiply_by_tensor_cores<Shape>(rows, met, is_met, products);
+  }
+
+  // The order in which the met rows are summed is free: columns 2 q and 2 q + 1 of the
+  // weights, which a lane holds, stand where the instruction has q and q + 4. Its lanes
+  // then read elements 8 q + g banks apart, which are all different.
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+                                                    const SharedElement<float>* met,
+                                                    const MetPairs<Shape>& is_met,
+                                                    RowSums<Shape>& sums) {
+    const auto* right = met + column_of_lane() * Shape::kStride + row_of_lane();
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      if (!is_met[tile / 2]) continue;
+      const uint32_t left[4] = {
+          round_to_tf32(weights[tile][0]), round_to_tf32(weights[tile][2]),
+          round_to_tf32(weights[tile][1]), round_to_tf32(weights[tile][3])};
+      const auto* even = right + tile * kColumnsOfTile * Shape::kStride;
+      const auto* odd = even + Shape::kStride;
+#pragma unroll
+      for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
+        multiply_matrices(left, round_to_tf32(even[v * kColumnsOfTile]),
+                          round_to_tf32(odd[v * kColumnsOfTile]), Tf32{}, sums[v]);
       }
     }
   }
@@ -176,20 +238,24 @@ struct PlainTiles {
   }
 };
 
-template <typename Shape>
+template <typename Shape, typename Factor>
 struct TileProductsOf {
   using type = PlainTiles<Shape>;
 };
-template <int kDim>
-struct TileProductsOf<TileShape<Float16, kDim>> {
-  using type = TensorCores<TileShape<Float16, kDim>>;
-};
-template <int kDim>
-struct TileProductsOf<TileShape<BFloat16, kDim>> {
-  using type = TensorCores<TileShape<BFloat16, kDim>>;
+template <typename Shape>
+struct TileProductsOf<Shape, Float16> {
+  using type = TensorCores<Shape>;
 };
 template <typename Shape>
-using TileProducts = typename TileProductsOf<Shape>::type;
+struct TileProductsOf<Shape, BFloat16> {
+  using type = TensorCores<Shape>;
+};
+template <typename Shape>
+struct TileProductsOf<Shape, Tf32> {
+  using type = Tf32Cores<Shape>;
+};
+template <typename Shape>
+using TileProducts = typename TileProductsOf<Shape, typename Shape::Factor>::type;
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -2,6 +2,7 @@
 // rows that they meet stand beside them at a time, and how its warps share the work.
 #pragma once
 
+#include "cuda/instructions.cuh"
 #include "cuda/shared_memory.cuh"
 
 namespace negative_cosine {
@@ -11,9 +12,10 @@ constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
 
 // Longer rows leave room for fewer of them, and are cut into slices: as many warps take
 // the same 16 rows, each with the sums of its slice.
-template <typename StorageType, int kPaddedDim>
+template <typename FactorType, int kPaddedDim>
 struct TileShape {
-  using Storage = StorageType;
+  using Factor = FactorType;  // what is multiplied: Storage, or Tf32
+  using Storage = StorageOf<Factor>;
   using Real = ComputeType<Storage>;
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));

@@ -101,7 +101,9 @@ class DeviceRun {
   void* gradient_scratch_ = nullptr;
 };
 
-void run(const LossParams& params, const LossResults& results, int embedding_offset) {
+void run(LossParams params, const LossResults& results, int embedding_offset,
+         bool allow_tf32) {
+  params.allow_tf32 = allow_tf32;
   DeviceRun device(params, results, embedding_offset);
   device.forward();
   if (results.with_gradient()) device.run_gradient();
@@ -227,7 +229,8 @@ py::dict device_info() {
 
 void define_cuda_core(py::module_& module) {
   using namespace pybind11::literals;
-  define_negative_cosine_loss(module, run, "embedding_offset"_a = 0);
+  define_negative_cosine_loss(module, run, "embedding_offset"_a = 0,
+                              "allow_tf32"_a = false);
   module.def("device_info", device_info, "The device's name, size and versions.");
   module.def("copy_bandwidth", copy_bandwidth, "num_bytes"_a, "rounds"_a = 10,
              "Bytes a second, read plus written, of copies within the device.");

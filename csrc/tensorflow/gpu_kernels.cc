@@ -2,6 +2,7 @@
 #include <string>
 
 #include "tensorflow/op_kernels.h"
+#include "tensorflow/tf32_switch.h"
 #include "xla/stream_executor/stream.h"
 
 namespace negative_cosine {
@@ -20,12 +21,13 @@ struct GpuDevice {
 
   static Status forward(OpKernelContext* context, const LossParams& params,
                         const ForwardOutputs& outputs) {
-    return cuda::forward(params, outputs, stream_of(context));
+    return cuda::forward(as_tensorflow_multiplies(params), outputs, stream_of(context));
   }
 
   static Status gradient(OpKernelContext* context, const LossParams& params,
                          const GradientArguments& arguments) {
-    return cuda::gradient(params, arguments, stream_of(context));
+    return cuda::gradient(as_tensorflow_multiplies(params), arguments,
+                          stream_of(context));
   }
 
  private:

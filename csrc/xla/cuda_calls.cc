@@ -1,6 +1,7 @@
 // The custom calls on a GPU: the CUDA core on XLA's stream. XLA aligns its buffers to
 // 256 bytes, as the core wants its scratch.
 #include "core/negative_cosine.h"
+#include "tensorflow/tf32_switch.h"
 #include "xla/call_frame.h"
 #include "xla/register_call.h"
 
@@ -11,7 +12,7 @@ namespace {
 ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
                    ffi::RemainingRets results, ffi::Dictionary attributes) {
   const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
-    return cuda::forward(params, outputs, stream);
+    return cuda::forward(as_tensorflow_multiplies(params), outputs, stream);
   };
   return run<ForwardOutputs>(arguments, results, attributes, pass);
 }
@@ -19,7 +20,7 @@ ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
 ffi::Error gradient(cuda::Stream stream, ffi::RemainingArgs arguments,
                     ffi::RemainingRets results, ffi::Dictionary attributes) {
   const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
-    return cuda::gradient(params, gradient, stream);
+    return cuda::gradient(as_tensorflow_multiplies(params), gradient, stream);
   };
   return run<GradientArguments>(arguments, results, attributes, pass);
 }

@@ -1,5 +1,6 @@
 // The matrices of a warp: 8 x 8 elements of 16 bits as ldmatrix hands them out, and the
-// products that mma.m16n8k16 forms of them. The layouts are PTX's.
+// products that mma.m16n8k16, or m16n8k8 for tf32, forms of them. The layouts are
+// PTX's.
 #include <cstdint>
 #include <vector>
 
@@ -61,10 +62,10 @@ void hand_out_rows(void* const (&operands)[32]) {
   count_wavefronts(operands);
   for (int lane = 0; lane < 32; ++lane) {
     for (int matrix = 0; matrix < kMatrices; ++matrix) {
-      const uint16_t* elements = row_of(operands, matrix, lane / 4).elements;
+      const uint16_t* words = row_of(operands, matrix, lane / 4).words;
       const int column = 2 * (lane % 4);
       static_cast<RowOfMatrix*>(operands[lane])->matrices[matrix] =
-          packed(elements[column], elements[column + 1]);
+          packed(words[column], words[column + 1]);
     }
   }
 }
@@ -76,8 +77,8 @@ void hand_out_columns(void* const (&operands)[32]) {
       const int row = 2 * (lane % 4);
       const int column = lane / 4;
       static_cast<RowOfMatrix*>(operands[lane])->matrices[matrix] =
-          packed(row_of(operands, matrix, row).elements[column],
-                 row_of(operands, matrix, row + 1).elements[column]);
+          packed(row_of(operands, matrix, row).words[column],
+                 row_of(operands, matrix, row + 1).words[column]);
     }
   }
 }
@@ -107,9 +108,26 @@ float value_of(uint32_t bits, Factor type) {
 struct Factors {
   float left[16][16];
   float right[16][8];
+  int depth;  // columns of the left, rows of the right
 };
 
+// The tensor cores do not look at the last 13 bits.
+float value_of_tf32(uint32_t bits) { return reinterpret<float>(bits & ~0x1fffu); }
+
+void unpack_tf32(const ProductOfMatrices& product, int lane, Factors* factors) {
+  factors->depth = 8;
+  for (int word = 0; word < 4; ++word) {
+    factors->left[lane / 4 + 8 * (word % 2)][lane % 4 + 4 * (word / 2)] =
+        value_of_tf32(product.left[word]);
+  }
+  for (int word = 0; word < 2; ++word) {
+    factors->right[lane % 4 + 4 * word][lane / 4] = value_of_tf32(product.right[word]);
+  }
+}
+
 void unpack(const ProductOfMatrices& product, int lane, Factor type, Factors* factors) {
+  if (type == Factor::kTf32) return unpack_tf32(product, lane, factors);
+  factors->depth = 16;
   for (int word = 0; word < 4; ++word) {
     const int row = lane / 4 + 8 * (word % 2);
     const int column = 2 * (lane % 4) + 8 * (word / 2);
@@ -125,11 +143,11 @@ void unpack(const ProductOfMatrices& product, int lane, Factor type, Factors* fa
 }
 
 // Onto the sum that was there, product by product in the order of the left's columns,
-// each addition rounded to float32. A product of two 16-bit numbers is exact in float32
+// each addition rounded to float32. A product of two such numbers is exact in float32
 // unless it leaves float32's range, and subnormal numbers stay what they are. A GPU's
 // order and rounding are its own: the results differ in the last bits.
 void add_products(const Factors& factors, int row, float (&sums)[8]) {
-  for (int k = 0; k < 16; ++k) {
+  for (int k = 0; k < factors.depth; ++k) {
     for (int column = 0; column < 8; ++column) {
       sums[column] += factors.left[row][k] * factors.right[k][column];
     }
@@ -161,6 +179,20 @@ constexpr WarpCall kMultiplyFloat16 = {"multiply_matrices of Float16",
                                        multiply_and_add<Factor::kFloat16>};
 constexpr WarpCall kMultiplyBFloat16 = {"multiply_matrices of BFloat16",
                                         multiply_and_add<Factor::kBFloat16>};
+constexpr WarpCall kMultiplyTf32 = {"multiply_matrices of Tf32",
+                                    multiply_and_add<Factor::kTf32>};
+
+const WarpCall& call_of(Factor type) {
+  switch (type) {
+    case Factor::kFloat16:
+      return kMultiplyFloat16;
+    case Factor::kBFloat16:
+      return kMultiplyBFloat16;
+    case Factor::kTf32:
+      return kMultiplyTf32;
+  }
+  __builtin_unreachable();
+}
 
 }  // namespace
 
@@ -174,8 +206,7 @@ void exchange_rows(RowOfMatrix* row, bool transposed) {
 }
 
 void multiply(ProductOfMatrices* product, Factor type) {
-  const WarpCall& call =
-      type == Factor::kFloat16 ? kMultiplyFloat16 : kMultiplyBFloat16;
+  const WarpCall& call = call_of(type);
   require_capability(8, 0, call.name);
   take_part_in(call, product);
 }

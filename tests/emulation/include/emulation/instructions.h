@@ -40,12 +40,12 @@ void wait_for_copies() {
 template <typename Element>
 void load_rows(const SharedElement<Element>* row, bool transposed,
                uint32_t (&matrices)[4]) {
-  static_assert(sizeof(Element) == 2, "ldmatrix loads elements of 16 bits");
   emulator::RowOfMatrix mine;
   mine.place = emulator::place_of_row(row);
   mine.matrices = matrices;
-  for (int e = 0; e < 8; ++e) {
-    mine.elements[e] = static_cast<Element>(row[e]).bits;
+  for (int e = 0; e < emulator::kPacketBytes / static_cast<int>(sizeof(Element)); ++e) {
+    const Element element = row[e];
+    std::memcpy(&mine.words[e * sizeof(Element) / 2], &element, sizeof element);
   }
   emulator::exchange_rows(&mine, transposed);
 }
@@ -57,6 +57,7 @@ void load_matrices(const SharedElement<Element>* row, uint32_t (&matrices)[4]) {
 
 template <typename Element>
 void load_transposed(const SharedElement<Element>* row, uint32_t (&matrices)[4]) {
+  static_assert(sizeof(Element) == 2, "only elements of 16 bits are transposed");
   load_rows<Element>(row, true, matrices);
 }
 
@@ -75,6 +76,17 @@ inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
 inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
                               uint32_t right_1, Float16, float (&sums)[4]) {
   multiply(left, right_0, right_1, emulator::Factor::kFloat16, sums);
+}
+
+inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
+                              uint32_t right_1, Tf32, float (&sums)[4]) {
+  multiply(left, right_0, right_1, emulator::Factor::kTf32, sums);
+}
+
+// Half of the last kept bit is added to the magnitude; the rest is cut off. NaN stays.
+inline uint32_t round_to_tf32(float value) {
+  if (value != value) return 0x7fffffffu;
+  return (bits_of(value) + 0x1000u) & ~0x1fffu;
 }
 
 template <typename Element>

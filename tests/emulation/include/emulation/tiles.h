@@ -32,7 +32,7 @@ void wait_for_copies(int pending);
 // --- Matrices, see tests/emulation/matrices.cc --------------------------------------
 
 struct RowOfMatrix {
-  uint16_t elements[8];
+  uint16_t words[8];
   unsigned place;      // in shared memory, in bytes
   uint32_t* matrices;  // what the lane gets: four words
 };
@@ -41,7 +41,7 @@ struct RowOfMatrix {
 unsigned place_of_row(const void* first_element);
 void exchange_rows(RowOfMatrix* row, bool transposed);
 
-enum class Factor { kFloat16, kBFloat16 };
+enum class Factor { kFloat16, kBFloat16, kTf32 };
 
 struct ProductOfMatrices {
   uint32_t left[4];
