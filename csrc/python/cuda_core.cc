@@ -229,8 +229,8 @@ py::dict device_info() {
 
 void define_cuda_core(py::module_& module) {
   using namespace pybind11::literals;
-  define_negative_cosine_loss(module, run, "embedding_offset"_a = 0,
-                              "allow_tf32"_a = false);
+  define_negative_cosine_loss<int, bool>(module, run, "embedding_offset"_a = 0,
+                                         "allow_tf32"_a = false);
   module.def("device_info", device_info, "The device's name, size and versions.");
   module.def("copy_bandwidth", copy_bandwidth, "num_bytes"_a, "rounds"_a = 10,
              "Bytes a second, read plus written, of copies within the device.");

@@ -206,11 +206,11 @@ struct LossResults {
 
 // Defines negative_cosine_loss(query, doc, **options): every output of the forward pass
 // by its name in ForwardOutputs and, given loss_gradient, those of the gradient pass.
-// `run(params, results, setting)` runs the passes; `setting` is the module's own
-// option.
-template <typename Run>
+// `run(params, results, settings...)` runs the passes; `settings` are the module's own
+// options, with values of the types `Values`.
+template <typename... Values, typename Run, typename... Settings>
 void define_negative_cosine_loss(py::module_& module, const Run& run,
-                                 const py::arg_v& setting) {
+                                 const Settings&... settings) {
   using namespace pybind11::literals;
   const auto call =
       [run](const py::array& query, const py::array& doc, double logit_scale,
@@ -220,13 +220,13 @@ void define_negative_cosine_loss(py::module_& module, const Run& run,
             const OptionalArray& query_ids, double margin,
             const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
             const std::string& normalize_over, const std::string& reduction,
-            const OptionalArray& loss_gradient, int setting_value) {
+            const OptionalArray& loss_gradient, Values... values) {
         const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler,
                                       seed, negative_indices, mask_self, doc_ids,
                                       query_ids, margin, doc_log_q, sample_weight,
                                       normalize_over, reduction);
         const LossResults results(arguments, loss_gradient);
-        run(arguments.params, results, setting_value);
+        run(arguments.params, results, values...);
         return results.arrays;
       };
   module.def("negative_cosine_loss", call, "query"_a, "doc"_a, py::kw_only(),
@@ -236,7 +236,7 @@ void define_negative_cosine_loss(py::module_& module, const Run& run,
              "doc_ids"_a = py::none(), "query_ids"_a = py::none(), "margin"_a = 0.0,
              "doc_log_q"_a = py::none(), "sample_weight"_a = py::none(),
              "normalize_over"_a = "candidates", "reduction"_a = "mean",
-             "loss_gradient"_a = py::none(), setting,
+             "loss_gradient"_a = py::none(), settings...,
              "Forward outputs by name and, given loss_gradient, the gradients.");
 }
 

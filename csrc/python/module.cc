@@ -149,8 +149,8 @@ PYBIND11_MODULE(_core, module) {
   using namespace pybind11::literals;
   module.doc() = "The negative_cosine core on NumPy arrays.";
   negative_cosine::raise_unless_ok(negative_cosine::cpu_kernels_status());
-  negative_cosine::define_negative_cosine_loss(module, negative_cosine::run,
-                                               "num_threads"_a = 1);
+  negative_cosine::define_negative_cosine_loss<int>(module, negative_cosine::run,
+                                                    "num_threads"_a = 1);
   module.def("sample_negatives", &negative_cosine::sample_negatives, "batch_size"_a,
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
              "sampler"_a = "shuffle",
