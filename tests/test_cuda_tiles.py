@@ -285,6 +285,40 @@ def test_the_gradients_of_tiny_losses_keep_their_digits(dtype: str, sampler: str
         )
 
 
+def directions(*rows: dict[int, float]) -> Array:
+    """Rows of 64 elements, of which those named are not 0."""
+    found = np.zeros((len(rows), 64), np.float16)
+    for row, elements in zip(found, rows, strict=True):
+        for column, value in elements.items():
+            row[column] = value
+    return found
+
+
+def test_many_candidates_far_below_another_keep_their_part_of_the_query_gradient() -> None:
+    # Each of 298 weighs e^-14 of the hardest, by a norm of 60: less than float16 holds.
+    batch = Batch((1, 300, 64, 1), "float16")
+    batch.query = directions({0: 1})
+    tail = {0: 18, 1: 57.25}
+    batch.doc = directions({0: 18, 2: 57.25}, {0: 60}, *[tail] * 298)
+    expected = run_oracle(batch, "all", {})
+    results = run_on_arrays(emulated.cuda_core(), batch, "all", {})
+    wanted = expected.query_gradient[0, 1]
+    assert wanted > 1e-3
+    assert abs(results["query_gradient"][0, 1] / wanted - 1) < 0.01
+
+
+def test_many_queries_far_below_another_keep_their_part_of_the_doc_gradient() -> None:
+    batch = Batch((300, 300, 64, 1), "float16")
+    batch.query = directions({0: 1}, {5: 1}, *[{0: 18, 1: 57.25}] * 298)
+    batch.doc = directions({2: 1}, {0: 1}, *[{1: 0.744, 4: 0.668}] * 298)
+    options = {"reduction": "sum"}
+    expected = run_oracle(batch, "all", options)
+    results = run_on_arrays(emulated.cuda_core(), batch, "all", options)
+    wanted = expected.doc_gradient[1, 1]
+    assert wanted > 1e-3
+    assert abs(results["doc_gradient"][1, 1] / wanted - 1) < 0.01
+
+
 # --- float32 rows of which the caller allows ten bits ------------------------------------
 
 
@@ -429,13 +463,16 @@ def test_no_launch_has_an_atomic_or_a_bank_conflict(
 # --- The checks see what they are for. --------------------------------------------------
 
 
-def test_a_step_that_gathers_every_candidate_fails_the_count() -> None:
-    # As the row kernels of older devices do.
+@pytest.mark.parametrize(("device", "code"), [((7, 5), 75), ((9, 0), 75)], ids=str)
+def test_older_devices_and_code_for_them_gather_every_candidate_which_fails_the_count(
+    device: tuple[int, int], code: int
+) -> None:
     batch = Batch((256, 256, 128, 50), "bfloat16")
     core = emulated.cuda_core()
     core.count_traffic(True)
     core.reset_statistics()
-    core.set_capability(7, 5)
+    core.set_capability(*device)
+    core.set_code_version(code)
     core.negative_cosine_loss(
         batch.query,
         batch.doc,

@@ -78,6 +78,7 @@ class ForwardTile {
  public:
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
+  static constexpr Real kUnit = FitNorms<Storage>::kForwardUnit;  // of state_.sums
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
@@ -296,7 +297,8 @@ class ForwardTile {
       state_.weight_sum[half] += weight;
       state_.cosine_sum[half] =
           multiply_add(weight, products[tile][element], state_.cosine_sum[half]);
-      products[tile][element] = weight * memory_.docs.inverse_norm[slot + column];
+      products[tile][element] =
+          weight * (kUnit * memory_.docs.inverse_norm[slot + column]);
     });
   }
 
@@ -388,6 +390,7 @@ class ForwardTile {
     const Real unit_factor = lane_.inverse_norm[half];
     const Real positive_weight =
         result.weights.positive * memory_.docs.inverse_norm[row];
+    const Real candidate_weight = result.weights.candidates * (1 / kUnit);
     auto* direction = static_cast<Real*>(outputs_.query_direction) +
                       int64_t{lane_.index[half]} * params_.dim;
 #pragma unroll
@@ -401,7 +404,7 @@ class ForwardTile {
       for (int j = 0; j < 2; ++j) {
         const Real along =
             multiply_add(positive_weight, doc_pair[j],
-                         state_.sums[v][2 * half + j] * result.weights.candidates);
+                         state_.sums[v][2 * half + j] * candidate_weight);
         results[j] = (along - query_pair[j] * unit_factor * result.projection) *
                      query_inverse_norm;
       }

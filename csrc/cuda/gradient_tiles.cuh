@@ -45,8 +45,7 @@ struct GradientTileMemory {
 };
 
 // What a lane knows of its two documents, and its part of their sums: these count in
-// units of a power of two that is not below half of the largest weight met so far, as
-// float16 weights have to.
+// units of a power of two that the largest weight met so far chooses (FitNorms).
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
@@ -103,6 +102,8 @@ class GradientTile {
  public:
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
+  // Weights are less than kLargestWeight units, and the unit is a power of two.
+  static constexpr Real kUnitOfLargest = 2 / FitNorms<Storage>::kLargestWeight;
 
   __device__ __forceinline__ GradientTile(const LossParams& params,
                                           const GradientArguments& arguments,
@@ -358,7 +359,7 @@ class GradientTile {
     for (int half = 0; half < 2; ++half) {
       const Real of_row = largest_over_row(largest[half]);
       if (of_row == 0) continue;
-      const Real unit = power_of_two_below(of_row);
+      const Real unit = power_of_two_below(of_row * kUnitOfLargest);
       if (!(unit > state_.unit[half])) continue;
       const Real factor = state_.unit[half] / unit;
       state_.unit[half] = unit;

@@ -90,8 +90,7 @@ Status find_device(Device* device) {
 template <typename Factor>
 bool takes_tiles(const LossParams& params, const Device& device) {
   return params.negative_indices == nullptr && params.sampler != Sampler::kShuffle &&
-         device.capability >= kTileCapability &&
-         fits_tiles<Factor>(params, {device.capability, device.shared_bytes});
+         fits_tiles<Factor>(params, device.shared_bytes);
 }
 
 // Calls `call` with what the rows are multiplied as.

@@ -46,12 +46,18 @@ int64_t tiles_of(const LossParams& params) {
 }
 
 template <typename Factor>
-bool fits_tiles(const LossParams& params, const TileDevice& device) {
-  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
-           using Shape = typename decltype(tag)::type;
-           return kSharedBytes<Shape> <= device.shared_bytes ? cudaSuccess
-                                                             : cudaErrorInvalidValue;
-         }) == cudaSuccess;
+bool fits_tiles(const LossParams& params, int shared_bytes) {
+  bool fits = false;
+  with_tile_shape<Factor>(params.dim, [&](auto tag) {
+    using Shape = typename decltype(tag)::type;
+    cudaFuncAttributes code;
+    const cudaError_t error = cudaFuncGetAttributes(&code, forward_tiles_kernel<Shape>);
+    if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
+    fits = error == cudaSuccess && code.ptxVersion >= kTileCapability &&
+           kSharedBytes<Shape> + static_cast<int>(code.sharedSizeBytes) <= shared_bytes;
+    return error;
+  });
+  return fits;
 }
 
 template <typename Factor>

@@ -29,19 +29,15 @@ struct StorageOfFactor<Tf32> {
 template <typename Factor>
 using StorageOf = typename StorageOfFactor<Factor>::type;
 
-// What the device has for tiles.
-struct TileDevice {
-  int capability;    // 80 for 8.0
-  int shared_bytes;  // of a block that asks for them
-};
-
 // The first capability whose devices copy to shared memory on the side and multiply
 // 16-bit matrices with float32 sums as these kernels ask for it.
 constexpr int kTileCapability = 80;
 
-// Whether rows of this length have a tile kernel, and the device the memory for it.
+// Whether rows of this length have a tile kernel, its code is for kTileCapability,
+// which a newer device may have made of older code, and a block of it has room in
+// `shared_bytes`.
 template <typename Factor>
-bool fits_tiles(const LossParams& params, const TileDevice& device);
+bool fits_tiles(const LossParams& params, int shared_bytes);
 
 // As launch_forward_rows and launch_gradient_rows (row_kernels.h).
 template <typename Factor>

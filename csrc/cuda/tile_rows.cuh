@@ -21,14 +21,31 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Inverse norms of rows that stay as they are. Weights of float16 rows are themselves
-// float16: beside rows of these lengths they keep their digits.
+// Inverse norms of rows that stay as they are.
+template <typename Storage>
+struct FitNorms {
+  using Real = ComputeType<Storage>;
+  static constexpr Real kSmallestInverse = Real(1e-12);
+  static constexpr Real kLargestInverse = Real(1e12);
+  static constexpr Real kLargestWeight = 1;
+  static constexpr Real kForwardUnit = 1;
+};
+
+// Weights of float16 rows are themselves float16, which ends at 65504 and has fewer
+// digits below 6e-5: sums count in units that bring the largest weights to the end.
+template <>
+struct FitNorms<Float16> {
+  static constexpr float kSmallestInverse = 1.0f / 64;
+  static constexpr float kLargestInverse = 16;
+  static constexpr float kLargestWeight = 32768;
+  // The softmax's weights are at most 1, and multiplied by an inverse norm.
+  static constexpr float kForwardUnit = kLargestWeight / kLargestInverse;
+};
+
 template <typename Storage>
 __device__ __forceinline__ bool is_fit(ComputeType<Storage> inverse_norm) {
-  using Real = ComputeType<Storage>;
-  constexpr bool kIsHalf = std::is_same_v<Storage, Float16>;
-  return inverse_norm >= (kIsHalf ? Real(1.0 / 64) : Real(1e-12)) &&
-         inverse_norm <= (kIsHalf ? Real(16) : Real(1e12));
+  return inverse_norm >= FitNorms<Storage>::kSmallestInverse &&
+         inverse_norm <= FitNorms<Storage>::kLargestInverse;
 }
 
 // The largest power of two that is not above a positive number, or the smallest normal

@@ -4,7 +4,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-template bool fits_tiles<Tf32>(const LossParams&, const TileDevice&);
+template bool fits_tiles<Tf32>(const LossParams&, int shared_bytes);
 template cudaError_t launch_forward_tiles<Tf32>(const LossParams&,
                                                 const ForwardOutputs&,
                                                 const ForwardScratch&, cudaStream_t,

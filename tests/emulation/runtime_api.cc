@@ -34,6 +34,7 @@ constexpr int kMaxGridYZ = 65535;
 constexpr unsigned kMaxBlockZ = 64;
 
 int capability_major = 9;
+int code_version = 90;
 int capability_minor = 0;
 
 // What each kernel may ask for at a launch, where that is more than any kernel may.
@@ -168,7 +169,10 @@ void require_capability(int major, int minor, const char* instruction) {
 void set_capability(int major, int minor) {
   capability_major = major;
   capability_minor = minor;
+  code_version = 10 * major + minor;
 }
+
+void set_code_version(int version) { code_version = version; }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    std::function<void()> thread) {
@@ -406,7 +410,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   *attributes = {};
   attributes->maxThreadsPerBlock = emulator::kMaxThreads;
-  attributes->ptxVersion = attributes->binaryVersion =
+  attributes->ptxVersion = emulator::code_version;
+  attributes->binaryVersion =
       emulator::capability_major * 10 + emulator::capability_minor;
   attributes->maxDynamicSharedSizeBytes = emulator::dynamic_shared_bytes_of(kernel);
   return cudaSuccess;

@@ -41,5 +41,7 @@ std::vector<LaunchStatistics> statistics();  // of every launch since the reset
 void set_memory_limit(size_t bytes);
 // What the device says that it is; the kernels run in any case.
 void set_capability(int major, int minor);
+// What the kernels were compiled for, 75 for 7.5: by default, the device.
+void set_code_version(int version);
 
 }  // namespace emulator
