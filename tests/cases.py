@@ -198,6 +198,7 @@ def error(actual: Array, expected: Any, size: float = 0.0) -> float:
 
     What float16 cannot hold has to be as large as that can be, of the right sign.
     """
+    actual = np.asarray(actual)
     smallest = SMALLEST.get(actual.dtype.name, 0.0)
     beyond = np.abs(expected) > float(ml_dtypes.finfo(actual.dtype).max)
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
