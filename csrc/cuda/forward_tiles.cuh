@@ -275,7 +275,7 @@ class ForwardTile {
                                         Products<Shape>& products) {
     Products<Shape> logits;
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
-    for_each(products, [&](int tile, int element, int half, int column) {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const int64_t step =
           start + column - row_of_half<Shape>(half);  // from the positive
       const int32_t doc = memory_.docs.index[slot + column];
@@ -292,7 +292,7 @@ class ForwardTile {
       largest[half] = is_kept && logit > largest[half] ? logit : largest[half];
     });
     raise_shift(largest);
-    for_each(products, [&](int tile, int element, int half, int column) {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const Real weight = exp_of(logits[tile][element] - state_.shift[half]);
       state_.weight_sum[half] += weight;
       state_.cosine_sum[half] =
@@ -300,19 +300,6 @@ class ForwardTile {
       products[tile][element] =
           weight * (kUnit * memory_.docs.inverse_norm[slot + column]);
     });
-  }
-
-  template <typename Work>
-  __device__ __forceinline__ static void for_each(const Products<Shape>&,
-                                                  const Work& work) {
-#pragma unroll
-    for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
-#pragma unroll
-      for (int element = 0; element < kElementsOfTile; ++element) {
-        work(tile, element, element / 2,
-             tile * kColumnsOfTile + column_of_lane() + element % 2);
-      }
-    }
   }
 
   __device__ __forceinline__ void raise_shift(const Real (&largest)[2]) {

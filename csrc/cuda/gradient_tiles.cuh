@@ -319,7 +319,7 @@ class GradientTile {
   __device__ __forceinline__ void weigh(int64_t start, int slot,
                                         Products<Shape>& products) {
     Real largest[2] = {0, 0};
-    for_each([&](int tile, int element, int half, int column) {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const Weighed pair = weigh_pair(start + column - row_of_half<Shape>(half),
                                       slot + column, half, products[tile][element]);
       state_.projection[half] =
@@ -332,21 +332,9 @@ class GradientTile {
     raise_unit(largest);
     const Real inverse_unit[2] = {inverse_of(state_.unit[0]),
                                   inverse_of(state_.unit[1])};
-    for_each([&](int tile, int element, int half, int) {
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
       products[tile][element] *= inverse_unit[half];
     });
-  }
-
-  template <typename Work>
-  __device__ __forceinline__ static void for_each(const Work& work) {
-#pragma unroll
-    for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
-#pragma unroll
-      for (int element = 0; element < kElementsOfTile; ++element) {
-        work(tile, element, element / 2,
-             tile * kColumnsOfTile + column_of_lane() + element % 2);
-      }
-    }
   }
 
   // Of a power of two, which it loses nothing by; 0 before any weight.

@@ -33,8 +33,8 @@ using StorageOf = typename StorageOfFactor<Factor>::type;
 // 16-bit matrices with float32 sums as these kernels ask for it.
 constexpr int kTileCapability = 80;
 
-// Whether rows of this length have a tile kernel, its code is for kTileCapability,
-// which a newer device may have made of older code, and a block of it has room in
+// Whether rows of this length have a tile kernel, compiled for kTileCapability or later
+// (a new device also runs code for older ones), whose blocks have room in
 // `shared_bytes`.
 template <typename Factor>
 bool fits_tiles(const LossParams& params, int shared_bytes);

@@ -43,49 +43,45 @@ __device__ __forceinline__ void convert(uint32_t (&words)[4], Tf32) {
 
 // products[r][c] by the tensor cores, two packets of each row at a time.
 template <typename Shape>
-__device__ __forceinline__ void multiply_by_tensor_cores(
-    const SharedElement<typename Shape::Storage>* rows,
-    const SharedElement<typename Shape::Storage>* met, const MetPairs<Shape>& is_met,
-    Products<Shape>& products) {
+struct TensorCoreProducts {
   using Storage = typename Shape::Storage;
   using Factor = typename Shape::Factor;
-  constexpr int kPacket = Shape::kPacket;
-  constexpr int kPairs = Shape::kColumns / (2 * kColumnsOfTile);
-  const int lane = lane_of_thread();
-  const auto* left_row =
-      rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * kPacket;
-  const auto* right_row =
-      met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * kPacket;
-#pragma unroll
-  for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
-    uint32_t left[4];
-    load_matrices<Storage>(left_row + column, left);
-    convert(left, Factor{});
-#pragma unroll
-    for (int pair = 0; pair < kPairs; ++pair) {
-      if (!is_met[pair]) continue;
-      uint32_t right[4];
-      load_matrices<Storage>(
-          right_row + pair * 2 * kColumnsOfTile * Shape::kStride + column, right);
-      convert(right, Factor{});
-      multiply_matrices(left, right[0], right[1], Factor{}, products[2 * pair]);
-      multiply_matrices(left, right[2], right[3], Factor{}, products[2 * pair + 1]);
-    }
-  }
-}
-
-template <typename Shape>
-struct TensorCores {
-  using Storage = typename Shape::Storage;
-  static constexpr int kStep = 16;  // elements that one instruction multiplies
-  static constexpr int kPairs = Shape::kColumns / kStep;
+  static constexpr int kPairs = Shape::kColumns / (2 * kColumnsOfTile);
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* met,
                                                   const MetPairs<Shape>& is_met,
                                                   Products<Shape>& products) {
-    multiply_by_tensor_cores<Shape>(rows, met, is_met, products);
+    constexpr int kPacket = Shape::kPacket;
+    const int lane = lane_of_thread();
+    const auto* left_row =
+        rows + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * kPacket;
+    const auto* right_row =
+        met + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * kPacket;
+#pragma unroll
+    for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
+      uint32_t left[4];
+      load_matrices<Storage>(left_row + column, left);
+      convert(left, Factor{});
+#pragma unroll
+      for (int pair = 0; pair < kPairs; ++pair) {
+        if (!is_met[pair]) continue;
+        uint32_t right[4];
+        load_matrices<Storage>(
+            right_row + pair * 2 * kColumnsOfTile * Shape::kStride + column, right);
+        convert(right, Factor{});
+        multiply_matrices(left, right[0], right[1], Factor{}, products[2 * pair]);
+        multiply_matrices(left, right[2], right[3], Factor{}, products[2 * pair + 1]);
+      }
+    }
   }
+};
+
+template <typename Shape>
+struct TensorCores : TensorCoreProducts<Shape> {
+  using Storage = typename Shape::Storage;
+  static constexpr int kStep = 16;  // elements that one instruction multiplies
+  using TensorCoreProducts<Shape>::kPairs;
 
   __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<Storage>* met,
@@ -126,16 +122,9 @@ struct TensorCores {
 
 // float32 elements and weights, rounded as the caller allows.
 template <typename Shape>
-struct Tf32Cores {
+struct Tf32Cores : TensorCoreProducts<Shape> {
   static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
   static_assert(Shape::kStride % 32 == 4, "no bank conflicts");
-
-  __device__ __forceinline__ static void multiply(const SharedElement<float>* rows,
-                                                  const SharedElement<float>* met,
-                                                  const MetPairs<Shape>& is_met,
-                                                  Products<Shape>& products) {
-    multiply_by_tensor_cores<Shape>(rows, met, is_met, products);
-  }
 
   // The order in which the met rows are summed is free: columns 2 q and 2 q + 1 of the
   // weights, which a lane holds, stand where the instruction has q and q + 4. Its lanes

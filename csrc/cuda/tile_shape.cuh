@@ -20,8 +20,8 @@ struct TileShape {
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
   static constexpr int kRows = kRowBytes <= 512 ? 64 : kRowBytes <= 1024 ? 32 : 16;
-  // Of a block of met rows: 32, where neither shared memory nor, by float64 products,
-  // the registers ask for fewer.
+  // Of a block of met rows. Fewer where shared memory is short, and where the products
+  // of long float64 rows would not leave enough registers.
   static constexpr int kColumns = kRowBytes <= 512                       ? 32
                                   : (sizeof(Storage) == 8 || kRows < 32) ? 16
                                                                          : 32;
@@ -57,6 +57,19 @@ __device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 
 template <typename Shape>
 using Products =
     typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
+
+// Calls `work(tile, element, half, column)` for each of the lane's products.
+template <typename Shape, typename Work>
+__device__ __forceinline__ void for_each_product(const Work& work) {
+#pragma unroll
+  for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
+#pragma unroll
+    for (int element = 0; element < kElementsOfTile; ++element) {
+      work(tile, element, element / 2,
+           tile * kColumnsOfTile + column_of_lane() + element % 2);
+    }
+  }
+}
 
 template <typename Shape>
 using RowSums =
