@@ -10,19 +10,27 @@
 
 namespace negative_cosine {
 
-// SPEC section 2, mask_self, doc_ids and query_ids. Rows >= B of doc are nobody's
-// positive, so query_ids say nothing about them.
+// SPEC section 2, doc_ids and query_ids, which the two functions compare. Rows >= B of
+// doc are nobody's positive, so query_ids say nothing about them.
+template <typename EqualDocs, typename EqualQueries>
+NEGATIVE_COSINE_INLINE bool has_equal_ids(const LossParams& params, int64_t candidate,
+                                          const EqualDocs& equal_docs,
+                                          const EqualQueries& equal_queries) {
+  if (params.doc_ids != nullptr && equal_docs()) return true;
+  return params.query_ids != nullptr && candidate < params.batch_size &&
+         equal_queries();
+}
+
+// SPEC section 2, mask_self and ids.
 NEGATIVE_COSINE_INLINE bool is_dropped(const LossParams& params, int64_t row,
                                        int64_t candidate) {
   if (params.mask_self && candidate == row) return true;
-  if (params.doc_ids != nullptr &&
-      load_index(params.doc_ids, params.doc_ids_type, candidate) ==
-          load_index(params.doc_ids, params.doc_ids_type, row)) {
-    return true;
-  }
-  return params.query_ids != nullptr && candidate < params.batch_size &&
-         load_index(params.query_ids, params.query_ids_type, candidate) ==
-             load_index(params.query_ids, params.query_ids_type, row);
+  const auto equal = [&](const void* ids, IndexType type) {
+    return load_index(ids, type, candidate) == load_index(ids, type, row);
+  };
+  return has_equal_ids(
+      params, candidate, [&] { return equal(params.doc_ids, params.doc_ids_type); },
+      [&] { return equal(params.query_ids, params.query_ids_type); });
 }
 
 template <typename Real>

@@ -42,6 +42,17 @@ __device__ __forceinline__ Real upstream_of_row(const LossParams& params,
                     (params.reduction == Reduction::kNone ? row : 0));
 }
 
+// The coefficient of a row from the saved one, for either normalisation.
+template <typename Real>
+__device__ __forceinline__ Real coefficient_of_row(const LossParams& params,
+                                                   const double* coefficient_sum,
+                                                   Real saved, Real row_loss,
+                                                   Real upstream) {
+  const Real coefficient = saved * upstream;
+  if (params.normalize_over != NormalizeOver::kBatch) return coefficient;
+  return coefficient_over_batch(coefficient, row_loss, __ldg(coefficient_sum));
+}
+
 // The saved facts of a row with the upstream gradient in their coefficient: a_i of
 // core/loss_formulas.h for NormalizeOver::kCandidates.
 template <typename Real>
@@ -58,11 +69,11 @@ template <typename Real>
 __device__ __forceinline__ RowFacts<Real> facts_of_row(
     const LossParams& params, const GradientArguments& arguments,
     const double* coefficient_sum, int64_t row) {
-  RowFacts<Real> facts = facts_over_candidates<Real>(params, arguments, row);
-  if (params.normalize_over == NormalizeOver::kBatch) {
-    facts.coefficient = coefficient_over_batch(facts.coefficient, facts.row_loss,
-                                               __ldg(coefficient_sum));
-  }
+  RowFacts<Real> facts =
+      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+  facts.coefficient =
+      coefficient_of_row(params, coefficient_sum, facts.coefficient, facts.row_loss,
+                         upstream_of_row<Real>(params, arguments, row));
   return facts;
 }
 

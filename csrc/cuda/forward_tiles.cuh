@@ -12,6 +12,7 @@
 
 #include "cuda/block.cuh"
 #include "cuda/row_results.cuh"
+#include "cuda/tile_band.cuh"
 #include "cuda/tile_kernels.h"
 #include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
@@ -23,17 +24,19 @@ namespace cuda {
 template <typename Shape>
 struct ForwardTileMemory {
   using Real = typename Shape::Real;
+  static constexpr int kDocs = Shape::kRows + 2 * Shape::kColumns;
 
   __device__ __forceinline__ ForwardTileMemory()
       : queries(&arrays, Shape::kRows),
-        docs(&arrays, Shape::kRows + 2 * Shape::kColumns),
+        docs(&arrays, kDocs),
+        facts(&arrays, kDocs),
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         slices(&arrays) {}
 
   static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) +
-      TileRows<Shape>::bytes(Shape::kRows + 2 * Shape::kColumns) +
-      shared_bytes(Shape::kRows, sizeof(Real)) + TileSlices<Shape>::kBytes;
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs) +
+      TileFacts<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
+      TileSlices<Shape>::kBytes;
 
   // Where a block of columns stands: the tile's own documents first, then two places in
   // turns.
@@ -46,6 +49,7 @@ struct ForwardTileMemory {
   SharedArrays arrays;
   TileRows<Shape> queries;
   TileRows<Shape> docs;
+  TileFacts<Shape> facts;                         // of the docs
   SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
   TileSlices<Shape> slices;
 };
@@ -54,8 +58,7 @@ struct ForwardTileMemory {
 template <typename Real>
 struct LaneQueries {
   int32_t index[2];
-  Real inverse_norm[2];
-  Real poison[2];
+  Real inverse_norm[2];  // NaN of a row with a poison
   Real log_q[2];
   Real positive_cosine[2];
 };
@@ -94,7 +97,8 @@ class ForwardTile {
                   static_cast<long long>(Shape::kRows))),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
-        over_batch_(params.normalize_over == NormalizeOver::kBatch) {}
+        over_batch_(params.normalize_over == NormalizeOver::kBatch),
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr) {}
 
   // Returns the rows' part of the reduced loss that this thread knows.
   __device__ __forceinline__ double run() {
@@ -148,6 +152,7 @@ class ForwardTile {
       if (team_.is_first_thread()) {
         memory_.queries.index[row] = query;
         memory_.docs.index[row] = static_cast<int32_t>(index);
+        memory_.facts.copy(params_, row, index, true);
       }
     }
     commit_copies();
@@ -168,9 +173,8 @@ class ForwardTile {
       const RowNorm<Real> doc_norm =
           team_.settle(doc_inverse_norm, memory_.docs.row(row));
       if (!team_.is_first_thread()) continue;
-      const Real log_q = log_q_at<Real>(params_, doc);
-      memory_.queries.note(row, query_norm, log_q);
-      memory_.docs.note(row, doc_norm, log_q);
+      memory_.queries.note(row, query_norm);
+      memory_.docs.note(row, doc_norm);
       memory_.query_inverse_norm[row] = query_inverse_norm;
       if (row < rows_) __stcs(doc_inverse_norms + doc, doc_inverse_norm);
     }
@@ -184,6 +188,7 @@ class ForwardTile {
     team_.copy(doc_at(doc), is_met, memory_.docs.row(slot));
     if (team_.is_first_thread()) {
       memory_.docs.index[slot] = is_met ? static_cast<int32_t>(doc) : kNotKept;
+      memory_.facts.copy(params_, slot, doc, is_met);
     }
     commit_copies();
   }
@@ -192,16 +197,10 @@ class ForwardTile {
     wait_for_copies<0>();
     __syncwarp();
     const int slot = memory_.slot_of(block) + team_.number();
-    const int32_t doc = memory_.docs.index[slot];
     const Real inverse_norm = team_.inverse_norm(memory_.docs.row(slot));
     __syncwarp();
-    RowNorm<Real> norm{0, 0};
-    Real log_q = 0;
-    if (doc >= 0) {
-      norm = team_.settle(inverse_norm, memory_.docs.row(slot));
-      log_q = log_q_at<Real>(params_, doc);
-    }
-    if (team_.is_first_thread()) memory_.docs.note(slot, norm, log_q);
+    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.docs.row(slot));
+    if (team_.is_first_thread()) memory_.docs.note(slot, norm);
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -211,9 +210,9 @@ class ForwardTile {
     for (int half = 0; half < 2; ++half) {
       const int row = row_of_half<Shape>(half);
       lane_.index[half] = memory_.queries.index[row];
-      lane_.inverse_norm[half] = memory_.queries.inverse_norm[row];
-      lane_.poison[half] = memory_.queries.poison[row];
-      lane_.log_q[half] = memory_.queries.log_q[row];
+      lane_.inverse_norm[half] =
+          memory_.queries.inverse_norm[row] + memory_.queries.poison[row];
+      lane_.log_q[half] = memory_.facts.log_q(row);
       lane_.positive_cosine[half] = 0;
     }
   }
@@ -243,8 +242,9 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ Real cosine_with(int slot, int half, Real product) const {
-    return product * lane_.inverse_norm[half] * memory_.docs.inverse_norm[slot] +
-           (lane_.poison[half] + memory_.docs.poison[slot]);
+    return multiply_add(product * lane_.inverse_norm[half],
+                        static_cast<Real>(memory_.docs.inverse_norm[slot]),
+                        static_cast<Real>(memory_.docs.poison[slot]));
   }
 
   // The products of the rows with the columns of their own places: column `diagonal` +
@@ -270,27 +270,38 @@ class ForwardTile {
     }
   }
 
+  // The columns of the candidates that a row keeps. They are as many steps behind the
+  // row's own place as their draw's number; the row itself is none of them.
+  __device__ __forceinline__ uint32_t kept_columns(int64_t start, int64_t band,
+                                                   int slot, int half) const {
+    if (lane_.index[half] < 0) return 0;
+    const int row = row_of_half<Shape>(half);
+    const uint32_t columns = columns_of_band<Shape>(1, band, start, row);
+    if (!has_ids_) return columns;
+    return without<Shape>(columns, [&](int column) {
+      return memory_.facts.are_equal(params_, row, slot + column,
+                                     memory_.docs.index[slot + column]);
+    });
+  }
+
   // Products to weights, times the met rows' inverse norms, and the rows' sums of them.
   __device__ __forceinline__ void weigh(int64_t start, int64_t band, int slot,
                                         Products<Shape>& products) {
+    const uint32_t kept[2] = {kept_columns(start, band, slot, 0),
+                              kept_columns(start, band, slot, 1)};
     Products<Shape> logits;
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const int64_t step =
-          start + column - row_of_half<Shape>(half);  // from the positive
-      const int32_t doc = memory_.docs.index[slot + column];
-      const bool is_candidate = step >= 1 && step <= band && lane_.index[half] >= 0;
-      const bool is_kept = is_candidate && !is_dropped(params_, lane_.index[half], doc);
+      const bool is_kept = has_column(kept[half], tile, element);
       const Real cosine = cosine_with(slot + column, half, products[tile][element]);
-      const Real logit = relative_logit(
-          scale_, margin_, cosine, lane_.positive_cosine[half],
-          static_cast<Real>(memory_.docs.log_q[slot + column]), lane_.log_q[half]);
+      const Real logit =
+          relative_logit(scale_, margin_, cosine, lane_.positive_cosine[half],
+                         memory_.facts.log_q(slot + column), lane_.log_q[half]);
       products[tile][element] = is_kept ? cosine : Real(0);
       logits[tile][element] = is_kept ? logit : -static_cast<Real>(INFINITY);
-      state_.kept[half] += is_kept;
-      state_.rank[half] += is_kept && logit > 0;
-      largest[half] = is_kept && logit > largest[half] ? logit : largest[half];
+      largest[half] = max(largest[half], logits[tile][element]);
     });
+    count(kept, logits);
     raise_shift(largest);
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const Real weight = exp_of(logits[tile][element] - state_.shift[half]);
@@ -302,14 +313,29 @@ class ForwardTile {
     });
   }
 
+  __device__ __forceinline__ void count(const uint32_t (&kept)[2],
+                                        const Products<Shape>& logits) {
+    if (outputs_.num_kept != nullptr) {
+      state_.kept[0] += __popc(kept[0]);
+      state_.kept[1] += __popc(kept[1]);
+    }
+    if (outputs_.positive_rank == nullptr) return;
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      state_.rank[half] += logits[tile][element] > 0;
+    });
+  }
+
+  // Once most columns have been met, a larger logit is rare.
   __device__ __forceinline__ void raise_shift(const Real (&largest)[2]) {
+    const Real of_rows[2] = {largest_over_row(largest[0]),
+                             largest_over_row(largest[1])};
+    const bool any = of_rows[0] > state_.shift[0] || of_rows[1] > state_.shift[1];
+    if (!__any_sync(kWholeWarp, any)) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const Real of_row = largest_over_row(largest[half]);
-      const bool is_larger = of_row > state_.shift[half];
-      const Real factor = is_larger ? exp_of(state_.shift[half] - of_row) : Real(1);
-      if (is_larger) state_.shift[half] = of_row;
-      scale_sums(half, factor);
+      const Real raised = max(state_.shift[half], of_rows[half]);
+      scale_sums(half, exp_of(state_.shift[half] - raised));
+      state_.shift[half] = raised;
     }
   }
 
@@ -410,6 +436,7 @@ class ForwardTile {
   const Real margin_;
   const Real scale_;
   const bool over_batch_;
+  const bool has_ids_;
   ForwardTileMemory<Shape> memory_;
   LaneQueries<Real> lane_;
   ForwardTileState<Shape> state_;

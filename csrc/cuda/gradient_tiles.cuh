@@ -10,6 +10,7 @@
 #pragma once
 
 #include "cuda/gradient_rows.cuh"
+#include "cuda/tile_band.cuh"
 #include "cuda/tile_kernels.h"
 #include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
@@ -22,38 +23,54 @@ template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kMet = 2 * Shape::kColumns;
+  static constexpr int kFacts = sizeof(RowFacts<Real>) / sizeof(Real);
 
   __device__ __forceinline__ GradientTileMemory()
       : docs(&arrays, Shape::kRows),
         queries(&arrays, kMet),
-        coefficient(arrays.template take<Real>(kMet)),
-        positive_cosine(arrays.template take<Real>(kMet)),
-        row_loss(arrays.template take<Real>(kMet)),
+        facts(&arrays, Shape::kRows + kMet),
+        row_facts(arrays.template take<Real>(kFacts * kMet)),
+        upstream(arrays.template take<Real>(kMet)),
         slices(&arrays) {}
 
   static constexpr int kBytes =
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
-      3 * shared_bytes(kMet, sizeof(Real)) + TileSlices<Shape>::kBytes;
+      TileFacts<Shape>::bytes(Shape::kRows + kMet) +
+      shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
+      TileSlices<Shape>::kBytes;
+
+  __device__ __forceinline__ SharedElement<Real>& coefficient(int slot) const {
+    return row_facts[kFacts * slot];
+  }
+  __device__ __forceinline__ Real positive_cosine(int slot) const {
+    return row_facts[kFacts * slot + 1];
+  }
+  __device__ __forceinline__ Real row_loss(int slot) const {
+    return row_facts[kFacts * slot + 2];
+  }
+  __device__ __forceinline__ Real query_inverse_norm(int slot) const {
+    return row_facts[kFacts * slot + 3];
+  }
 
   SharedArrays arrays;
   TileRows<Shape> docs;
   TileRows<Shape> queries;
-  SharedElement<Real>* const coefficient;
-  SharedElement<Real>* const positive_cosine;
-  SharedElement<Real>* const row_loss;
+  TileFacts<Shape> facts;                // of the docs, and behind them the queries
+  SharedElement<Real>* const row_facts;  // RowFacts of the queries
+  SharedElement<Real>* const upstream;   // the gradient of each query's loss
   TileSlices<Shape> slices;
 };
 
-// What a lane knows of its two documents, and its part of their sums: these count in
-// units of a power of two that the largest weight met so far chooses (FitNorms).
+// What a lane knows of its two documents, and its part of their sums. Those of float16
+// count in units of a power of two that the largest weight met so far chooses
+// (FitNorms).
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
   int32_t index[2];
-  Real inverse_norm[2];
-  Real poison[2];
+  Real inverse_norm[2];  // NaN of a row with a poison
   Real log_q[2];
-  Real unit[2] = {};
+  Real unit[2] = {};  // 0 before any weight
   Real projection[2] = {};
   RowSums<Shape> sums = {};
 };
@@ -102,8 +119,6 @@ class GradientTile {
  public:
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
-  // Weights are less than kLargestWeight units, and the unit is a power of two.
-  static constexpr Real kUnitOfLargest = 2 / FitNorms<Storage>::kLargestWeight;
 
   __device__ __forceinline__ GradientTile(const LossParams& params,
                                           const GradientArguments& arguments,
@@ -123,7 +138,8 @@ class GradientTile {
         drawn_(params.normalize_over == NormalizeOver::kBatch ? 0
                                                               : params.num_negatives),
         margin_(margin),
-        scale_(logit_scale_of<Real>(params)) {}
+        scale_(logit_scale_of<Real>(params)),
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr) {}
 
   __device__ __forceinline__ void store_doc_gradients() {
     copy_docs();
@@ -192,6 +208,7 @@ class GradientTile {
       team_.copy(docs + doc * params_.dim, exists, memory_.docs.row(row));
       if (team_.is_first_thread()) {
         memory_.docs.index[row] = exists ? static_cast<int32_t>(doc) : kNotKept;
+        memory_.facts.copy(params_, row, doc, exists);
       }
     }
     commit_copies();
@@ -204,14 +221,12 @@ class GradientTile {
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
-        if (team_.is_first_thread()) memory_.docs.note(row, {0, 0}, 0);
+        if (team_.is_first_thread()) memory_.docs.note(row, {0, 0});
         continue;
       }
       const RowNorm<Real> norm =
           team_.settle(doc_inverse_norm(doc), memory_.docs.row(row));
-      if (team_.is_first_thread()) {
-        memory_.docs.note(row, norm, log_q_at<Real>(params_, doc));
-      }
+      if (team_.is_first_thread()) memory_.docs.note(row, norm);
     }
   }
 
@@ -227,34 +242,45 @@ class GradientTile {
                               ? order_.index_at(place_of_column(of_band))
                               : params_.batch_size;
     const bool is_query = query < params_.batch_size;
-    team_.copy(static_cast<const Storage*>(params_.query) +
-                   (is_query ? query * params_.dim : 0),
+    const int64_t source = is_query ? query : 0;
+    team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
                is_query, memory_.queries.row(slot));
     if (team_.is_first_thread()) {
       memory_.queries.index[slot] = is_query ? static_cast<int32_t>(query) : kNotKept;
+      memory_.facts.copy(params_, Shape::kRows + slot, source, is_query);
+      copy_row_facts(source, is_query, slot);
     }
     commit_copies();
+  }
+
+  __device__ __forceinline__ void copy_row_facts(int64_t query, bool is_query,
+                                                 int slot) const {
+    constexpr int kFacts = GradientTileMemory<Shape>::kFacts;
+    constexpr int kPacket = 16 / static_cast<int>(sizeof(Real));
+    const auto* row_facts =
+        static_cast<const Real*>(arguments_.row_facts) + kFacts * query;
+#pragma unroll
+    for (int fact = 0; fact < kFacts; fact += kPacket) {
+      copy_async<16>(memory_.row_facts + kFacts * slot + fact, row_facts + fact,
+                     is_query);
+    }
+    const int64_t place = params_.reduction == Reduction::kNone ? query : 0;
+    copy_async<sizeof(Real)>(memory_.upstream + slot,
+                             static_cast<const Real*>(arguments_.loss_gradient) + place,
+                             is_query);
   }
 
   __device__ __forceinline__ void inspect_block(int turn) const {
     wait_for_copies<0>();
     __syncwarp();
     const int slot = turn * Shape::kColumns + team_.number();
-    const int32_t query = memory_.queries.index[slot];
-    RowFacts<Real> facts{0, 0, 0, 0};
-    RowNorm<Real> norm{0, 0};
-    Real log_q = 0;
-    if (query >= 0) {
-      facts = facts_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, query);
-      norm = team_.settle(facts.query_inverse_norm, memory_.queries.row(slot));
-      log_q = log_q_at<Real>(params_, query);
-    }
-    __syncwarp();
+    const RowNorm<Real> norm =
+        team_.settle(memory_.query_inverse_norm(slot), memory_.queries.row(slot));
     if (!team_.is_first_thread()) return;
-    memory_.queries.note(slot, norm, log_q);
-    memory_.coefficient[slot] = facts.coefficient;
-    memory_.positive_cosine[slot] = facts.positive_cosine;
-    memory_.row_loss[slot] = facts.row_loss;
+    memory_.queries.note(slot, norm);
+    memory_.coefficient(slot) = coefficient_of_row(
+        params_, scratch_.coefficient_sum, static_cast<Real>(memory_.coefficient(slot)),
+        memory_.row_loss(slot), static_cast<Real>(memory_.upstream[slot]));
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -264,9 +290,9 @@ class GradientTile {
     for (int half = 0; half < 2; ++half) {
       const int row = row_of_half<Shape>(half);
       state_.index[half] = memory_.docs.index[row];
-      state_.inverse_norm[half] = memory_.docs.inverse_norm[row];
-      state_.poison[half] = memory_.docs.poison[row];
-      state_.log_q[half] = memory_.docs.log_q[row];
+      state_.inverse_norm[half] =
+          memory_.docs.inverse_norm[row] + memory_.docs.poison[row];
+      state_.log_q[half] = memory_.facts.log_q(row);
     }
   }
 
@@ -287,47 +313,85 @@ class GradientTile {
     TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
   }
 
-  // The weight of a query in the sum H of a document, and its cosine.
-  struct Weighed {
-    Real weight;
-    Real cosine;
-  };
-
-  __device__ __forceinline__ Weighed weigh_pair(int64_t step, int slot, int half,
-                                                Real product) const {
-    const int32_t query = memory_.queries.index[slot];
-    const int32_t doc = state_.index[half];
-    if (query < 0 || doc < 0 || step < 0 || step > drawn_) return {0, 0};
-    const Real coefficient = memory_.coefficient[slot];
-    const Real positive_cosine = memory_.positive_cosine[slot];
-    const Real row_loss = memory_.row_loss[slot];
-    if (step == drawn_) {
-      return {positive_coefficient(params_.normalize_over, coefficient, row_loss),
-              positive_cosine};
+  // The columns of the queries that drew a document and keep it.
+  __device__ __forceinline__ uint32_t kept_columns(int64_t start, int slot,
+                                                   int half) const {
+    if (state_.index[half] < 0) return 0;
+    const int row = row_of_half<Shape>(half);
+    uint32_t columns = columns_of_band<Shape>(0, drawn_ - 1, start, row);
+    if (params_.num_candidates > params_.batch_size) {
+      columns = without<Shape>(columns, [&](int column) {
+        return memory_.queries.index[slot + column] < 0;
+      });
     }
-    if (is_dropped(params_, query, doc)) return {0, 0};
-    const Real cosine =
-        product * state_.inverse_norm[half] * memory_.queries.inverse_norm[slot] +
-        (state_.poison[half] + memory_.queries.poison[slot]);
-    const Real logit =
-        relative_logit(scale_, margin_, cosine, positive_cosine, state_.log_q[half],
-                       static_cast<Real>(memory_.queries.log_q[slot]));
-    return {exp_of(logit - row_loss) * coefficient, cosine};
+    if (!has_ids_) return columns;
+    return without<Shape>(columns, [&](int column) {
+      return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
+                                     state_.index[half]);
+    });
   }
 
   // Products to weights, times the queries' inverse norms, and the sums of them.
   __device__ __forceinline__ void weigh(int64_t start, int slot,
                                         Products<Shape>& products) {
-    Real largest[2] = {0, 0};
+    const uint32_t kept[2] = {kept_columns(start, slot, 0),
+                              kept_columns(start, slot, 1)};
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const Weighed pair = weigh_pair(start + column - row_of_half<Shape>(half),
-                                      slot + column, half, products[tile][element]);
+      const int met = slot + column;
+      const bool is_kept = has_column(kept[half], tile, element);
+      const Real cosine =
+          multiply_add(products[tile][element] * state_.inverse_norm[half],
+                       static_cast<Real>(memory_.queries.inverse_norm[met]),
+                       static_cast<Real>(memory_.queries.poison[met]));
+      const Real logit =
+          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met),
+                         state_.log_q[half], memory_.facts.log_q(Shape::kRows + met));
+      const Real probability = exp_of(logit - memory_.row_loss(met));
+      const Real weight = is_kept ? probability * memory_.coefficient(met) : Real(0);
       state_.projection[half] =
-          multiply_add(pair.weight, pair.cosine, state_.projection[half]);
-      const Real weight = pair.weight * memory_.queries.inverse_norm[slot + column];
-      const Real magnitude = weight < 0 ? -weight : weight;
-      largest[half] = magnitude > largest[half] ? magnitude : largest[half];
-      products[tile][element] = weight;
+          multiply_add(weight, is_kept ? cosine : Real(0), state_.projection[half]);
+      products[tile][element] = weight * memory_.queries.inverse_norm[met];
+    });
+    const int64_t diagonal = first_row_of_warp<Shape>() + drawn_ - start;
+    if (diagonal > -kRowsOfWarp && diagonal < Shape::kColumns) {
+      weigh_positives(diagonal, slot, products);
+    }
+    if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
+  }
+
+  // A document's own query is behind all that drew it: at column `diagonal` + r for row
+  // r of the warp, where one lane of the row's four has it.
+  __device__ __forceinline__ void weigh_positives(int64_t diagonal, int slot,
+                                                  Products<Shape>& products) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t column = diagonal + row_of_lane() + 8 * half;
+      const int64_t of_lane = column - column_of_lane();
+      if (column >= Shape::kColumns || of_lane < 0 || of_lane % kColumnsOfTile > 1) {
+        continue;
+      }
+      const int met = slot + static_cast<int>(column);
+      if (state_.index[half] < 0 || memory_.queries.index[met] < 0) continue;
+      const Real weight = positive_coefficient(
+          params_.normalize_over, static_cast<Real>(memory_.coefficient(met)),
+          memory_.row_loss(met));
+      state_.projection[half] =
+          multiply_add(weight, memory_.positive_cosine(met), state_.projection[half]);
+      const Real weight_of_row = weight * memory_.queries.inverse_norm[met];
+      for_each_product<Shape>([&](int tile, int element, int of_half, int) {
+        if (of_half == half && of_lane == tile * kColumnsOfTile + element % 2) {
+          products[tile][element] = weight_of_row;
+        }
+      });
+    }
+  }
+
+  // Weights less than kLargestWeight units, which lose nothing by a power of two.
+  __device__ __forceinline__ void count_in_units(Products<Shape>& products) {
+    Real largest[2] = {0, 0};
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      const Real weight = products[tile][element];
+      largest[half] = max(largest[half], weight < 0 ? -weight : weight);
     });
     raise_unit(largest);
     const Real inverse_unit[2] = {inverse_of(state_.unit[0]),
@@ -337,7 +401,6 @@ class GradientTile {
     });
   }
 
-  // Of a power of two, which it loses nothing by; 0 before any weight.
   __device__ __forceinline__ static Real inverse_of(Real unit) {
     return unit > 0 ? 1 / unit : Real(0);
   }
@@ -347,7 +410,8 @@ class GradientTile {
     for (int half = 0; half < 2; ++half) {
       const Real of_row = largest_over_row(largest[half]);
       if (of_row == 0) continue;
-      const Real unit = power_of_two_below(of_row * kUnitOfLargest);
+      const Real unit =
+          power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight));
       if (!(unit > state_.unit[half])) continue;
       const Real factor = state_.unit[half] / unit;
       state_.unit[half] = unit;
@@ -380,7 +444,8 @@ class GradientTile {
         read_pair(row + column, pair);
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const Real sum = state_.sums[v][2 * half + j] * state_.unit[half];
+          Real sum = state_.sums[v][2 * half + j];
+          if constexpr (FitNorms<Storage>::kHasUnits) sum *= state_.unit[half];
           Storage rounded;
           round_to((sum - pair[j] * projection) * factor, &rounded);
           row[column + j] = rounded;
@@ -409,6 +474,7 @@ class GradientTile {
   const int64_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;
+  const bool has_ids_;
   GradientTileMemory<Shape> memory_;
   GradientTileState<Shape> state_;
 };

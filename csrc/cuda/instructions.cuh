@@ -19,10 +19,10 @@
 namespace negative_cosine {
 namespace cuda {
 
-// 16 bytes to an address of shared memory that is a multiple of 16, and zeros where
+// 4, 8 or 16 bytes between addresses that are multiples of so many, and zeros where
 // they are not wanted: what is dropped is never read. They have arrived when the thread
 // has waited for their group, and for other threads behind the next barrier.
-template <typename Element>
+template <int kBytes, typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                            bool wanted);
 
@@ -75,13 +75,20 @@ static __device__ __forceinline__ uint32_t shared_address(const void* address) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(address));
 }
 
-template <typename Element>
+template <int kBytes, typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                            bool wanted) {
-  asm volatile(
-      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-      "l"(from), "r"(wanted ? 16 : 0)
-      : "memory");
+  if constexpr (kBytes == 16) {  // past the first-level cache
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
+        "l"(from), "r"(wanted ? 16 : 0)
+        : "memory");
+  } else {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)),
+        "l"(from), "n"(kBytes), "r"(wanted ? kBytes : 0)
+        : "memory");
+  }
 }
 
 static __device__ __forceinline__ void commit_copies() {
@@ -163,7 +170,7 @@ static __device__ __forceinline__ uint32_t round_pair(float low, float high, BFl
 
 #else  // Turing: the launches give it no tile kernel
 
-template <typename Element>
+template <int kBytes, typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>*, const void*, bool) {
   __trap();
 }

@@ -27,7 +27,7 @@ struct FitNorms {
   using Real = ComputeType<Storage>;
   static constexpr Real kSmallestInverse = Real(1e-12);
   static constexpr Real kLargestInverse = Real(1e12);
-  static constexpr Real kLargestWeight = 1;
+  static constexpr bool kHasUnits = false;
   static constexpr Real kForwardUnit = 1;
 };
 
@@ -37,6 +37,7 @@ template <>
 struct FitNorms<Float16> {
   static constexpr float kSmallestInverse = 1.0f / 64;
   static constexpr float kLargestInverse = 16;
+  static constexpr bool kHasUnits = true;
   static constexpr float kLargestWeight = 32768;
   // The softmax's weights are at most 1, and multiplied by an inverse norm.
   static constexpr float kForwardUnit = kLargestWeight / kLargestInverse;
@@ -94,7 +95,7 @@ class RowTeam {
     for (int column = thread() * Shape::kPacket; column < Shape::kDim;
          column += Shape::kThreadsOfRow * Shape::kPacket) {
       const bool exists = wanted && column < dim_;
-      copy_async(to + column, from + (exists ? column : 0), exists);
+      copy_async<16>(to + column, from + (exists ? column : 0), exists);
     }
   }
 

@@ -36,14 +36,15 @@ void arrive(const ElementsOfCopy& elements) {
 
 }  // namespace
 
-void check_copy(const void* to, const void* from) {
+void check_copy(const void* to, const void* from, int bytes) {
   require_capability(8, 0, "copy_async");
-  locate_in_shared_arrays("copy_async to", to, kPacketBytes);
+  locate_in_shared_arrays("copy_async to", to, bytes);
   // Addresses of PTX's operands are aligned; taken strictly, also where nothing is
   // read.
-  if (reinterpret_cast<uint64_t>(from) % kPacketBytes != 0) {
-    raise_fault(cudaErrorMisalignedAddress,
-                "copy_async from an address that is no multiple of 16");
+  if (reinterpret_cast<uint64_t>(from) % static_cast<uint64_t>(bytes) != 0) {
+    raise_fault(
+        cudaErrorMisalignedAddress,
+        "copy_async from an address that is no multiple of " + std::to_string(bytes));
   }
 }
 

@@ -34,7 +34,8 @@ __device__ bool copies() { return thread_in_block() < threads_of_block() / 4; }
 
 __device__ void copy_numbers(const Arguments& a, SharedElement<float>* numbers) {
   const int first = 4 * thread_in_block();
-  if (copies()) copy_async(numbers + first, a.input + first_of_block() + first, true);
+  if (copies())
+    copy_async<16>(numbers + first, a.input + first_of_block() + first, true);
   commit_copies();
 }
 
@@ -97,7 +98,8 @@ __global__ void wait_without_a_group(Arguments a) {
   SharedArrays arrays;
   auto* numbers = take_numbers(&arrays);
   const int first = 4 * thread_in_block();
-  if (copies()) copy_async(numbers + first, a.input + first_of_block() + first, true);
+  if (copies())
+    copy_async<16>(numbers + first, a.input + first_of_block() + first, true);
   if (!a.wrong) commit_copies();
   wait_for_copies<0>();
   __syncthreads();
@@ -140,7 +142,8 @@ __global__ void copy_to_a_misaligned_place(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int to = a.wrong ? thread_in_block() : 4 * thread_in_block();
   if (copies()) {
-    copy_async(numbers + to, a.input + first_of_block() + 4 * thread_in_block(), true);
+    copy_async<16>(numbers + to, a.input + first_of_block() + 4 * thread_in_block(),
+                   true);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -153,8 +156,8 @@ __global__ void copy_from_a_misaligned_address(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int from = first_of_block() + 4 * thread_in_block();
   if (copies()) {
-    copy_async(numbers + 4 * thread_in_block(),
-               a.input + (a.wrong ? min(from + 1, a.count - 4) : from), true);
+    copy_async<16>(numbers + 4 * thread_in_block(),
+                   a.input + (a.wrong ? min(from + 1, a.count - 4) : from), true);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -167,8 +170,8 @@ __global__ void copy_beyond_an_array(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int first = 4 * thread_in_block();
   if (copies() || (a.wrong && first == threads_of_block())) {
-    copy_async(numbers + first, a.input + first_of_block() + first % threads_of_block(),
-               true);
+    copy_async<16>(numbers + first,
+                   a.input + first_of_block() + first % threads_of_block(), true);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -195,8 +198,8 @@ __global__ void copy_what_is_not_there(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   const int from = first_of_block() + threads_of_block() + 4 * thread_in_block();
   if (copies()) {
-    copy_async(numbers + 4 * thread_in_block(), a.input + from,
-               a.wrong || from < a.count);
+    copy_async<16>(numbers + 4 * thread_in_block(), a.input + from,
+                   a.wrong || from < a.count);
   }
   commit_copies();
   wait_for_copies<0>();
@@ -367,8 +370,7 @@ template <typename Element, int kStride>
 __device__ void copy_matrix(const Element* numbers, SharedElement<Element>* matrix) {
   const int row = lane_of_thread() / 2;
   const int column = 8 * (lane_of_thread() % 2);
-  copy_async<Element>(matrix + row * kStride + column, numbers + row * kSize + column,
-                      true);
+  copy_async<16>(matrix + row * kStride + column, numbers + row * kSize + column, true);
 }
 
 // In the output, of a lane's sums in the left or the right half of its columns.

@@ -14,15 +14,15 @@ namespace cuda {
 
 // Inlined, so that each copy in a kernel has a return address of its own to be counted
 // under.
-template <typename Element>
+template <int kBytes, typename Element>
 __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                 bool wanted) {
-  constexpr int kElements = emulator::kPacketBytes / static_cast<int>(sizeof(Element));
-  emulator::check_copy(to, from);
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "PTX copies no other size");
+  constexpr int kElements = kBytes / static_cast<int>(sizeof(Element));
+  emulator::check_copy(to, from, kBytes);
   Element elements[kElements] = {};
   if (wanted) {
-    std::memcpy(elements, emulator::locate_source_of_copy(from, emulator::kPacketBytes),
-                emulator::kPacketBytes);
+    std::memcpy(elements, emulator::locate_source_of_copy(from, kBytes), kBytes);
   }
   emulator::SharedHistory* first = to[0].start_copy(elements[0]);
   for (int e = 1; e < kElements; ++e) to[e].start_copy(elements[e]);

@@ -24,7 +24,7 @@ struct ElementsOfCopy {
 };
 
 // Raises a fault where no copy may go to or from these addresses.
-void check_copy(const void* to, const void* from);
+void check_copy(const void* to, const void* from, int bytes);
 void add_copy(const ElementsOfCopy& elements);
 void commit_copies();
 void wait_for_copies(int pending);
