@@ -36,7 +36,12 @@ TENSOR_CORES = {
     "bfloat16": _HALVES,
     "tf32": (r"HMMA\.1688\.F32\.TF32", r"LDSM\.16\.M88\.4"),
 }
-ASYNCHRONOUS_COPY = r"LDGSTS\.E\.BYPASS\S*\.128"
+# By bytes.
+ASYNCHRONOUS_COPIES = {
+    16: r"LDGSTS\.E\.BYPASS\S*\.128",
+    8: r"LDGSTS\.E\.(?!BYPASS)(?:\S*\.)?64",
+    4: r"LDGSTS\.E(?!\S*\.(?:64|128))",
+}
 ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
 
 Instructions = Sequence[tuple[int, str]]  # address, text

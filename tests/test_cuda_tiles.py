@@ -36,7 +36,8 @@ SHAPES = [
     (33, 300, 200, 7),
     (130, 131, 256, 40),
 ]
-SHORT_ROWS = [1, 3, 8, 33, 63, 65, 100, 127, 129, 255]
+# Copied by 16 bytes, by 8, by 4, and the odd ones of 16 bits by elements.
+SHORT_ROWS = [1, 3, 8, 33, 50, 63, 65, 100, 127, 129, 255]
 # 1024 and 2048 bytes, and what is padded to them; 16 bits, 32, 64.
 LONG_ROWS = {2: [257, 512, 768, 1024], 4: [200, 256, 300, 512], 8: [65, 128, 200, 256]}
 TOO_LONG_ROWS = {2: [1025, 1536], 4: [513, 768], 8: [257, 264]}
@@ -88,6 +89,26 @@ def test_every_device_has_a_kernel(
     # 7.5 has neither the copies nor the products; 8.6 has less memory for a tile.
     for dim in (60, 128):
         check(Batch((37, 41, dim, 9), dtype), sampler, {}, capability)
+
+
+# Of which a block gets 99 KiB of shared memory.
+SMALLER = pytest.mark.parametrize("capability", [(8, 6), (8, 9), (12, 0)], ids=str)
+
+
+@by_element_size({2: [200, 256, 300, 512], 4: [100, 128, 200, 256], 8: [64]})
+@SAMPLERS
+def test_tight_tiles_match_the_oracle(sampler: str, dtype: str, dim: int) -> None:
+    check(Batch((70, 75, dim, 35), dtype), sampler, {}, capability=(8, 6))
+
+
+@by_element_size({2: [256, 512], 4: [128, 256], 8: []})
+@SMALLER
+def test_devices_with_less_shared_memory_take_tight_tiles(
+    capability: tuple[int, int], dtype: str, dim: int
+) -> None:
+    batch = Batch((70, 75, dim, 35), dtype)
+    launches = launches_of_a_step(batch, "ring", capability=capability, allow_tf32=True)
+    assert launches[0]["shared_wavefronts"] > 0  # matrices loaded: no row kernel does
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -394,11 +415,14 @@ def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
 SIZES = [(256, 128, 50), (512, 128, 64), (128, 256, 50), (256, 256, 20), (128, 512, 50)]
 
 
-def launches_of_a_step(batch: Batch, sampler: str, **options: Any) -> list[dict[str, int]]:
+def launches_of_a_step(
+    batch: Batch, sampler: str, capability: tuple[int, int] = (9, 0), **options: Any
+) -> list[dict[str, int]]:
     """The emulator's counts of a training step."""
     core = emulated.cuda_core()
     upstream = np.ones(batch.rows if options.get("reduction") == "none" else (), batch.real)
     candidates = {"num_negatives": batch.k} if sampler == "ring" else {}
+    core.set_capability(*capability)
     core.count_traffic(True)
     core.reset_statistics()
     core.negative_cosine_loss(

@@ -40,10 +40,10 @@ struct ForwardTileMemory {
 
   // Where a block of columns stands: the tile's own documents first, then two places in
   // turns.
-  __device__ __forceinline__ static int slot_of(int64_t block) {
+  __device__ __forceinline__ static int slot_of(int32_t block) {
     constexpr int kOwn = Shape::kRows / Shape::kColumns;
-    return block < kOwn ? static_cast<int>(block) * Shape::kColumns
-                        : Shape::kRows + static_cast<int>(block % 2) * Shape::kColumns;
+    return block < kOwn ? block * Shape::kColumns
+                        : Shape::kRows + block % 2 * Shape::kColumns;
   }
 
   SharedArrays arrays;
@@ -54,21 +54,15 @@ struct ForwardTileMemory {
   TileSlices<Shape> slices;
 };
 
-// What a lane knows of its two query rows.
-template <typename Real>
-struct LaneQueries {
-  int32_t index[2];
-  Real inverse_norm[2];  // NaN of a row with a poison
-  Real log_q[2];
-  Real positive_cosine[2];
-};
-
-// A lane's part of its two rows' sums. The shift is the largest logit met so far, even
-// where that is far below the positive's: a float16 weight has few digits below 1.
+// What a lane keeps of its two rows: its part of their sums, and what is found on the
+// way. All else it reads where it needs it, for long rows leave no register. The shift
+// is the largest logit met so far, even where that is far below the positive's: a
+// float16 weight has few digits below 1.
 template <typename Shape>
 struct ForwardTileState {
   using Real = typename Shape::Real;
   Real shift[2] = {-kLargestNumber<Real>, -kLargestNumber<Real>};
+  Real positive_cosine[2] = {};
   Real weight_sum[2] = {};
   Real cosine_sum[2] = {};
   int32_t rank[2] = {};
@@ -85,16 +79,17 @@ class ForwardTile {
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
-                                         int64_t first_place, bool whole_packets,
-                                         Real margin)
+                                         int64_t first_place,
+                                         const RowAlignment& alignment, Real margin)
       : params_(params),
         outputs_(outputs),
         order_(params),
-        team_(params.dim, whole_packets),
+        team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
-        rows_(min(static_cast<long long>(params.num_candidates - first_place),
-                  static_cast<long long>(Shape::kRows))),
+        rows_(static_cast<int>(
+            min(static_cast<long long>(params.num_candidates - first_place),
+                static_cast<long long>(Shape::kRows)))),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
         over_batch_(params.normalize_over == NormalizeOver::kBatch),
@@ -108,12 +103,12 @@ class ForwardTile {
     const bool meets = !over_batch_ || outputs_.num_kept != nullptr;
     const int64_t band = meets && has_queries() ? params_.num_negatives : 0;
     const int64_t columns = rows_ + band;
-    const int64_t blocks = (columns + Shape::kColumns - 1) / Shape::kColumns;
-    constexpr int64_t kOwn = Shape::kRows / Shape::kColumns;
-    for (int64_t block = 0; block < blocks; ++block) {
+    const auto blocks =
+        static_cast<int32_t>((columns + Shape::kColumns - 1) / Shape::kColumns);
+    constexpr int32_t kOwn = Shape::kRows / Shape::kColumns;
+    for (int32_t block = 0; block < blocks; ++block) {
       if (block >= kOwn) inspect_block(block);
       __syncthreads();
-      if (block == 0) load_lane_queries();
       if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1, columns);
       meet_block(block, band);
     }
@@ -180,8 +175,8 @@ class ForwardTile {
     }
   }
 
-  __device__ __forceinline__ void copy_block(int64_t block, int64_t columns) const {
-    const int64_t column = block * Shape::kColumns + team_.number();
+  __device__ __forceinline__ void copy_block(int32_t block, int64_t columns) const {
+    const int64_t column = int64_t{block} * Shape::kColumns + team_.number();
     const int slot = memory_.slot_of(block) + team_.number();
     const bool is_met = column < columns;
     const int64_t doc = is_met ? order_.index_at(first_place_ + column) : 0;
@@ -193,7 +188,7 @@ class ForwardTile {
     commit_copies();
   }
 
-  __device__ __forceinline__ void inspect_block(int64_t block) const {
+  __device__ __forceinline__ void inspect_block(int32_t block) const {
     wait_for_copies<0>();
     __syncwarp();
     const int slot = memory_.slot_of(block) + team_.number();
@@ -205,20 +200,18 @@ class ForwardTile {
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ void load_lane_queries() {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = row_of_half<Shape>(half);
-      lane_.index[half] = memory_.queries.index[row];
-      lane_.inverse_norm[half] =
-          memory_.queries.inverse_norm[row] + memory_.queries.poison[row];
-      lane_.log_q[half] = memory_.facts.log_q(row);
-      lane_.positive_cosine[half] = 0;
-    }
+  // Of the query of the lane's row; NaN of one with a poison.
+  __device__ __forceinline__ Real inverse_norm_of(int half) const {
+    const int row = row_of_half<Shape>(half);
+    return memory_.queries.inverse_norm[row] + memory_.queries.poison[row];
   }
 
-  __device__ __forceinline__ void meet_block(int64_t block, int64_t band) {
-    const int64_t start = block * Shape::kColumns;
+  __device__ __forceinline__ int32_t query_of(int half) const {
+    return memory_.queries.index[row_of_half<Shape>(half)];
+  }
+
+  __device__ __forceinline__ void meet_block(int32_t block, int64_t band) {
+    const int64_t start = int64_t{block} * Shape::kColumns;
     const int slot = memory_.slot_of(block);
     const int first_row = first_row_of_warp<Shape>();
     const auto* met = memory_.docs.row(slot) + slice_;
@@ -242,7 +235,7 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ Real cosine_with(int slot, int half, Real product) const {
-    return multiply_add(product * lane_.inverse_norm[half],
+    return multiply_add(product * inverse_norm_of(half),
                         static_cast<Real>(memory_.docs.inverse_norm[slot]),
                         static_cast<Real>(memory_.docs.poison[slot]));
   }
@@ -265,7 +258,7 @@ class ForwardTile {
       }
       even = __shfl_sync(kWholeWarp, even, holder);
       odd = __shfl_sync(kWholeWarp, odd, holder);
-      lane_.positive_cosine[half] =
+      state_.positive_cosine[half] =
           cosine_with(slot + first_column + own, half, own % 2 == 0 ? even : odd);
     }
   }
@@ -274,7 +267,7 @@ class ForwardTile {
   // row's own place as their draw's number; the row itself is none of them.
   __device__ __forceinline__ uint32_t kept_columns(int64_t start, int64_t band,
                                                    int slot, int half) const {
-    if (lane_.index[half] < 0) return 0;
+    if (query_of(half) < 0) return 0;
     const int row = row_of_half<Shape>(half);
     const uint32_t columns = columns_of_band<Shape>(1, band, start, row);
     if (!has_ids_) return columns;
@@ -295,8 +288,9 @@ class ForwardTile {
       const bool is_kept = has_column(kept[half], tile, element);
       const Real cosine = cosine_with(slot + column, half, products[tile][element]);
       const Real logit =
-          relative_logit(scale_, margin_, cosine, lane_.positive_cosine[half],
-                         memory_.facts.log_q(slot + column), lane_.log_q[half]);
+          relative_logit(scale_, margin_, cosine, state_.positive_cosine[half],
+                         memory_.facts.log_q(slot + column),
+                         memory_.facts.log_q(row_of_half<Shape>(half)));
       products[tile][element] = is_kept ? cosine : Real(0);
       logits[tile][element] = is_kept ? logit : -static_cast<Real>(INFINITY);
       largest[half] = max(largest[half], logits[tile][element]);
@@ -365,14 +359,14 @@ class ForwardTile {
         scale_sums(half, exp_of(state_.shift[half]));
         state_.shift[half] = 0;
       }
-      if (lane_.index[half] >= 0) loss += store_row(half);
+      if (query_of(half) >= 0) loss += store_row(half);
     }
     return loss;
   }
 
   __device__ __forceinline__ double store_row(int half) {
-    const int64_t row = lane_.index[half];
-    const Real positive_cosine = lane_.positive_cosine[half];
+    const int64_t row = query_of(half);
+    const Real positive_cosine = state_.positive_cosine[half];
     const RowResult<Real> result =
         finish_row(params_,
                    CandidateSums<Real>{state_.shift[half], state_.weight_sum[half],
@@ -400,12 +394,12 @@ class ForwardTile {
     const int row = row_of_half<Shape>(half);
     const auto* query = memory_.queries.row(row);
     const auto* doc = memory_.docs.row(row);
-    const Real unit_factor = lane_.inverse_norm[half];
+    const Real unit_factor = inverse_norm_of(half);
     const Real positive_weight =
         result.weights.positive * memory_.docs.inverse_norm[row];
     const Real candidate_weight = result.weights.candidates * (1 / kUnit);
     auto* direction = static_cast<Real*>(outputs_.query_direction) +
-                      int64_t{lane_.index[half]} * params_.dim;
+                      int64_t{query_of(half)} * params_.dim;
 #pragma unroll
     for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
       const int column = slice_ + v * kColumnsOfTile + column_of_lane();
@@ -432,23 +426,22 @@ class ForwardTile {
   const RowTeam<Shape> team_;
   const int slice_;  // where the warp's begins
   const int64_t first_place_;
-  const int64_t rows_;  // places of the tile
+  const int rows_;  // places of the tile
   const Real margin_;
   const Real scale_;
   const bool over_batch_;
   const bool has_ids_;
   ForwardTileMemory<Shape> memory_;
-  LaneQueries<Real> lane_;
   ForwardTileState<Shape> state_;
 };
 
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
-                         const ForwardScratch scratch, const bool whole_packets,
+                         const ForwardScratch scratch, const RowAlignment alignment,
                          const typename Shape::Real margin) {
   ForwardTile<Shape> tile(params, outputs, int64_t{blockIdx.x} * Shape::kRows,
-                          whole_packets, margin);
+                          alignment, margin);
   const double loss = sum_over_block(tile.run());
   if (params.reduction == Reduction::kNone || threadIdx.x != 0) return;
   __stcs(scratch.block_losses + blockIdx.x, loss);

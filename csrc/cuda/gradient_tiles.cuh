@@ -123,17 +123,18 @@ class GradientTile {
   __device__ __forceinline__ GradientTile(const LossParams& params,
                                           const GradientArguments& arguments,
                                           const GradientScratch& scratch,
-                                          int64_t first_place, bool whole_packets,
-                                          Real margin)
+                                          int64_t first_place,
+                                          const RowAlignment& alignment, Real margin)
       : params_(params),
         arguments_(arguments),
         scratch_(scratch),
         order_(params),
-        team_(params.dim, whole_packets),
+        team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
-        rows_(min(static_cast<long long>(params.num_candidates - first_place),
-                  static_cast<long long>(Shape::kRows))),
+        rows_(static_cast<int>(
+            min(static_cast<long long>(params.num_candidates - first_place),
+                static_cast<long long>(Shape::kRows)))),
         // Over the batch the candidates do not enter the loss.
         drawn_(params.normalize_over == NormalizeOver::kBatch ? 0
                                                               : params.num_negatives),
@@ -470,7 +471,7 @@ class GradientTile {
   const RowTeam<Shape> team_;
   const int slice_;  // where the warp's begins
   const int64_t first_place_;
-  const int64_t rows_;   // places of the tile
+  const int rows_;       // places of the tile
   const int64_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;
@@ -483,7 +484,7 @@ class GradientTile {
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
-                          const GradientScratch scratch, const bool whole_packets,
+                          const GradientScratch scratch, const RowAlignment alignment,
                           const typename Shape::Real margin) {
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
@@ -492,8 +493,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     return;
   }
   GradientTile<Shape> tile(params, arguments, scratch,
-                           int64_t{blockIdx.x - 1} * Shape::kRows, whole_packets,
-                           margin);
+                           int64_t{blockIdx.x - 1} * Shape::kRows, alignment, margin);
   tile.store_query_gradients();
   if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
 }

@@ -128,12 +128,13 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
     cudaError_t error = cudaSuccess;
     with_factor_type(params, [&](auto factor) {
       using Factor = decltype(factor);
-      error = takes_tiles<Factor>(params, device)
-                  ? launch_forward_tiles<Factor>(params, outputs, scratch, stream,
-                                                 &num_blocks)
-                  : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
-                                                           device.multiprocessors,
-                                                           stream, &num_blocks);
+      error =
+          takes_tiles<Factor>(params, device)
+              ? launch_forward_tiles<Factor>(params, outputs, scratch,
+                                             device.shared_bytes, stream, &num_blocks)
+              : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
+                                                       device.multiprocessors, stream,
+                                                       &num_blocks);
     });
     if (error != cudaSuccess) return error;
   }
@@ -166,7 +167,8 @@ cudaError_t launch_gradient(const LossParams& params,
   with_factor_type(params, [&](auto factor) {
     using Factor = decltype(factor);
     error = takes_tiles<Factor>(params, device)
-                ? launch_gradient_tiles<Factor>(params, arguments, scratch, stream)
+                ? launch_gradient_tiles<Factor>(params, arguments, scratch,
+                                                device.shared_bytes, stream)
                 : launch_gradient_rows<StorageOf<Factor>>(
                       params, arguments, scratch, device.multiprocessors, stream);
   });

@@ -37,12 +37,14 @@ inline int64_t most_streamed_rows(const LossParams& params) {
   return std::min(kStreamedWarps, params.num_candidates);
 }
 
-// Whether rows are whole packets of 16 bytes, in every one of the arrays.
+// Whether rows are whole packets, in every one of the arrays.
 inline bool has_whole_packets(const LossParams& params,
-                              std::initializer_list<const void*> arrays) {
-  bool whole = params.dim * storage_size_of(params.data_type) % 16 == 0;
+                              std::initializer_list<const void*> arrays,
+                              int packet_bytes = 16) {
+  const auto size = static_cast<uintptr_t>(packet_bytes);
+  bool whole = params.dim * storage_size_of(params.data_type) % packet_bytes == 0;
   for (const void* array : arrays) {
-    whole = whole && reinterpret_cast<uintptr_t>(array) % 16 == 0;
+    whole = whole && reinterpret_cast<uintptr_t>(array) % size == 0;
   }
   return whole;
 }

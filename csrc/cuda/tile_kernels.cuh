@@ -21,24 +21,50 @@ struct ShapeTag {
 constexpr int kShortestRowBytes = 128;
 constexpr int kLongestRowBytes = 2048;
 
-// Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
-// elements; an error where it is too long for tiles.
-template <typename Factor, int kRowBytes = kShortestRowBytes, typename Call>
-cudaError_t with_tile_shape(int64_t dim, const Call& call) {
-  if constexpr (kRowBytes > kLongestRowBytes) {
-    return cudaErrorInvalidValue;
-  } else {
-    constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
-    if (dim > kDim) return with_tile_shape<Factor, 2 * kRowBytes>(dim, call);
-    return call(ShapeTag<TileShape<Factor, kDim>>{});
-  }
-}
-
 template <typename Shape>
 constexpr int kSharedBytes =
     ForwardTileMemory<Shape>::kBytes > GradientTileMemory<Shape>::kBytes
         ? ForwardTileMemory<Shape>::kBytes
         : GradientTileMemory<Shape>::kBytes;
+
+// Rows of which a tight shape fits where the usual one does not. There is none of
+// float64: it would be for devices with hardly any float64 units.
+template <typename Factor>
+constexpr bool has_tight_shape(int row_bytes) {
+  return sizeof(StorageOf<Factor>) < 8 && (row_bytes == 512 || row_bytes == 1024);
+}
+
+// Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
+// elements, for devices of which a block gets `shared_bytes`; an error where it is too
+// long for tiles.
+template <typename Factor, int kRowBytes = kShortestRowBytes, typename Call>
+cudaError_t with_tile_shape(int64_t dim, int shared_bytes, const Call& call) {
+  if constexpr (kRowBytes > kLongestRowBytes) {
+    return cudaErrorInvalidValue;
+  } else {
+    constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
+    if (dim > kDim) {
+      return with_tile_shape<Factor, 2 * kRowBytes>(dim, shared_bytes, call);
+    }
+    using Shape = TileShape<Factor, kDim>;
+    if constexpr (has_tight_shape<Factor>(kRowBytes)) {
+      if (kSharedBytes<Shape> > shared_bytes) {
+        return call(ShapeTag<TileShape<Factor, kDim, true>>{});
+      }
+    }
+    return call(ShapeTag<Shape>{});
+  }
+}
+
+inline RowAlignment row_alignment(const LossParams& params,
+                                  std::initializer_list<const void*> others) {
+  int copied_bytes = 16;
+  while (copied_bytes > 1 &&
+         !has_whole_packets(params, {params.query, params.doc}, copied_bytes)) {
+    copied_bytes /= 2;
+  }
+  return {copied_bytes, copied_bytes == 16 && has_whole_packets(params, others)};
+}
 
 template <typename Shape>
 int64_t tiles_of(const LossParams& params) {
@@ -48,7 +74,7 @@ int64_t tiles_of(const LossParams& params) {
 template <typename Factor>
 bool fits_tiles(const LossParams& params, int shared_bytes) {
   bool fits = false;
-  with_tile_shape<Factor>(params.dim, [&](auto tag) {
+  with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     cudaFuncAttributes code;
     const cudaError_t error = cudaFuncGetAttributes(&code, forward_tiles_kernel<Shape>);
@@ -63,16 +89,15 @@ bool fits_tiles(const LossParams& params, int shared_bytes) {
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
-                                 const ForwardScratch& scratch, cudaStream_t stream,
-                                 int64_t* num_blocks) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
-  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
+                                 const ForwardScratch& scratch, int shared_bytes,
+                                 cudaStream_t stream, int64_t* num_blocks) {
+  const RowAlignment alignment = row_alignment(params, {outputs.query_direction});
+  return with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     *num_blocks = tiles_of<Shape>(params);
     return launch_with_memory(forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
                               ForwardTileMemory<Shape>::kBytes, stream, params, outputs,
-                              scratch, whole_packets,
+                              scratch, alignment,
                               static_cast<typename Shape::Real>(params.margin));
   });
 }
@@ -80,15 +105,16 @@ cudaError_t launch_forward_tiles(const LossParams& params,
 template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
-                                  const GradientScratch& scratch, cudaStream_t stream) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
-                                 arguments.query_gradient, arguments.doc_gradient});
-  return with_tile_shape<Factor>(params.dim, [&](auto tag) {
+                                  const GradientScratch& scratch, int shared_bytes,
+                                  cudaStream_t stream) {
+  const RowAlignment alignment = row_alignment(
+      params,
+      {arguments.query_direction, arguments.query_gradient, arguments.doc_gradient});
+  return with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     return launch_with_memory(gradient_tiles_kernel<Shape>, tiles_of<Shape>(params) + 1,
                               Shape::kThreads, GradientTileMemory<Shape>::kBytes,
-                              stream, params, arguments, scratch, whole_packets,
+                              stream, params, arguments, scratch, alignment,
                               static_cast<typename Shape::Real>(params.margin));
   });
 }

@@ -39,17 +39,19 @@ constexpr int kTileCapability = 80;
 template <typename Factor>
 bool fits_tiles(const LossParams& params, int shared_bytes);
 
-// As launch_forward_rows and launch_gradient_rows (row_kernels.h).
+// As launch_forward_rows and launch_gradient_rows (row_kernels.h), on a device where
+// they fit.
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
-                                 const ForwardScratch& scratch, cudaStream_t stream,
-                                 int64_t* num_blocks);
+                                 const ForwardScratch& scratch, int shared_bytes,
+                                 cudaStream_t stream, int64_t* num_blocks);
 
 template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
-                                  const GradientScratch& scratch, cudaStream_t stream);
+                                  const GradientScratch& scratch, int shared_bytes,
+                                  cudaStream_t stream);
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -68,6 +68,12 @@ struct RowNorm {
   Real poison;        // 0 or NaN
 };
 
+// What the rows' addresses and sizes have in common.
+struct RowAlignment {
+  int copied_bytes;    // 16, 8, 4 or less: of the two inputs
+  bool whole_packets;  // of 16 bytes, in the outputs as well
+};
+
 // The threads that copy and inspect one row together: neighbouring lanes.
 template <typename Shape>
 class RowTeam {
@@ -76,8 +82,8 @@ class RowTeam {
   using Real = typename Shape::Real;
   using Element = SharedElement<Storage>;
 
-  __device__ __forceinline__ RowTeam(int64_t dim, bool whole_packets)
-      : dim_(dim), whole_packets_(whole_packets) {}
+  __device__ __forceinline__ RowTeam(int64_t dim, const RowAlignment& alignment)
+      : dim_(dim), alignment_(alignment) {}
 
   // The team's number: it takes that row of every block.
   __device__ __forceinline__ static int number() {
@@ -85,18 +91,19 @@ class RowTeam {
   }
   __device__ __forceinline__ static bool is_first_thread() { return thread() == 0; }
 
-  __device__ __forceinline__ bool has_whole_packets() const { return whole_packets_; }
+  __device__ __forceinline__ bool has_whole_packets() const {
+    return alignment_.whole_packets;
+  }
 
   // Starts to copy a row; zeros where it is not wanted, and behind its end.
   __device__ __forceinline__ void copy(const Storage* from, bool wanted,
                                        Element* to) const {
-    if (!whole_packets_) return copy_elements(from, wanted, to);
-#pragma unroll 4
-    for (int column = thread() * Shape::kPacket; column < Shape::kDim;
-         column += Shape::kThreadsOfRow * Shape::kPacket) {
-      const bool exists = wanted && column < dim_;
-      copy_async<16>(to + column, from + (exists ? column : 0), exists);
+    if (alignment_.copied_bytes == 16) return copy_pieces<16>(from, wanted, to);
+    if (alignment_.copied_bytes == 8) return copy_pieces<8>(from, wanted, to);
+    if constexpr (sizeof(Storage) <= 4) {
+      if (alignment_.copied_bytes == 4) return copy_pieces<4>(from, wanted, to);
     }
+    if constexpr (sizeof(Storage) == 2) copy_elements(from, wanted, to);
   }
 
   // 1 / |row| by core/norms.h, from the row in shared memory.
@@ -143,7 +150,7 @@ class RowTeam {
 
   // Writes a finished row from shared memory.
   __device__ __forceinline__ void store(const Element* row, Storage* to) const {
-    if (!whole_packets_) {
+    if (!has_whole_packets()) {
 #pragma unroll 1
       for (int64_t column = thread(); column < dim_; column += Shape::kThreadsOfRow) {
         store_element(to_compute(static_cast<Storage>(row[column])), to + column);
@@ -175,9 +182,23 @@ class RowTeam {
     return sum_over_lanes<Shape::kThreadsOfRow / 2, 1>(value);
   }
 
+  // Side by side, so that the lanes of a team read neighbouring pieces.
+  template <int kBytes>
+  __device__ __forceinline__ void copy_pieces(const Storage* from, bool wanted,
+                                              Element* to) const {
+    constexpr int kElements = kBytes / static_cast<int>(sizeof(Storage));
+#pragma unroll 4
+    for (int column = thread() * kElements; column < Shape::kDim;
+         column += Shape::kThreadsOfRow * kElements) {
+      const bool exists = wanted && column < dim_;
+      copy_async<kBytes>(to + column, from + (exists ? column : 0), exists);
+    }
+  }
+
+  // An odd number of 16-bit elements, which no asynchronous copy takes.
   __device__ __forceinline__ void copy_elements(const Storage* from, bool wanted,
                                                 Element* to) const {
-#pragma unroll 1
+#pragma unroll 4
     for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {
       const bool exists = wanted && column < dim_;
       Storage element{};
@@ -210,7 +231,7 @@ class RowTeam {
   }
 
   const int64_t dim_;
-  const bool whole_packets_;
+  const RowAlignment alignment_;
 };
 
 }  // namespace cuda

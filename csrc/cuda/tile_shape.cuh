@@ -11,20 +11,22 @@ namespace cuda {
 constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
 
 // Longer rows leave room for fewer of them, and are cut into slices: as many warps take
-// the same 16 rows, each with the sums of its slice.
-template <typename FactorType, int kPaddedDim>
+// the same 16 rows, each with the sums of its slice. Tight shapes are for devices of
+// which a block gets 99 KiB (capabilities 8.6, 8.9 and 12.0).
+template <typename FactorType, int kPaddedDim, bool kTight = false>
 struct TileShape {
   using Factor = FactorType;  // what is multiplied: Storage, or Tf32
   using Storage = StorageOf<Factor>;
   using Real = ComputeType<Storage>;
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
-  static constexpr int kRows = kRowBytes <= 512 ? 64 : kRowBytes <= 1024 ? 32 : 16;
-  // Of a block of met rows. Fewer where shared memory is short, and where the products
-  // of long float64 rows would not leave enough registers.
-  static constexpr int kColumns = kRowBytes <= 512                       ? 32
-                                  : (sizeof(Storage) == 8 || kRows < 32) ? 16
-                                                                         : 32;
+  static constexpr int kRows = kRowBytes <= 512               ? 64
+                               : kRowBytes <= 1024 && !kTight ? 32
+                                                              : 16;
+  // Of a block of met rows. Fewer where shared memory is short, and where their float64
+  // products would not leave enough registers.
+  static constexpr int kColumns =
+      kTight || kRows < 32 || sizeof(Storage) == 8 ? 16 : 32;
   // The sums of 16 rows stay in a warp's registers: so many bytes of each lane's 1020,
   // half of it where plain arithmetic also holds the packets of long rows there.
   static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};

@@ -7,12 +7,13 @@ namespace cuda {
 template bool fits_tiles<Float16>(const LossParams&, int shared_bytes);
 template cudaError_t launch_forward_tiles<Float16>(const LossParams&,
                                                    const ForwardOutputs&,
-                                                   const ForwardScratch&, cudaStream_t,
+                                                   const ForwardScratch&,
+                                                   int shared_bytes, cudaStream_t,
                                                    int64_t*);
 template cudaError_t launch_gradient_tiles<Float16>(const LossParams&,
                                                     const GradientArguments&,
                                                     const GradientScratch&,
-                                                    cudaStream_t);
+                                                    int shared_bytes, cudaStream_t);
 
 }  // namespace cuda
 }  // namespace negative_cosine

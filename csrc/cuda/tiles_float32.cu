@@ -7,11 +7,13 @@ namespace cuda {
 template bool fits_tiles<float>(const LossParams&, int shared_bytes);
 template cudaError_t launch_forward_tiles<float>(const LossParams&,
                                                  const ForwardOutputs&,
-                                                 const ForwardScratch&, cudaStream_t,
+                                                 const ForwardScratch&,
+                                                 int shared_bytes, cudaStream_t,
                                                  int64_t*);
 template cudaError_t launch_gradient_tiles<float>(const LossParams&,
                                                   const GradientArguments&,
-                                                  const GradientScratch&, cudaStream_t);
+                                                  const GradientScratch&,
+                                                  int shared_bytes, cudaStream_t);
 
 }  // namespace cuda
 }  // namespace negative_cosine
