@@ -298,7 +298,7 @@ class ForwardTile {
     count(kept, logits);
     raise_shift(largest);
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const Real weight = exp_of(logits[tile][element] - state_.shift[half]);
+      const Real weight = weight_of<Shape>(logits[tile][element] - state_.shift[half]);
       state_.weight_sum[half] += weight;
       state_.cosine_sum[half] =
           multiply_add(weight, products[tile][element], state_.cosine_sum[half]);
@@ -436,7 +436,7 @@ class ForwardTile {
 };
 
 template <typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads, 1)
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
                          const ForwardScratch scratch, const RowAlignment alignment,
                          const typename Shape::Real margin) {

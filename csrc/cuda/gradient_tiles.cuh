@@ -347,7 +347,7 @@ class GradientTile {
       const Real logit =
           relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met),
                          state_.log_q[half], memory_.facts.log_q(Shape::kRows + met));
-      const Real probability = exp_of(logit - memory_.row_loss(met));
+      const Real probability = weight_of<Shape>(logit - memory_.row_loss(met));
       const Real weight = is_kept ? probability * memory_.coefficient(met) : Real(0);
       state_.projection[half] =
           multiply_add(weight, is_kept ? cosine : Real(0), state_.projection[half]);
@@ -482,7 +482,7 @@ class GradientTile {
 
 // Block 0 sums the gradient of the scale beside the blocks that work on tiles.
 template <typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads, 1)
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
                           const GradientScratch scratch, const RowAlignment alignment,
                           const typename Shape::Real margin) {

@@ -65,6 +65,10 @@ static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[
 // Rounded to nearest, ties away from zero.
 static __device__ __forceinline__ uint32_t round_to_tf32(float value);
 
+// 2^power, off by up to two units in its last place, as CUDA's exp2f, which is made of
+// this instruction; 0 where that is less than the smallest normal number.
+static __device__ __forceinline__ float approximate_exp2(float power);
+
 // Two numbers as 16-bit elements side by side, rounded to nearest, ties to even.
 static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16);
 static __device__ __forceinline__ uint32_t round_pair(float low, float high, BFloat16);
@@ -156,6 +160,12 @@ static __device__ __forceinline__ uint32_t round_to_tf32(float value) {
   return bits;
 }
 
+static __device__ __forceinline__ float approximate_exp2(float power) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(power));
+  return result;
+}
+
 static __device__ __forceinline__ uint32_t round_pair(float low, float high, Float16) {
   uint32_t bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
@@ -198,6 +208,7 @@ static __device__ __forceinline__ void multiply_matrices(const uint32_t (&)[4],
   __trap();
 }
 static __device__ __forceinline__ uint32_t round_to_tf32(float) { return 0; }
+static __device__ __forceinline__ float approximate_exp2(float) { return 0; }
 static __device__ __forceinline__ uint32_t round_pair(float, float, Float16) {
   return 0;
 }

@@ -11,6 +11,9 @@
 // (tile_shape.cuh), so that a kernel is written once.
 #pragma once
 
+#include <type_traits>
+
+#include "core/math.h"
 #include "cuda/instructions.cuh"
 #include "cuda/tile_shape.cuh"
 
@@ -33,12 +36,29 @@ struct SplitPair {
   uint32_t rest;
 };
 
+template <typename Factor>
+constexpr bool kOnTensorCores = !std::is_arithmetic_v<Factor>;  // all but float, double
+
 // Four words of a matrix as what is multiplied.
 __device__ __forceinline__ void convert(uint32_t (&)[4], Float16) {}
 __device__ __forceinline__ void convert(uint32_t (&)[4], BFloat16) {}
 __device__ __forceinline__ void convert(uint32_t (&words)[4], Tf32) {
 #pragma unroll
   for (uint32_t& word : words) word = round_to_tf32(__uint_as_float(word));
+}
+
+// e^exponent of a softmax. Beside products of the tensor cores its argument is rounded
+// once, and with it the weight by |exponent| 2^-24: no more than the logits, which are
+// as large, are rounded by themselves.
+template <typename Shape>
+__device__ __forceinline__ typename Shape::Real weight_of(
+    typename Shape::Real exponent) {
+  if constexpr (kOnTensorCores<typename Shape::Factor>) {
+    constexpr float kLog2E = 1.44269504f;
+    return approximate_exp2(exponent * kLog2E);
+  } else {
+    return exp_of(exponent);
+  }
 }
 
 // products[r][c] by the tensor cores, two packets of each row at a time.

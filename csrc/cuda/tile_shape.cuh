@@ -37,6 +37,8 @@ struct TileShape {
   static constexpr int kSliceDim = kDim / kSlices;
   static constexpr int kWarps = kRows / kRowsOfWarp * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
+  // Blocks that share a multiprocessor: registers of short rows leave room for three.
+  static constexpr int kBlocks = sizeof(Storage) < 8 && kRowBytes <= 256 ? 3 : 1;
   static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
   // A packet more than whole rows of banks: eight rows' packets then lie in eight
   // different groups of banks.

@@ -89,6 +89,12 @@ inline uint32_t round_to_tf32(float value) {
   return (bits_of(value) + 0x1000u) & ~0x1fffu;
 }
 
+// Off by as much as a device's may be, upwards.
+inline float approximate_exp2(float power) {
+  const float result = exp2f(power) * (1 + 1.9e-7f);
+  return result < 1.17549435e-38f ? 0.0f : result;  // NaN is not less
+}
+
 template <typename Element>
 uint32_t round_pair(float low, float high, Element) {
   Element elements[2];
