@@ -141,6 +141,13 @@ class Device:
     integer_rate: float = math.inf
     reported_name: str = ""  # what the driver's name begins with
     tensor_rate: float = math.inf  # 16-bit products with float32 sums, dense
+    multiprocessors: int = 1
+    architecture: str = "sm_90"
+
+    @property
+    def issue_rate(self) -> float:
+        """Instructions of a warp a second: four a clock where 64 lanes hash."""
+        return self.integer_rate / 16
 
 
 # L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
@@ -163,6 +170,8 @@ DEVICES = {
         9.7e12,
         "NVIDIA A100-SXM4-80GB",
         312e12,
+        108,
+        "sm_80",
     ),
     "H100": Device(
         "H100 SXM",
@@ -173,9 +182,18 @@ DEVICES = {
         16.7e12,
         "NVIDIA H100 80GB HBM3",
         989e12,
+        132,
     ),
     "H200": Device(
-        "H200", 9.7e12, 40448 * 1024, 3.9e12, 67e12, 16.7e12, "NVIDIA H200", 989e12
+        "H200",
+        9.7e12,
+        40448 * 1024,
+        3.9e12,
+        67e12,
+        16.7e12,
+        "NVIDIA H200",
+        989e12,
+        132,
     ),
 }
 

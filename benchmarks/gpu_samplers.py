@@ -1,7 +1,8 @@
 """Predicts times on GPUs for each sampler; as a table, over K: where each one wins.
 
 `shuffle` gathers K rows a query (benchmarks/gpu_model.py); `ring` and `all` multiply tiles
-of rows, so that their 16-bit rows have a time for the tensor cores.
+of rows, so that their 16-bit rows have a time for the tensor cores, and one for the
+instructions around these, counted in the compiled code (benchmarks/tile_code.py).
 
     python -m benchmarks.gpu_samplers --output benchmarks/results/gpu_samplers.csv
 """
@@ -9,6 +10,8 @@ of rows, so that their 16-bit rows have a time for the tensor cores.
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +39,11 @@ from benchmarks.tables import print_table
 SIZE = Size(8192, 1, 128, "bfloat16")
 CANDIDATES = (4, 10, 20, 50, 100, 200, 500, 1000)
 
+# What the compiler made of the tile kernels.
+CODE = Path(__file__).parent / "results" / "tile_code.csv"
+SHORTEST_ROW_OF_A_TILE = 128  # bytes, see csrc/cuda/tile_kernels.cuh
+OPERATIONS_OF_A_PRODUCT = 2 * 16 * 8 * 16  # of 16 x 16 and 16 x 8 elements of 16 bits
+
 # The threads that copy a row together hash its place each for itself.
 HASHES_OF_A_ROW = 4
 
@@ -51,6 +59,37 @@ def tile_operations(size: Size, training: bool) -> int:
     return 2 * pairs * size.dim * (2 * (1 + parts) if training else 1)
 
 
+@functools.cache
+def instructions_of_a_product(architecture: str, dtype: str, elements: int) -> float:
+    """A warp's, in both passes, for each instruction of the tensor cores."""
+    code = pd.read_csv(CODE)
+    found = code[
+        (code["architecture"] == architecture)
+        & (code["dtype"] == dtype)
+        & (code["elements"] == elements)
+        & ~code["tight"]
+    ]
+    return float(found["way"].sum() / found["products"].sum())
+
+
+def issued_instructions(size: Size, training: bool, device: Device) -> float:
+    """Instructions that the warps execute, of which some multiply.
+
+    The loss alone is taken as the forward pass of a step: half of it.
+    """
+    row_bytes = max(SHORTEST_ROW_OF_A_TILE, size.dim * BYTES[size.dtype])
+    elements = 2 ** math.ceil(math.log2(row_bytes)) // BYTES[size.dtype]
+    step = tile_operations(replace(size, dim=elements), training=True)
+    products = step / OPERATIONS_OF_A_PRODUCT / (1 if training else 2)
+    return products * instructions_of_a_product(device.architecture, size.dtype, elements)
+
+
+def waiting_factor(size: Size, device: Device) -> float:
+    """How much longer the multiprocessors with the most tiles work than all on average."""
+    tiles = math.ceil(size.batch_size / tile_rows(size)) / device.multiprocessors
+    return math.ceil(tiles) / tiles
+
+
 def on_tensor_cores(size: Size) -> bool:
     """Whether tensor cores multiply the tiles: those of 16-bit rows."""
     return BYTES[size.dtype] == 2
@@ -60,15 +99,20 @@ def tile_limits(size: Size, training: bool, device: Device) -> dict[str, float]:
     """Seconds that each resource needs by tiles."""
     met = size.batch_size * (1 + size.num_negatives / tile_rows(size))
     hashes = (2 if training else 1) * met * HASHES_OF_A_ROW
+    waiting = waiting_factor(size, device)
     arithmetic, rate = "floating point", floating_rate(size, device)
     if on_tensor_cores(size):
         arithmetic, rate = "tensor cores", device.tensor_rate
-    return {
+    bounds = {
         "rows": tile_bytes(size, training) / device.l2_bandwidth,
         "memory": memory_bytes(size, training) / device.memory_bandwidth,
-        arithmetic: tile_operations(size, training) / rate,
-        "hash": HASH_OPERATIONS * hashes / device.integer_rate,
+        arithmetic: waiting * tile_operations(size, training) / rate,
+        "hash": waiting * HASH_OPERATIONS * hashes / device.integer_rate,
     }
+    if on_tensor_cores(size):
+        issued = issued_instructions(size, training, device)
+        bounds["instructions"] = waiting * issued / device.issue_rate
+    return bounds
 
 
 def seconds(sampler: str, size: Size, training: bool, device: Device) -> float:

@@ -69,6 +69,28 @@ class Kernel:
         return "_tiles_kernel" in self.symbol
 
     @property
+    def pass_of_tiles(self) -> str:
+        """``forward`` or ``gradient`` of a tile kernel."""
+        return "forward" if "forward_tiles_kernel" in self.symbol else "gradient"
+
+    @property
+    def elements_of_tile(self) -> int:
+        """The length that a tile kernel pads rows to."""
+        return int(self._shape_of_tile[1])
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a tile kernel is for devices with less shared memory."""
+        return self._shape_of_tile[2] == "1"
+
+    @property
+    def _shape_of_tile(self) -> re.Match[str]:
+        found = re.search(r"TileShapeI\w+?Li(\d+)ELb([01])E", self.symbol)
+        if found is None:
+            raise ValueError(f"not a tile kernel: {self.symbol}")
+        return found
+
+    @property
     def dtype(self) -> str:
         """The embeddings' element type; ``tf32`` where float32 ones are rounded."""
         kinds = "VectorPacket|ScalarPacket|TileShape"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import errors, gpu_model, gpu_samplers, machine_code, report
+from benchmarks import errors, gpu_model, gpu_samplers, machine_code, report, tile_code
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,9 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
+    ),
+    "benchmarks/results/tile_code.csv": row_by_row(
+        tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
     ),
     "tests/version_matrix.csv": as_it_is,
 }

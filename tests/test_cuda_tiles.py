@@ -474,7 +474,7 @@ def test_a_training_step_is_at_most_three_launches(
 def test_no_launch_has_an_atomic_or_a_bank_conflict(
     sampler: str, dtype: str, normalize_over: str
 ) -> None:
-    options = {"normalize_over": normalize_over, "allow_tf32": True}
+    options: dict[str, Any] = {"normalize_over": normalize_over, "allow_tf32": True}
     for dim in (64, 256):  # held by a warp, and by several
         batch = Batch((70, 75, dim, 20), dtype)
         launches = launches_of_a_step(batch, sampler, **options)

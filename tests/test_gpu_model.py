@@ -110,6 +110,38 @@ def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
     assert gpu_samplers.seconds("ring", fits, True, device) < gathered / 2
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "factor"),
+    [(64, 4), (4 * 64, 1), (5 * 64, 8 / 5), (8 * 64 - 1, 1)],
+)
+def test_a_step_waits_for_the_multiprocessors_with_the_most_tiles(
+    batch_size: int, factor: float
+) -> None:
+    device = Device("", 1.0, 1.0, 1.0, multiprocessors=4)
+    size = Size(batch_size, 10, 128, "bfloat16")
+    assert gpu_samplers.waiting_factor(size, device) == factor
+
+
+def test_a_warps_instructions_are_those_of_the_compiled_loops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "code.csv"
+    file.write_text(
+        "architecture,dtype,elements,tight,products,way\n"
+        "sm_90,bfloat16,128,False,96,1000\n"
+        "sm_90,bfloat16,128,False,96,920\n"
+        "sm_90,bfloat16,128,True,1,7\nsm_80,bfloat16,128,False,1,7\n"
+    )
+    monkeypatch.setattr(gpu_samplers, "CODE", file)
+    gpu_samplers.instructions_of_a_product.cache_clear()
+    # A warp takes 16 x 32 pairs at a time; rows of 100 are padded to 128.
+    size, device = Size(64, 64, 100, "bfloat16"), DEVICES["H100"]
+    passes = 64 * 128 / (16 * 32)
+    found = gpu_samplers.issued_instructions(size, True, device)
+    gpu_samplers.instructions_of_a_product.cache_clear()
+    assert found == passes * (1000 + 920)
+
+
 def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
     size, device = Size(8192, 20, 128, "bfloat16"), DEVICES["H100"]
     others = replace(size, num_negatives=8191)

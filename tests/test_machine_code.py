@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine_code
+from benchmarks import machine_code, tile_code
 from benchmarks.machine_code import Kernel
 
 ARCHITECTURES = ("sm_80", "sm_90")
@@ -181,7 +181,70 @@ def test_tiles_are_copied_asynchronously_by_the_largest_pieces_that_fit(
     assert not names(without)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_pass_over_a_block_waits_for_a_load(architecture: str) -> None:
+    waiting = {
+        kernel.symbol: loads
+        for kernel in tile_kernels(architecture)
+        if (loads := tile_code.unexpected_loads(tile_code.block_loop(kernel)))
+    }
+    assert not waiting
+
+
+# A lane's instructions for a pair, products apart. A float16 weight is counted in units;
+# the tf32 products load and round each element of the met rows.
+MOST_OF_A_PAIR = {"float16": 80, "bfloat16": 70, "tf32": 130}
+
+
+def instructions_of_a_pair(kernel: Kernel) -> float:
+    row = tile_code.describe(kernel)
+    row_bytes = row["elements"] * (4 if row["dtype"] == "tf32" else 2)
+    columns = 16 if row["tight"] or row_bytes > 1024 else 32  # csrc/cuda/tile_shape.cuh
+    pairs = 16 * columns / 32
+    return float((row["way"] - row["products"]) / pairs)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", MOST_OF_A_PAIR)
+def test_the_softmax_of_a_pair_takes_few_instructions(
+    dtype: str, architecture: str
+) -> None:
+    found = [kernel for kernel in tile_kernels(architecture) if kernel.dtype == dtype]
+    assert max(map(instructions_of_a_pair, found)) <= MOST_OF_A_PAIR[dtype]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "tf32"])
+def test_three_blocks_of_short_rows_fit_a_multiprocessor(
+    dtype: str, architecture: str
+) -> None:
+    size = 2 if dtype.endswith("float16") else 4
+    too_large = [
+        kernel
+        for kernel in tile_kernels(architecture)
+        if kernel.dtype == dtype
+        and kernel.elements_of_tile * size <= 256
+        and 3 * 128 * kernel.registers > machine_code.REGISTERS_OF_A_MULTIPROCESSOR
+    ]
+    assert not names(too_large)
+
+
 # --- The checks see what they are for. -------------------------------------------------
+
+
+def test_the_shortest_way_jumps_over_what_is_rare_and_passes_every_stop() -> None:
+    code = [
+        (0x00, "ISETP P0"),
+        (0x10, "@P0 BRA 0x50"),
+        (0x20, "FADD rare"),
+        (0x30, "HMMA"),
+        (0x40, "BRA 0x60"),
+        (0x50, "FADD usual"),
+        (0x60, "@P1 BRA 0x0"),
+    ]
+    assert tile_code.shortest_way(code, []) == 4
+    assert tile_code.shortest_way(code, [3]) == 6
+
 
 FAULTY = """
 #include <cstdint>
@@ -232,6 +295,11 @@ def test_code_without_tensor_cores_or_asynchronous_copies_is_seen(
     copies = machine_code.ASYNCHRONOUS_COPIES.values()
     for pattern in (*machine_code.TENSOR_CORES["tf32"], *copies):
         assert not machine_code.has_loop_with(faulty["waits"], [pattern])
+
+
+def test_a_loop_that_waits_for_its_loads_is_seen(faulty: dict[str, Kernel]) -> None:
+    loop = machine_code.gather_loop(faulty["waits"])
+    assert len(tile_code.unexpected_loads(loop)) >= 8
 
 
 def test_local_memory_is_seen(faulty: dict[str, Kernel]) -> None:

@@ -1,0 +1,179 @@
+"""What the CUDA compiler made of the tile kernels that multiply on the tensor cores.
+
+A block meets other rows in a loop, and what a pass of it costs besides products is what a
+pair costs. The `way` is the fewest instructions that a warp can execute from the loop's
+start to its end with all its products, its copy and its norms: what is rare, such as a row
+that does not fit, stands in the loop too, but is jumped over.
+
+    python -m benchmarks.tile_code --output benchmarks/results/tile_code.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.machine_code import (
+    ASYNCHRONOUS_COPIES,
+    TENSOR_CORES,
+    Instructions,
+    Kernel,
+    find_library,
+    loops,
+    read_kernels,
+    target_of,
+)
+from benchmarks.tables import print_table
+
+# Loads that a loop over blocks may wait for: of an odd number of 16-bit elements, and one
+# of what a softmax over the batch adds up.
+EXPECTED_LOADS = r"LDG\.E\.(U16|64)\b"
+PRODUCT = r"\bHMMA\b"
+# What every pass does, rare things apart: the first copy of a row, the first norm.
+ONCE = (ASYNCHRONOUS_COPIES[16], r"\bMUFU\.RSQ\b")
+# Without a condition: nothing goes on behind it.
+LEAVES = re.compile(r"BRA\b(?!\.DIV)|EXIT\b|RET\b")
+
+
+def block_loop(kernel: Kernel) -> Instructions:
+    """The loop over blocks of met rows: the shortest that copies and has a barrier."""
+    patterns = (r"\bBAR\.SYNC\b", ASYNCHRONOUS_COPIES[16])
+    found = [
+        loop
+        for loop in loops(kernel)
+        if all(places_of(loop, pattern) for pattern in patterns)
+    ]
+    return min(found, key=len, default=[])
+
+
+def shortest_way(code: Instructions, stops: Sequence[int]) -> int:
+    """The instructions from the first to the last that pass all of these places."""
+    following = ways_on(code)
+    ways, at = 1, 0
+    for stop in (*sorted(stops), len(code) - 1):
+        ways += distance(following, at, stop)
+        at = stop
+    return ways
+
+
+def unexpected_loads(loop: Instructions) -> list[str]:
+    """Loads from global memory that the threads wait for."""
+    return [
+        text
+        for _, text in loop
+        if re.search(r"\bLDG\.", text) and not re.search(EXPECTED_LOADS, text)
+    ]
+
+
+def places_of(code: Instructions, pattern: str) -> list[int]:
+    """Where instructions match."""
+    return [i for i, (_, text) in enumerate(code) if re.search(pattern, text)]
+
+
+def ways_on(code: Instructions) -> list[list[int]]:
+    """Where each instruction goes on: forwards, so that a loop within counts once."""
+    place = {address: i for i, (address, _) in enumerate(code)}
+    following = []
+    for i, (address, text) in enumerate(code):
+        next_ones = [] if LEAVES.match(text) else [i + 1]
+        target = target_of(text)
+        if target > address and target in place and "BRA.DIV" not in text:
+            next_ones.append(place[target])
+        following.append(next_ones)
+    return following
+
+
+def distance(following: Sequence[Sequence[int]], start: int, end: int) -> int:
+    """The fewest steps from one instruction to another."""
+    distances = {start: 0}
+    waiting = deque([start])
+    while waiting and end not in distances:
+        here = waiting.popleft()
+        for there in following[here]:
+            if there <= end and there not in distances:
+                distances[there] = distances[here] + 1
+                waiting.append(there)
+    return distances[end]
+
+
+def describe(kernel: Kernel) -> dict[str, Any]:
+    """A row of the table."""
+    loop = block_loop(kernel)
+    products = places_of(loop, PRODUCT)
+    once = [place for pattern in ONCE for place in places_of(loop, pattern)[:1]]
+    return {
+        "architecture": kernel.architecture,
+        "pass": kernel.pass_of_tiles,
+        "dtype": kernel.dtype,
+        "elements": kernel.elements_of_tile,
+        "tight": kernel.is_tight,
+        "registers": kernel.registers,
+        "loop_instructions": len(loop),
+        "products": len(products),
+        "way": shortest_way(loop, [*products, *once]),
+    }
+
+
+def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
+    """Every tile kernel of the tensor cores."""
+    rows = [
+        describe(kernel)
+        for architecture in architectures
+        for kernel in read_kernels(library, architecture)
+        if kernel.is_tiled and kernel.dtype in TENSOR_CORES
+    ]
+    order = ["architecture", "pass", "dtype", "elements", "tight"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+
+
+COLUMNS = (
+    "kernel",
+    "registers",
+    "products",
+    "instructions on the way",
+    "of the loop",
+)
+
+
+def cells(row: Mapping[Any, Any]) -> list[str]:
+    """A row of the table in words."""
+    tight = ", 99 KiB" if row["tight"] else ""
+    return [
+        f"{row['pass']}, {row['dtype']} x {row['elements']}{tight}",
+        str(row["registers"]),
+        str(row["products"]),
+        str(row["way"]),
+        str(row["loop_instructions"]),
+    ]
+
+
+def is_documented(row: Mapping[Any, Any]) -> bool:
+    """Whether docs/gpu.md shows a row."""
+    return row["architecture"] == "sm_90" and row["dtype"] in ("bfloat16", "tf32")
+
+
+def main() -> None:
+    """Prints the table and, with --output, writes it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--architectures", nargs="+", default=["sm_80", "sm_90"])
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    library = find_library()
+    if library is None:
+        parser.error("the package was built without CUDA kernels: install it where nvcc is")
+    results = table(library, arguments.architectures)
+    for architecture, group in results.groupby("architecture"):
+        print_table(str(architecture), COLUMNS, map(cells, group.to_dict("records")))
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(arguments.output, index=False)
+
+
+if __name__ == "__main__":
+    main()
