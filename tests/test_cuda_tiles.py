@@ -282,6 +282,19 @@ def test_large_scales_stay_exact(temperature: float, sampler: str) -> None:
 
 
 @SAMPLERS
+@pytest.mark.parametrize("scale", [2e3, 1e5, 1e8])
+def test_both_passes_see_the_same_cosines(scale: float, sampler: str) -> None:
+    # Of cosines that differ in a bit a large scale makes weights that are no weights.
+    batch = Batch((70, 75, 64, 40), "float32")
+    options = {"scale": scale, "temperature": 1.0}
+    expected = run_oracle(batch, sampler, options)
+    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    for name in ("query", "doc"):
+        error = abs(results[f"{name}_gradient"] - getattr(expected, f"{name}_gradient"))
+        assert error.max() < 2e-5 * expected.gradient_sizes[name]
+
+
+@SAMPLERS
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_gradients_of_tiny_losses_keep_their_digits(dtype: str, sampler: str) -> None:
     # Candidates far below the positive: their weights are far below float16's smallest.

@@ -235,9 +235,9 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ Real cosine_with(int slot, int half, Real product) const {
-    return multiply_add(product * inverse_norm_of(half),
-                        static_cast<Real>(memory_.docs.inverse_norm[slot]),
-                        static_cast<Real>(memory_.docs.poison[slot]));
+    return cosine_of_pair<Real>(product, inverse_norm_of(half),
+                                memory_.docs.inverse_norm[slot],
+                                memory_.docs.poison[slot]);
   }
 
   // The products of the rows with the columns of their own places: column `diagonal` +

@@ -9,6 +9,8 @@
 // size B * K.
 #pragma once
 
+#include <cstddef>
+
 #include "cuda/gradient_rows.cuh"
 #include "cuda/tile_band.cuh"
 #include "cuda/tile_kernels.h"
@@ -23,7 +25,8 @@ template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kMet = 2 * Shape::kColumns;
-  static constexpr int kFacts = sizeof(RowFacts<Real>) / sizeof(Real);
+  using Facts = RowFacts<Real>;
+  static constexpr int kFacts = sizeof(Facts) / sizeof(Real);
 
   __device__ __forceinline__ GradientTileMemory()
       : docs(&arrays, Shape::kRows),
@@ -39,17 +42,19 @@ struct GradientTileMemory {
       shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
       TileSlices<Shape>::kBytes;
 
+  // Of the queries as they were given.
   __device__ __forceinline__ SharedElement<Real>& coefficient(int slot) const {
-    return row_facts[kFacts * slot];
+    return row_facts[kFacts * slot + offsetof(Facts, coefficient) / sizeof(Real)];
   }
   __device__ __forceinline__ Real positive_cosine(int slot) const {
-    return row_facts[kFacts * slot + 1];
+    return row_facts[kFacts * slot + offsetof(Facts, positive_cosine) / sizeof(Real)];
   }
   __device__ __forceinline__ Real row_loss(int slot) const {
-    return row_facts[kFacts * slot + 2];
+    return row_facts[kFacts * slot + offsetof(Facts, row_loss) / sizeof(Real)];
   }
   __device__ __forceinline__ Real query_inverse_norm(int slot) const {
-    return row_facts[kFacts * slot + 3];
+    return row_facts[kFacts * slot +
+                     offsetof(Facts, query_inverse_norm) / sizeof(Real)];
   }
 
   SharedArrays arrays;
@@ -61,15 +66,12 @@ struct GradientTileMemory {
   TileSlices<Shape> slices;
 };
 
-// What a lane knows of its two documents, and its part of their sums. Those of float16
+// What a lane keeps of its two documents: its part of their sums. Those of float16
 // count in units of a power of two that the largest weight met so far chooses
 // (FitNorms).
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
-  int32_t index[2];
-  Real inverse_norm[2];  // NaN of a row with a poison
-  Real log_q[2];
   Real unit[2] = {};  // 0 before any weight
   Real projection[2] = {};
   RowSums<Shape> sums = {};
@@ -150,7 +152,6 @@ class GradientTile {
     int64_t block = next_block(0, blocks);
     if (block < blocks) copy_block(block, turn);
     __syncthreads();
-    load_lane_docs();
     while (block < blocks) {
       inspect_block(turn);
       __syncthreads();
@@ -286,15 +287,14 @@ class GradientTile {
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ void load_lane_docs() {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = row_of_half<Shape>(half);
-      state_.index[half] = memory_.docs.index[row];
-      state_.inverse_norm[half] =
-          memory_.docs.inverse_norm[row] + memory_.docs.poison[row];
-      state_.log_q[half] = memory_.facts.log_q(row);
-    }
+  // Of the document of the lane's row; NaN of one with a poison.
+  __device__ __forceinline__ Real inverse_norm_of(int half) const {
+    const int row = row_of_half<Shape>(half);
+    return memory_.docs.inverse_norm[row] + memory_.docs.poison[row];
+  }
+
+  __device__ __forceinline__ int32_t doc_of(int half) const {
+    return memory_.docs.index[row_of_half<Shape>(half)];
   }
 
   __device__ __forceinline__ void meet_block(int64_t block, int turn) {
@@ -314,39 +314,43 @@ class GradientTile {
     TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
   }
 
+  // The block's columns that hold queries: C > B documents have places of none.
+  __device__ __forceinline__ uint32_t columns_of_queries(int slot) const {
+    if (params_.num_candidates == params_.batch_size) return 0xffffffffu;
+    const int column = lane_of_thread() % Shape::kColumns;
+    return __ballot_sync(kWholeWarp, memory_.queries.index[slot + column] >= 0);
+  }
+
   // The columns of the queries that drew a document and keep it.
   __device__ __forceinline__ uint32_t kept_columns(int64_t start, int slot,
-                                                   int half) const {
-    if (state_.index[half] < 0) return 0;
+                                                   uint32_t queries, int half) const {
+    if (doc_of(half) < 0) return 0;
     const int row = row_of_half<Shape>(half);
-    uint32_t columns = columns_of_band<Shape>(0, drawn_ - 1, start, row);
-    if (params_.num_candidates > params_.batch_size) {
-      columns = without<Shape>(columns, [&](int column) {
-        return memory_.queries.index[slot + column] < 0;
-      });
-    }
+    const uint32_t columns =
+        columns_of_band<Shape>(0, drawn_ - 1, start, row) & queries >> column_of_lane();
     if (!has_ids_) return columns;
     return without<Shape>(columns, [&](int column) {
       return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
-                                     state_.index[half]);
+                                     doc_of(half));
     });
   }
 
   // Products to weights, times the queries' inverse norms, and the sums of them.
   __device__ __forceinline__ void weigh(int64_t start, int slot,
                                         Products<Shape>& products) {
-    const uint32_t kept[2] = {kept_columns(start, slot, 0),
-                              kept_columns(start, slot, 1)};
+    const uint32_t queries = columns_of_queries(slot);
+    const uint32_t kept[2] = {kept_columns(start, slot, queries, 0),
+                              kept_columns(start, slot, queries, 1)};
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const int met = slot + column;
       const bool is_kept = has_column(kept[half], tile, element);
-      const Real cosine =
-          multiply_add(products[tile][element] * state_.inverse_norm[half],
-                       static_cast<Real>(memory_.queries.inverse_norm[met]),
-                       static_cast<Real>(memory_.queries.poison[met]));
+      const Real cosine = cosine_of_pair<Real>(
+          products[tile][element], memory_.queries.inverse_norm[met],
+          inverse_norm_of(half), memory_.queries.poison[met]);
       const Real logit =
           relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met),
-                         state_.log_q[half], memory_.facts.log_q(Shape::kRows + met));
+                         memory_.facts.log_q(row_of_half<Shape>(half)),
+                         memory_.facts.log_q(Shape::kRows + met));
       const Real probability = weight_of<Shape>(logit - memory_.row_loss(met));
       const Real weight = is_kept ? probability * memory_.coefficient(met) : Real(0);
       state_.projection[half] =
@@ -355,24 +359,24 @@ class GradientTile {
     });
     const int64_t diagonal = first_row_of_warp<Shape>() + drawn_ - start;
     if (diagonal > -kRowsOfWarp && diagonal < Shape::kColumns) {
-      weigh_positives(diagonal, slot, products);
+      weigh_positives(static_cast<int>(diagonal), slot, products);
     }
     if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
   }
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row
   // r of the warp, where one lane of the row's four has it.
-  __device__ __forceinline__ void weigh_positives(int64_t diagonal, int slot,
+  __device__ __forceinline__ void weigh_positives(int diagonal, int slot,
                                                   Products<Shape>& products) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t column = diagonal + row_of_lane() + 8 * half;
-      const int64_t of_lane = column - column_of_lane();
+      const int column = diagonal + row_of_lane() + 8 * half;
+      const int of_lane = column - column_of_lane();
       if (column >= Shape::kColumns || of_lane < 0 || of_lane % kColumnsOfTile > 1) {
         continue;
       }
-      const int met = slot + static_cast<int>(column);
-      if (state_.index[half] < 0 || memory_.queries.index[met] < 0) continue;
+      const int met = slot + column;
+      if (doc_of(half) < 0 || memory_.queries.index[met] < 0) continue;
       const Real weight = positive_coefficient(
           params_.normalize_over, static_cast<Real>(memory_.coefficient(met)),
           memory_.row_loss(met));
@@ -433,9 +437,9 @@ class GradientTile {
                                  sum_over_row(state_.projection[1])};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int32_t doc = state_.index[half];
+      const int32_t doc = doc_of(half);
       if (doc < 0) continue;
-      const Real projection = projections[half] * state_.inverse_norm[half];
+      const Real projection = projections[half] * inverse_norm_of(half);
       const Real factor = scale_ * doc_inverse_norm(doc);
       auto* row = memory_.docs.row(row_of_half<Shape>(half));
 #pragma unroll

@@ -47,6 +47,14 @@ __device__ __forceinline__ void convert(uint32_t (&words)[4], Tf32) {
   for (uint32_t& word : words) word = round_to_tf32(__uint_as_float(word));
 }
 
+// The cosine of a query and a document, one of which may have a poison. Both passes
+// multiply in this order: a large scale would make much of a bit that differs.
+template <typename Real>
+__device__ __forceinline__ Real cosine_of_pair(Real product, Real query_inverse_norm,
+                                               Real doc_inverse_norm, Real poison) {
+  return multiply_add(product * query_inverse_norm, doc_inverse_norm, poison);
+}
+
 // e^exponent of a softmax. Beside products of the tensor cores its argument is rounded
 // once, and with it the weight by |exponent| 2^-24: no more than the logits, which are
 // as large, are rounded by themselves.

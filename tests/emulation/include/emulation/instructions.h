@@ -91,7 +91,7 @@ inline uint32_t round_to_tf32(float value) {
 
 // Off by as much as a device's may be, upwards.
 inline float approximate_exp2(float power) {
-  const float result = exp2f(power) * (1 + 1.9e-7f);
+  const float result = exp2f(power) * (1 + 2.4e-7f);
   return result < 1.17549435e-38f ? 0.0f : result;  // NaN is not less
 }
 
