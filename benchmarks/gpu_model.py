@@ -140,14 +140,15 @@ class Device:
     floating_rate: float = math.inf  # float32, a multiply-add counts two
     integer_rate: float = math.inf
     reported_name: str = ""  # what the driver's name begins with
-    tensor_rate: float = math.inf  # 16-bit products with float32 sums, dense
+    tensor_rate: float = math.inf  # by mma.sync: 16-bit products, float32 sums
     multiprocessors: int = 1
+    clock: float = math.inf
     architecture: str = "sm_90"
 
     @property
     def issue_rate(self) -> float:
-        """Instructions of a warp a second: four a clock where 64 lanes hash."""
-        return self.integer_rate / 16
+        """Instructions of warps a second: a multiprocessor issues four a clock."""
+        return 4 * self.multiprocessors * self.clock
 
 
 # L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
@@ -160,6 +161,10 @@ class Device:
 # tensor cores, without sparsity: A100 312, H100 and H200 989 Tflop/s); integers: 64 a
 # clock and multiprocessor (CUDA programming guide, arithmetic throughput) times 108
 # multiprocessors at 1.41 GHz and 132 at 1.98 GHz.
+# Of the tensor cores' peak `mma.sync` reaches 62.9% on Hopper, the average of those that
+# Luo et al. measured on an H800 (2025, arXiv 2501.12084); only `wgmma` reaches all of it.
+SHARE_OF_MMA_SYNC = 0.629
+
 DEVICES = {
     "A100": Device(
         "A100 SXM 80 GB",
@@ -171,6 +176,7 @@ DEVICES = {
         "NVIDIA A100-SXM4-80GB",
         312e12,
         108,
+        1.41e9,
         "sm_80",
     ),
     "H100": Device(
@@ -181,8 +187,9 @@ DEVICES = {
         67e12,
         16.7e12,
         "NVIDIA H100 80GB HBM3",
-        989e12,
+        SHARE_OF_MMA_SYNC * 989e12,
         132,
+        1.98e9,
     ),
     "H200": Device(
         "H200",
@@ -192,8 +199,9 @@ DEVICES = {
         67e12,
         16.7e12,
         "NVIDIA H200",
-        989e12,
+        SHARE_OF_MMA_SYNC * 989e12,
         132,
+        1.98e9,
     ),
 }
 
