@@ -187,8 +187,9 @@ def loops(kernel: Kernel) -> Iterator[Instructions]:
     """Every stretch of code that a jump repeats."""
     code = main_part(kernel.instructions)
     for address, text in code:
-        if jumps_back(address, text):
-            yield [item for item in code if target_of(text) <= item[0] <= address]
+        target = target_of(text)
+        if 0 <= target < address:
+            yield [item for item in code if target <= item[0] <= address]
 
 
 def gather_loop(kernel: Kernel) -> Instructions:
@@ -211,11 +212,6 @@ def target_of(text: str) -> int:
     """Where an instruction jumps to, -1 if it is no jump."""
     jump = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
     return int(jump[1], 16) if jump else -1
-
-
-def jumps_back(address: int, text: str) -> bool:
-    """Whether an instruction ends a loop."""
-    return 0 <= target_of(text) < address
 
 
 def packets_in_flight(loop: Instructions) -> int:
