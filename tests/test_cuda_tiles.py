@@ -38,9 +38,13 @@ SHAPES = [
 ]
 # Copied by 16 bytes, by 8, by 4, and the odd ones of 16 bits by elements.
 SHORT_ROWS = [1, 3, 8, 33, 50, 63, 65, 100, 127, 129, 255]
-# 1024 and 2048 bytes, and what is padded to them; 16 bits, 32, 64.
-LONG_ROWS = {2: [257, 512, 768, 1024], 4: [200, 256, 300, 512], 8: [65, 128, 200, 256]}
-TOO_LONG_ROWS = {2: [1025, 1536], 4: [513, 768], 8: [257, 264]}
+# 1024 to 4096 bytes, and what is padded to them; 16 bits, 32, 64.
+LONG_ROWS = {
+    2: [257, 512, 768, 1024, 1280, 1536, 2048],
+    4: [200, 256, 300, 512, 640, 768, 1000],
+    8: [65, 128, 200, 256, 320, 384, 512],
+}
+TOO_LONG_ROWS = {2: [2049, 2560], 4: [1025, 1280], 8: [513, 520]}
 
 
 def by_element_size(dims: dict[int, list[int]]) -> pytest.MarkDecorator:

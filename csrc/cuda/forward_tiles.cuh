@@ -3,9 +3,10 @@
 //
 // The query at place x has its positive at place x and its candidates at x + 1 .. x + K
 // (SPEC section 3, `ring`; `all` is the ring of the documents in their own order with
-// K = C - 1). So a tile's rows meet their own places' documents, which stay in shared
-// memory, and then the documents behind them, which come by blocks. For each block:
-// copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax is online
+// K = C - 1). So a tile's rows meet their own places' documents, and then the documents
+// behind them, which come by blocks. For each block: copy, inspect, multiply, weigh,
+// accumulate; at the end: store, with the positives, which stay in shared memory or,
+// where rows are long, come again. The softmax is online
 // (Milakov and Gimelshein, 2018) and the query's direction is summed as FlashAttention
 // sums its output. The formulas are in core/loss_formulas.h.
 #pragma once
@@ -25,25 +26,34 @@ template <typename Shape>
 struct ForwardTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kDocs = Shape::kRows + 2 * Shape::kColumns;
+  static constexpr int kHeldDocs = Shape::kKeepsOwnDocs ? kDocs : 2 * Shape::kColumns;
 
   __device__ __forceinline__ ForwardTileMemory()
       : queries(&arrays, Shape::kRows),
-        docs(&arrays, kDocs),
+        docs(&arrays, kDocs, kHeldDocs),
         facts(&arrays, kDocs),
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         slices(&arrays) {}
 
   static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs) +
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs, kHeldDocs) +
       TileFacts<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
       TileSlices<Shape>::kBytes;
 
-  // Where a block of columns stands: the tile's own documents first, then two places in
+  // The number of a block's first row: the tile's own documents, then two blocks in
   // turns.
   __device__ __forceinline__ static int slot_of(int32_t block) {
     constexpr int kOwn = Shape::kRows / Shape::kColumns;
     return block < kOwn ? block * Shape::kColumns
                         : Shape::kRows + block % 2 * Shape::kColumns;
+  }
+
+  // A document's elements. Where own documents are not kept, block b of all stands in
+  // place b % 2, so that what comes after them overwrites them one block behind.
+  __device__ __forceinline__ SharedElement<typename Shape::Storage>* doc_row(
+      int slot) const {
+    const bool is_behind = !Shape::kKeepsOwnDocs && slot >= Shape::kRows;
+    return docs.row(is_behind ? slot - Shape::kRows : slot);
   }
 
   SharedArrays arrays;
@@ -112,6 +122,7 @@ class ForwardTile {
       if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1, columns);
       meet_block(block, band);
     }
+    if (blocks > kOwn) restore_own_docs();
     return store_rows();
   }
 
@@ -143,7 +154,7 @@ class ForwardTile {
       const bool is_query = query != kNotKept;
       team_.copy(queries + (is_query ? query * params_.dim : 0), is_query,
                  memory_.queries.row(row));
-      team_.copy(doc_at(index), true, memory_.docs.row(row));
+      team_.copy(doc_at(index), true, memory_.doc_row(row));
       if (team_.is_first_thread()) {
         memory_.queries.index[row] = query;
         memory_.docs.index[row] = static_cast<int32_t>(index);
@@ -161,12 +172,12 @@ class ForwardTile {
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const int32_t doc = memory_.docs.index[row];
       const Real query_inverse_norm = team_.inverse_norm(memory_.queries.row(row));
-      const Real doc_inverse_norm = team_.inverse_norm(memory_.docs.row(row));
+      const Real doc_inverse_norm = team_.inverse_norm(memory_.doc_row(row));
       __syncwarp();
       const RowNorm<Real> query_norm =
           team_.settle(query_inverse_norm, memory_.queries.row(row));
       const RowNorm<Real> doc_norm =
-          team_.settle(doc_inverse_norm, memory_.docs.row(row));
+          team_.settle(doc_inverse_norm, memory_.doc_row(row));
       if (!team_.is_first_thread()) continue;
       memory_.queries.note(row, query_norm);
       memory_.docs.note(row, doc_norm);
@@ -180,7 +191,7 @@ class ForwardTile {
     const int slot = memory_.slot_of(block) + team_.number();
     const bool is_met = column < columns;
     const int64_t doc = is_met ? order_.index_at(first_place_ + column) : 0;
-    team_.copy(doc_at(doc), is_met, memory_.docs.row(slot));
+    team_.copy(doc_at(doc), is_met, memory_.doc_row(slot));
     if (team_.is_first_thread()) {
       memory_.docs.index[slot] = is_met ? static_cast<int32_t>(doc) : kNotKept;
       memory_.facts.copy(params_, slot, doc, is_met);
@@ -192,10 +203,30 @@ class ForwardTile {
     wait_for_copies<0>();
     __syncwarp();
     const int slot = memory_.slot_of(block) + team_.number();
-    const Real inverse_norm = team_.inverse_norm(memory_.docs.row(slot));
+    const Real inverse_norm = team_.inverse_norm(memory_.doc_row(slot));
     __syncwarp();
-    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.docs.row(slot));
+    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.doc_row(slot));
     if (team_.is_first_thread()) memory_.docs.note(slot, norm);
+  }
+
+  // Brings the tile's own documents back for the gradient, as they were settled.
+  __device__ __forceinline__ void restore_own_docs() const {
+    if (Shape::kKeepsOwnDocs || outputs_.query_direction == nullptr) return;
+    __syncthreads();  // the last block has been met
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      team_.copy(doc_at(memory_.docs.index[row]), true, memory_.doc_row(row));
+    }
+    commit_copies();
+    wait_for_copies<0>();
+    __syncwarp();
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const Real inverse_norm = team_.inverse_norm(memory_.doc_row(row));
+      __syncwarp();
+      team_.settle(inverse_norm, memory_.doc_row(row));
+    }
+    __syncthreads();
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -214,7 +245,7 @@ class ForwardTile {
     const int64_t start = int64_t{block} * Shape::kColumns;
     const int slot = memory_.slot_of(block);
     const int first_row = first_row_of_warp<Shape>();
-    const auto* met = memory_.docs.row(slot) + slice_;
+    const auto* met = memory_.doc_row(slot) + slice_;
     MetPairs<Shape> is_met;
     Products<Shape> products = {};
     const bool meets = find_met_pairs<Shape>(0, band, start, is_met);
@@ -393,7 +424,7 @@ class ForwardTile {
                                                   Real query_inverse_norm) {
     const int row = row_of_half<Shape>(half);
     const auto* query = memory_.queries.row(row);
-    const auto* doc = memory_.docs.row(row);
+    const auto* doc = memory_.doc_row(row);
     const Real unit_factor = inverse_norm_of(half);
     const Real positive_weight =
         result.weights.positive * memory_.docs.inverse_norm[row];

@@ -15,11 +15,14 @@ struct ShapeTag {
   using type = Shape;
 };
 
-// The padded rows that there are kernels for. Two rows of the longest for each of 16
-// queries, and twice 16 that they meet, are as much as the shared memory of most
-// devices holds.
+// The padded rows that there are kernels for: powers of two, and one length between the
+// longest. 16 rows of these and twice 16 that they meet are as much as the shared memory
+// of an A100 (3072 bytes) and of an H100 (4096) holds.
 constexpr int kShortestRowBytes = 128;
-constexpr int kLongestRowBytes = 2048;
+constexpr int kLongestRowBytes = 4096;
+constexpr int next_row_bytes(int row_bytes) {
+  return row_bytes == 2048 ? 3072 : row_bytes == 3072 ? 4096 : 2 * row_bytes;
+}
 
 template <typename Shape>
 constexpr int kSharedBytes =
@@ -44,7 +47,7 @@ cudaError_t with_tile_shape(int64_t dim, int shared_bytes, const Call& call) {
   } else {
     constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
     if (dim > kDim) {
-      return with_tile_shape<Factor, 2 * kRowBytes>(dim, shared_bytes, call);
+      return with_tile_shape<Factor, next_row_bytes(kRowBytes)>(dim, shared_bytes, call);
     }
     using Shape = TileShape<Factor, kDim>;
     if constexpr (has_tight_shape<Factor>(kRowBytes)) {

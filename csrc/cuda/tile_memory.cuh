@@ -9,21 +9,27 @@
 namespace negative_cosine {
 namespace cuda {
 
-// One array of rows and of what belongs to them.
+// One array of rows and of what belongs to them: of `count` rows, of which so many have
+// their elements here at a time.
 template <typename Shape>
 struct TileRows {
   using Real = typename Shape::Real;
   using Storage = typename Shape::Storage;
 
   __device__ __forceinline__ TileRows(SharedArrays* arrays, int count)
-      : elements(arrays->template take<Storage>(count * Shape::kStride)),
+      : TileRows(arrays, count, count) {}
+  __device__ __forceinline__ TileRows(SharedArrays* arrays, int count, int held)
+      : elements(arrays->template take<Storage>(held * Shape::kStride)),
         index(arrays->template take<int32_t>(count)),
         inverse_norm(arrays->template take<Real>(count)),
         poison(arrays->template take<Real>(count)) {}
 
-  __host__ __device__ static constexpr int bytes(int count) {
-    return shared_bytes(count * Shape::kStride, sizeof(Storage)) +
+  __host__ __device__ static constexpr int bytes(int count, int held) {
+    return shared_bytes(held * Shape::kStride, sizeof(Storage)) +
            shared_bytes(count, sizeof(int32_t)) + 2 * shared_bytes(count, sizeof(Real));
+  }
+  __host__ __device__ static constexpr int bytes(int count) {
+    return bytes(count, count);
   }
 
   __device__ __forceinline__ SharedElement<Storage>* row(int number) const {

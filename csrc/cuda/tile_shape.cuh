@@ -10,6 +10,14 @@ namespace cuda {
 
 constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
 
+// Into how many slices rows are cut whose sums take so many bytes of a lane: a power of
+// two, so that the threads of a block share its rows evenly.
+constexpr int slices_of(int sum_bytes, int most_bytes) {
+  int slices = 1;
+  while (sum_bytes > slices * most_bytes) slices *= 2;
+  return slices;
+}
+
 // Longer rows leave room for fewer of them, and are cut into slices: as many warps take
 // the same 16 rows, each with the sums of its slice. Tight shapes are for devices of
 // which a block gets 99 KiB (capabilities 8.6, 8.9 and 12.0).
@@ -20,20 +28,19 @@ struct TileShape {
   using Real = ComputeType<Storage>;
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
-  static constexpr int kRows = kRowBytes <= 512               ? 64
-                               : kRowBytes <= 1024 && !kTight ? 32
-                                                              : 16;
   // Of a block of met rows. Fewer where shared memory is short, and where their float64
   // products would not leave enough registers.
   static constexpr int kColumns =
-      kTight || kRows < 32 || sizeof(Storage) == 8 ? 16 : 32;
+      kTight || kRowBytes > 1024 || sizeof(Storage) == 8 ? 16 : 32;
+  static constexpr int kRows = kRowBytes <= 512                      ? 64
+                               : kRowBytes <= (kTight ? 1024 : 2048) ? 2 * kColumns
+                                                                     : 16;
   // The sums of 16 rows stay in a warp's registers: so many bytes of each lane's 1020,
   // half of it where plain arithmetic also holds the packets of long rows there.
   static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};
   static constexpr int kSumBytesOfLane =
       sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
-  static constexpr int kSlices =
-      kSumBytes <= kSumBytesOfLane ? 1 : kSumBytes / kSumBytesOfLane;
+  static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
   static constexpr int kSliceDim = kDim / kSlices;
   static constexpr int kWarps = kRows / kRowsOfWarp * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
@@ -45,9 +52,13 @@ struct TileShape {
   static constexpr int kStride = kDim + kPacket;
   // Threads that copy and inspect a row together.
   static constexpr int kThreadsOfRow = kThreads / kColumns;
+  // Whether the forward pass has room for a tile's own documents beside the blocks that
+  // come after them. Where it has not, it reads them twice.
+  static constexpr bool kKeepsOwnDocs = kRowBytes <= 512;
 
   static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
   static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole blocks");
+  static_assert(kKeepsOwnDocs || kRows <= 2 * kColumns, "own documents fill the blocks");
 };
 
 // What a lane holds of 16 rows and 8 columns, as the tensor cores give it: with
