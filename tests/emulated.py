@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cases import (
     Batch,
     assert_gradients_close,
@@ -15,6 +16,8 @@ from cases import (
     run_on_arrays,
     run_oracle,
 )
+
+from benchmarks.gpu_model import SECTOR_BYTES
 
 FOLDER = Path(__file__).parent.parent / "build" / "emulation"
 
@@ -60,3 +63,45 @@ def check(
     if batch.dtype in ("float16", "bfloat16"):
         reference = run_loss(batch, source, options, "reference")
     assert_gradients_close(results, expected, batch.dtype, reference)
+
+
+Launches = list[dict[str, int]]
+
+
+def launches_of_a_step(
+    batch: Batch,
+    source: str = "shuffle",
+    training: bool = True,
+    capability: tuple[int, int] = (9, 0),
+    code_version: int | None = None,
+    **options: Any,
+) -> Launches:
+    """The emulator's counts of a training step, or of the loss alone."""
+    core = cuda_core()
+    core.set_capability(*capability)
+    if code_version is not None:
+        core.set_code_version(code_version)
+    candidates: dict[str, Any] = {"sampler": source, "seed": np.array(batch.seed)}
+    if source == "indices":
+        candidates = {"negative_indices": batch.indices}
+    elif source != "all":
+        candidates["num_negatives"] = batch.k
+    upstream = np.ones(batch.rows if options.get("reduction") == "none" else (), batch.real)
+    core.count_traffic(True)
+    core.reset_statistics()
+    core.negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        **candidates,
+        **options,
+        loss_gradient=upstream if training else None,
+    )
+    launches: Launches = core.statistics()
+    core.count_traffic(False)
+    return launches
+
+
+def moved(launches: Launches) -> int:
+    """Bytes of the sectors that the launches read and write."""
+    sectors = sum(each["sectors_read"] + each["sectors_written"] for each in launches)
+    return SECTOR_BYTES * sectors

@@ -6,45 +6,17 @@ A sector is 32 bytes, the least that a GPU's caches move.
 
 from __future__ import annotations
 
-from typing import Any
-
 import emulated
 import numpy as np
 import pytest
 from cases import DTYPES, Batch
+from emulated import Launches, launches_of_a_step, moved
 
 from benchmarks.gpu_model import SECTOR_BYTES
 
 # B x D x K. Rows of at least 256 bytes in any dtype: beside shorter ones the 32 bytes of
 # a row's facts weigh more than the tolerance.
 SIZES = [(256, 128, 20), (256, 256, 64), (128, 768, 20), (64, 1024, 50), (64, 1536, 20)]
-
-Launches = list[dict[str, int]]
-
-
-def launches_of_a_step(
-    batch: Batch, source: str = "shuffle", training: bool = True, **options: Any
-) -> Launches:
-    """The emulator's counts of a training step, or of the loss alone."""
-    core = emulated.cuda_core()
-    candidates: dict[str, Any] = (
-        {"negative_indices": batch.indices}
-        if source == "indices"
-        else {"num_negatives": batch.k, "seed": np.array(batch.seed)}
-    )
-    upstream = np.ones(batch.rows if options.get("reduction") == "none" else (), batch.real)
-    core.count_traffic(True)
-    core.reset_statistics()
-    core.negative_cosine_loss(
-        batch.query,
-        batch.doc,
-        **candidates,
-        **options,
-        loss_gradient=upstream if training else None,
-    )
-    launches: Launches = core.statistics()
-    core.count_traffic(False)
-    return launches
 
 
 def rows_of_a_pass(batch: Batch) -> int:
@@ -56,12 +28,6 @@ def outputs_of_a_step(batch: Batch) -> int:
     """The bytes of both gradients, and of the direction, written and read."""
     row = batch.dim * (batch.query.dtype.itemsize + np.dtype(batch.real).itemsize)
     return 2 * batch.rows * row
-
-
-def moved(launches: Launches) -> int:
-    """Bytes of the sectors that the launches read and write."""
-    sectors = sum(each["sectors_read"] + each["sectors_written"] for each in launches)
-    return SECTOR_BYTES * sectors
 
 
 def assert_moves_what_the_formula_says(launches: Launches, batch: Batch) -> None:

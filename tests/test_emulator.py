@@ -7,6 +7,7 @@ The launches have two blocks of four warps, unless a test says otherwise.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -288,7 +289,12 @@ def test_a_device_address_is_none_that_the_processor_can_follow(planted: Any) ->
     program = (
         "import emulated; emulated.load('_planted_faults').run('dereference', [1.0] * 32)"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent)
+    tests = Path(__file__).parent
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tests,
+        env={**os.environ, "PYTHONPATH": str(tests.parent)},
+    )
     assert result.returncode == -signal.SIGSEGV
 
 
@@ -445,6 +451,19 @@ def test_rows_in_the_same_banks_are_read_one_after_another(
     figures = planted.statistics()[-1]
     assert figures["shared_wavefronts"] == wavefronts
     assert figures["bank_conflicts"] == conflicts
+
+
+@pytest.mark.parametrize(("same_banks", "turns"), [(False, 4), (True, 32)])
+def test_packets_in_the_same_banks_move_one_after_another(
+    planted: Any, same_banks: bool, turns: int
+) -> None:
+    planted.count_traffic(True)
+    planted.run(
+        "write_packets_to_the_same_banks", INPUT, wrong=same_banks, shared_bytes=4096
+    )
+    figures = planted.statistics()[-1]
+    assert figures["packet_wavefronts"] == turns  # four times eight lanes
+    assert figures["bank_conflicts"] == turns - 4
 
 
 def test_traffic_is_counted_only_where_asked(planted: Any) -> None:

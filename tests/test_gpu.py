@@ -121,7 +121,7 @@ def test_on_a_gpu_every_shape_and_dtype_matches_the_oracle(
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", ["ring", "all"])
-@pytest.mark.parametrize("dim", [20, 64, 100, 128, 256, 768])
+@pytest.mark.parametrize("dim", [20, 64, 100, 128, 256, 512, 768, 1024, 2048])
 def test_on_a_gpu_tiles_match_the_oracle(
     dim: int, source: str, dtype: str, mode: str
 ) -> None:

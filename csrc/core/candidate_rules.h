@@ -45,12 +45,25 @@ NEGATIVE_COSINE_INLINE Real logit_scale_of(const LossParams& params) {
 }
 
 // z_ik - z_i0 of SPEC section 4, with the differences taken before the products: two
-// equal cosines give exactly zero, and close ones lose no digits.
+// equal cosines give exactly zero, and close ones lose no digits. First without logQ.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real relative_logit(Real scale, Real margin, Real cosine,
+                                           Real positive_cosine) {
+  return scale * ((cosine - positive_cosine) + margin);
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real corrected_logit(Real relative_logit, Real log_q,
+                                            Real positive_log_q) {
+  return relative_logit - (log_q - positive_log_q);
+}
+
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real relative_logit(Real scale, Real margin, Real cosine,
                                            Real positive_cosine, Real log_q,
                                            Real positive_log_q) {
-  return scale * ((cosine - positive_cosine) + margin) - (log_q - positive_log_q);
+  return corrected_logit(relative_logit(scale, margin, cosine, positive_cosine), log_q,
+                         positive_log_q);
 }
 
 }  // namespace negative_cosine

@@ -8,6 +8,7 @@
 #include "core/candidate_rules.h"
 #include "core/sampler.h"
 #include "cuda/device.cuh"
+#include "cuda/shared_memory.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -51,6 +52,23 @@ class Permutations {
                         load_index(params.seed, params.seed_type, 1));
   }
 
+  // Kept in shared memory by code that has few registers.
+  static constexpr int kNumbers = 7;
+  __device__ __forceinline__ void keep(SharedElement<uint32_t>* numbers) const {
+    numbers[0] = shape_.num_candidates;
+    numbers[1] = shape_.low_bits;
+    numbers[2] = shape_.low_mask;
+    numbers[3] = shape_.high_mask;
+    numbers[4] = static_cast<uint32_t>(shape_.rounds);
+    numbers[5] = state_.first;
+    numbers[6] = state_.second;
+  }
+  __device__ __forceinline__ explicit Permutations(
+      const SharedElement<uint32_t>* numbers)
+      : shape_{numbers[0], numbers[1], numbers[2], numbers[3],
+               static_cast<int>(numbers[4])},
+        state_{numbers[5], numbers[6]} {}
+
   __device__ __forceinline__ Permutation operator[](int64_t number) const {
     return Permutation(shape_, state_, static_cast<uint32_t>(number));
   }
@@ -68,14 +86,21 @@ class Permutations {
 class PlaceOrder {
  public:
   __device__ __forceinline__ explicit PlaceOrder(const LossParams& params)
-      : permutations_(params), is_ring_(params.sampler == Sampler::kRing) {}
+      : PlaceOrder(params, Permutations(params)) {}
+  __device__ __forceinline__ PlaceOrder(const LossParams& params,
+                                        const Permutations& permutations)
+      : permutations_(permutations), is_ring_(params.sampler == Sampler::kRing) {}
 
-  // The document at a place; places beyond the last go around.
-  __device__ __forceinline__ uint32_t index_at(uint64_t place) const {
-    const uint64_t count = permutations_.num_candidates();
+  // Places beyond the last go around.
+  __device__ __forceinline__ static uint32_t wrapped(uint64_t place, uint64_t count) {
     while (place >= count) place -= count;  // a step or two, where C exceeds a tile
-    const auto wrapped = static_cast<uint32_t>(place);
-    return is_ring_ ? permutations_[0].forward(wrapped) : wrapped;
+    return static_cast<uint32_t>(place);
+  }
+
+  // The document at a place.
+  __device__ __forceinline__ uint32_t index_at(uint64_t place) const {
+    const uint32_t inside = wrapped(place, permutations_.num_candidates());
+    return is_ring_ ? permutations_[0].forward(inside) : inside;
   }
 
   __device__ __forceinline__ uint32_t place_of(uint32_t index) const {

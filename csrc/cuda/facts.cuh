@@ -42,15 +42,20 @@ __device__ __forceinline__ Real upstream_of_row(const LossParams& params,
                     (params.reduction == Reduction::kNone ? row : 0));
 }
 
+// The sum of all rows' coefficients, which only NormalizeOver::kBatch has.
+__device__ __forceinline__ double coefficient_sum_of(const LossParams& params,
+                                                     const double* coefficient_sum) {
+  return params.normalize_over == NormalizeOver::kBatch ? __ldg(coefficient_sum) : 0;
+}
+
 // The coefficient of a row from the saved one, for either normalisation.
 template <typename Real>
 __device__ __forceinline__ Real coefficient_of_row(const LossParams& params,
-                                                   const double* coefficient_sum,
-                                                   Real saved, Real row_loss,
-                                                   Real upstream) {
+                                                   double coefficient_sum, Real saved,
+                                                   Real row_loss, Real upstream) {
   const Real coefficient = saved * upstream;
   if (params.normalize_over != NormalizeOver::kBatch) return coefficient;
-  return coefficient_over_batch(coefficient, row_loss, __ldg(coefficient_sum));
+  return coefficient_over_batch(coefficient, row_loss, coefficient_sum);
 }
 
 // The saved facts of a row with the upstream gradient in their coefficient: a_i of
@@ -71,9 +76,9 @@ __device__ __forceinline__ RowFacts<Real> facts_of_row(
     const double* coefficient_sum, int64_t row) {
   RowFacts<Real> facts =
       load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
-  facts.coefficient =
-      coefficient_of_row(params, coefficient_sum, facts.coefficient, facts.row_loss,
-                         upstream_of_row<Real>(params, arguments, row));
+  facts.coefficient = coefficient_of_row(
+      params, coefficient_sum_of(params, coefficient_sum), facts.coefficient,
+      facts.row_loss, upstream_of_row<Real>(params, arguments, row));
   return facts;
 }
 

@@ -12,57 +12,14 @@
 #pragma once
 
 #include "cuda/block.cuh"
+#include "cuda/forward_tile_memory.cuh"
 #include "cuda/row_results.cuh"
 #include "cuda/tile_band.cuh"
 #include "cuda/tile_kernels.h"
-#include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
-#include "cuda/tile_slices.cuh"
 
 namespace negative_cosine {
 namespace cuda {
-
-template <typename Shape>
-struct ForwardTileMemory {
-  using Real = typename Shape::Real;
-  static constexpr int kDocs = Shape::kRows + 2 * Shape::kColumns;
-  static constexpr int kHeldDocs = Shape::kKeepsOwnDocs ? kDocs : 2 * Shape::kColumns;
-
-  __device__ __forceinline__ ForwardTileMemory()
-      : queries(&arrays, Shape::kRows),
-        docs(&arrays, kDocs, kHeldDocs),
-        facts(&arrays, kDocs),
-        query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
-        slices(&arrays) {}
-
-  static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs, kHeldDocs) +
-      TileFacts<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
-      TileSlices<Shape>::kBytes;
-
-  // The number of a block's first row: the tile's own documents, then two blocks in
-  // turns.
-  __device__ __forceinline__ static int slot_of(int32_t block) {
-    constexpr int kOwn = Shape::kRows / Shape::kColumns;
-    return block < kOwn ? block * Shape::kColumns
-                        : Shape::kRows + block % 2 * Shape::kColumns;
-  }
-
-  // A document's elements. Where own documents are not kept, block b of all stands in
-  // place b % 2, so that what comes after them overwrites them one block behind.
-  __device__ __forceinline__ SharedElement<typename Shape::Storage>* doc_row(
-      int slot) const {
-    const bool is_behind = !Shape::kKeepsOwnDocs && slot >= Shape::kRows;
-    return docs.row(is_behind ? slot - Shape::kRows : slot);
-  }
-
-  SharedArrays arrays;
-  TileRows<Shape> queries;
-  TileRows<Shape> docs;
-  TileFacts<Shape> facts;                         // of the docs
-  SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
-  TileSlices<Shape> slices;
-};
 
 // What a lane keeps of its two rows: its part of their sums, and what is found on the
 // way. All else it reads where it needs it, for long rows leave no register. The shift
@@ -75,8 +32,6 @@ struct ForwardTileState {
   Real positive_cosine[2] = {};
   Real weight_sum[2] = {};
   Real cosine_sum[2] = {};
-  int32_t rank[2] = {};
-  int32_t kept[2] = {};
   RowSums<Shape> sums = {};
 };
 
@@ -89,11 +44,10 @@ class ForwardTile {
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
-                                         int64_t first_place,
+                                         uint32_t first_place,
                                          const RowAlignment& alignment, Real margin)
       : params_(params),
         outputs_(outputs),
-        order_(params),
         team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
@@ -103,23 +57,33 @@ class ForwardTile {
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
         over_batch_(params.normalize_over == NormalizeOver::kBatch),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr) {}
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_log_q_(params.doc_log_q != nullptr) {}
 
   // Returns the rows' part of the reduced loss that this thread knows.
   __device__ __forceinline__ double run() {
+    static_assert(Shape::kRows <= Shape::kThreads, "own rows are in the first window");
+    memory_.places.look_first(params_, first_place_, 0);
+    __syncthreads();
     copy_own_rows();
     inspect_own_rows();
     // Where nobody wants to know of the candidates, the positives are enough.
     const bool meets = !over_batch_ || outputs_.num_kept != nullptr;
-    const int64_t band = meets && has_queries() ? params_.num_negatives : 0;
-    const int64_t columns = rows_ + band;
+    const uint32_t band =
+        meets && has_queries() ? static_cast<uint32_t>(params_.num_negatives) : 0;
+    const uint32_t columns = static_cast<uint32_t>(rows_) + band;
     const auto blocks =
         static_cast<int32_t>((columns + Shape::kColumns - 1) / Shape::kColumns);
     constexpr int32_t kOwn = Shape::kRows / Shape::kColumns;
     for (int32_t block = 0; block < blocks; ++block) {
+      const int32_t next = block + 1;
+      const bool copies_next = next >= kOwn && next < blocks;
       if (block >= kOwn) inspect_block(block);
+      if (copies_next) {
+        memory_.places.look_on(params_, first_place_, first_column(next));
+      }
       __syncthreads();
-      if (block + 1 >= kOwn && block + 1 < blocks) copy_block(block + 1, columns);
+      if (copies_next) copy_block(next, columns);
       meet_block(block, band);
     }
     if (blocks > kOwn) restore_own_docs();
@@ -133,6 +97,11 @@ class ForwardTile {
     return params_.sampler == Sampler::kRing || first_place_ < params_.batch_size;
   }
 
+  // Places and columns of a tile are numbers of 32 bits: C is below 2^31, and so is K.
+  __device__ __forceinline__ static uint32_t first_column(int32_t block) {
+    return static_cast<uint32_t>(block) * Shape::kColumns;
+  }
+
   __device__ __forceinline__ const Storage* doc_at(int64_t index) const {
     return static_cast<const Storage*>(params_.doc) + index * params_.dim;
   }
@@ -140,16 +109,15 @@ class ForwardTile {
   // --- Copy and inspect --------------------------------------------------------------
 
   // The query at one of the tile's places.
-  __device__ __forceinline__ int32_t query_at(int row, uint32_t index) const {
-    return row < rows_ && index < params_.batch_size ? static_cast<int32_t>(index)
-                                                     : kNotKept;
+  __device__ __forceinline__ int32_t query_at(int row, int32_t index) const {
+    return row < rows_ && index < params_.batch_size ? index : kNotKept;
   }
 
   __device__ __forceinline__ void copy_own_rows() const {
     const auto* queries = static_cast<const Storage*>(params_.query);
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
-      const uint32_t index = order_.index_at(first_place_ + row);
+      const int32_t index = memory_.places.index_at(row);
       const int32_t query = query_at(row, index);
       const bool is_query = query != kNotKept;
       team_.copy(queries + (is_query ? query * params_.dim : 0), is_query,
@@ -157,7 +125,7 @@ class ForwardTile {
       team_.copy(doc_at(index), true, memory_.doc_row(row));
       if (team_.is_first_thread()) {
         memory_.queries.index[row] = query;
-        memory_.docs.index[row] = static_cast<int32_t>(index);
+        memory_.docs.index[row] = index;
         memory_.facts.copy(params_, row, index, true);
       }
     }
@@ -186,14 +154,14 @@ class ForwardTile {
     }
   }
 
-  __device__ __forceinline__ void copy_block(int32_t block, int64_t columns) const {
-    const int64_t column = int64_t{block} * Shape::kColumns + team_.number();
+  __device__ __forceinline__ void copy_block(int32_t block, uint32_t columns) const {
+    const uint32_t column = first_column(block) + static_cast<uint32_t>(team_.number());
     const int slot = memory_.slot_of(block) + team_.number();
     const bool is_met = column < columns;
-    const int64_t doc = is_met ? order_.index_at(first_place_ + column) : 0;
+    const int32_t doc = memory_.places.index_at(column);
     team_.copy(doc_at(doc), is_met, memory_.doc_row(slot));
     if (team_.is_first_thread()) {
-      memory_.docs.index[slot] = is_met ? static_cast<int32_t>(doc) : kNotKept;
+      memory_.docs.index[slot] = is_met ? doc : kNotKept;
       memory_.facts.copy(params_, slot, doc, is_met);
     }
     commit_copies();
@@ -241,27 +209,27 @@ class ForwardTile {
     return memory_.queries.index[row_of_half<Shape>(half)];
   }
 
-  __device__ __forceinline__ void meet_block(int32_t block, int64_t band) {
-    const int64_t start = int64_t{block} * Shape::kColumns;
+  __device__ __forceinline__ void meet_block(int32_t block, uint32_t band) {
+    const int64_t start = first_column(block);
     const int slot = memory_.slot_of(block);
     const int first_row = first_row_of_warp<Shape>();
     const auto* met = memory_.doc_row(slot) + slice_;
-    MetPairs<Shape> is_met;
+    const BandOfBlock<Shape> candidates(1, band, start);
+    const int64_t diagonal = first_row - start;
+    const bool has_positives = diagonal >= 0 && diagonal < Shape::kColumns;
+    const bool meets = has_positives || !candidates.is_empty();
     Products<Shape> products = {};
-    const bool meets = find_met_pairs<Shape>(0, band, start, is_met);
     if (meets) {
       TileProducts<Shape>::multiply(memory_.queries.row(first_row) + slice_, met,
-                                    is_met, products);
+                                    products);
     }
     memory_.slices.add_up(meets, products);
     if (!meets) return;
-    const int64_t diagonal = first_row - start;
-    if (diagonal >= 0 && diagonal < Shape::kColumns) {
-      find_positives(static_cast<int>(diagonal), slot, products);
-    }
-    weigh(start, band, slot, products);
+    if (has_positives) find_positives(static_cast<int>(diagonal), slot, products);
+    weigh(candidates, slot, products);
     if (outputs_.query_direction != nullptr && !over_batch_) {
-      TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
+      __syncwarp();  // lanes may have dropped candidates one by one
+      TileProducts<Shape>::accumulate(products, met, state_.sums);
     }
   }
 
@@ -294,64 +262,87 @@ class ForwardTile {
     }
   }
 
-  // The columns of the candidates that a row keeps. They are as many steps behind the
-  // row's own place as their draw's number; the row itself is none of them.
-  __device__ __forceinline__ uint32_t kept_columns(int64_t start, int64_t band,
-                                                   int slot, int half) const {
-    if (query_of(half) < 0) return 0;
-    const int row = row_of_half<Shape>(half);
-    const uint32_t columns = columns_of_band<Shape>(1, band, start, row);
-    if (!has_ids_) return columns;
-    return without<Shape>(columns, [&](int column) {
-      return memory_.facts.are_equal(params_, row, slot + column,
-                                     memory_.docs.index[slot + column]);
-    });
-  }
-
   // Products to weights, times the met rows' inverse norms, and the rows' sums of them.
-  __device__ __forceinline__ void weigh(int64_t start, int64_t band, int slot,
+  __device__ __forceinline__ void weigh(const BandOfBlock<Shape>& candidates, int slot,
                                         Products<Shape>& products) {
-    const uint32_t kept[2] = {kept_columns(start, band, slot, 0),
-                              kept_columns(start, band, slot, 1)};
+    auto& cosines = products;
     Products<Shape> logits;
-    Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const bool is_kept = has_column(kept[half], tile, element);
       const Real cosine = cosine_with(slot + column, half, products[tile][element]);
-      const Real logit =
-          relative_logit(scale_, margin_, cosine, state_.positive_cosine[half],
-                         memory_.facts.log_q(slot + column),
-                         memory_.facts.log_q(row_of_half<Shape>(half)));
-      products[tile][element] = is_kept ? cosine : Real(0);
-      logits[tile][element] = is_kept ? logit : -static_cast<Real>(INFINITY);
-      largest[half] = max(largest[half], logits[tile][element]);
+      cosines[tile][element] = cosine;
+      logits[tile][element] =
+          relative_logit(scale_, margin_, cosine, state_.positive_cosine[half]);
     });
+    if (has_log_q_) correct(slot, logits);
+    uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
+    if (has_ids_ || !candidates.is_whole()) {
+      drop(candidates, slot, kept, cosines, logits);
+    }
     count(kept, logits);
-    raise_shift(largest);
+    raise_shift(logits);
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
       const Real weight = weight_of<Shape>(logits[tile][element] - state_.shift[half]);
       state_.weight_sum[half] += weight;
       state_.cosine_sum[half] =
-          multiply_add(weight, products[tile][element], state_.cosine_sum[half]);
+          multiply_add(weight, cosines[tile][element], state_.cosine_sum[half]);
       products[tile][element] =
           weight * (kUnit * memory_.docs.inverse_norm[slot + column]);
+    });
+  }
+
+  __device__ __forceinline__ void correct(int slot, Products<Shape>& logits) const {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      logits[tile][element] =
+          corrected_logit(logits[tile][element], memory_.facts.log_q(slot + column),
+                          memory_.facts.log_q(row_of_half<Shape>(half)));
+    });
+  }
+
+  // Leaves the candidates that the lane's rows keep: none before a row's own place, nor
+  // that itself, and none with its ids. Not even 0 * NaN of the others counts.
+  __device__ __forceinline__ void drop(const BandOfBlock<Shape>& candidates, int slot,
+                                       uint32_t (&kept)[2], Products<Shape>& cosines,
+                                       Products<Shape>& logits) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      kept[half] = candidates.columns_of(half);
+      if (!has_ids_) continue;
+      const int row = row_of_half<Shape>(half);
+      kept[half] = without<Shape>(kept[half], [&](int column) {
+        return memory_.facts.are_equal(params_, row, slot + column,
+                                       memory_.docs.index[slot + column]);
+      });
+    }
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      if (has_column(kept[half], tile, element)) return;
+      cosines[tile][element] = 0;
+      logits[tile][element] = -static_cast<Real>(INFINITY);
     });
   }
 
   __device__ __forceinline__ void count(const uint32_t (&kept)[2],
                                         const Products<Shape>& logits) {
     if (outputs_.num_kept != nullptr) {
-      state_.kept[0] += __popc(kept[0]);
-      state_.kept[1] += __popc(kept[1]);
+      for (int half = 0; half < 2; ++half) {
+        memory_.counts.kept(half) = memory_.counts.kept(half) + __popc(kept[half]);
+      }
     }
     if (outputs_.positive_rank == nullptr) return;
+    int32_t larger[2] = {};
     for_each_product<Shape>([&](int tile, int element, int half, int) {
-      state_.rank[half] += logits[tile][element] > 0;
+      larger[half] += logits[tile][element] > 0;
     });
+    for (int half = 0; half < 2; ++half) {
+      memory_.counts.rank(half) = memory_.counts.rank(half) + larger[half];
+    }
   }
 
   // Once most columns have been met, a larger logit is rare.
-  __device__ __forceinline__ void raise_shift(const Real (&largest)[2]) {
+  __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
+    Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      largest[half] = max(largest[half], logits[tile][element]);
+    });
     const Real of_rows[2] = {largest_over_row(largest[0]),
                              largest_over_row(largest[1])};
     const bool any = of_rows[0] > state_.shift[0] || of_rows[1] > state_.shift[1];
@@ -383,19 +374,19 @@ class ForwardTile {
     for (int half = 0; half < 2; ++half) {
       state_.weight_sum[half] = sum_over_row(state_.weight_sum[half]);
       state_.cosine_sum[half] = sum_over_row(state_.cosine_sum[half]);
-      state_.rank[half] = sum_over_row(state_.rank[half]);
-      state_.kept[half] = sum_over_row(state_.kept[half]);
       // finish_row's shift is never below the positive's own logit.
       if (state_.shift[half] < 0) {
         scale_sums(half, exp_of(state_.shift[half]));
         state_.shift[half] = 0;
       }
-      if (query_of(half) >= 0) loss += store_row(half);
+      const auto kept = sum_over_row(static_cast<int32_t>(memory_.counts.kept(half)));
+      const auto rank = sum_over_row(static_cast<int32_t>(memory_.counts.rank(half)));
+      if (query_of(half) >= 0) loss += store_row(half, kept, rank);
     }
     return loss;
   }
 
-  __device__ __forceinline__ double store_row(int half) {
+  __device__ __forceinline__ double store_row(int half, int32_t kept, int32_t rank) {
     const int64_t row = query_of(half);
     const Real positive_cosine = state_.positive_cosine[half];
     const RowResult<Real> result =
@@ -409,12 +400,8 @@ class ForwardTile {
       store_direction(half, result, query_inverse_norm);
     }
     if (column_of_lane() != 0 || slice_ != 0) return 0;
-    if (outputs_.num_kept != nullptr) {
-      __stcs(outputs_.num_kept + row, state_.kept[half]);
-    }
-    if (outputs_.positive_rank != nullptr) {
-      __stcs(outputs_.positive_rank + row, state_.rank[half]);
-    }
+    if (outputs_.num_kept != nullptr) __stcs(outputs_.num_kept + row, kept);
+    if (outputs_.positive_rank != nullptr) __stcs(outputs_.positive_rank + row, rank);
     return store_row_results(params_, outputs_, row, positive_cosine,
                              query_inverse_norm, result);
   }
@@ -453,15 +440,15 @@ class ForwardTile {
 
   const LossParams& params_;
   const ForwardOutputs& outputs_;
-  const PlaceOrder order_;
   const RowTeam<Shape> team_;
   const int slice_;  // where the warp's begins
-  const int64_t first_place_;
+  const uint32_t first_place_;
   const int rows_;  // places of the tile
   const Real margin_;
   const Real scale_;
   const bool over_batch_;
   const bool has_ids_;
+  const bool has_log_q_;
   ForwardTileMemory<Shape> memory_;
   ForwardTileState<Shape> state_;
 };
@@ -471,8 +458,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
                          const ForwardScratch scratch, const RowAlignment alignment,
                          const typename Shape::Real margin) {
-  ForwardTile<Shape> tile(params, outputs, int64_t{blockIdx.x} * Shape::kRows,
-                          alignment, margin);
+  ForwardTile<Shape> tile(params, outputs, blockIdx.x * Shape::kRows, alignment,
+                          margin);
   const double loss = sum_over_block(tile.run());
   if (params.reduction == Reduction::kNone || threadIdx.x != 0) return;
   __stcs(scratch.block_losses + blockIdx.x, loss);

@@ -9,62 +9,15 @@
 // size B * K.
 #pragma once
 
-#include <cstddef>
-
 #include "cuda/gradient_rows.cuh"
+#include "cuda/gradient_tile_memory.cuh"
+#include "cuda/scaled_rows.cuh"
 #include "cuda/tile_band.cuh"
 #include "cuda/tile_kernels.h"
-#include "cuda/tile_memory.cuh"
 #include "cuda/tile_products.cuh"
-#include "cuda/tile_slices.cuh"
 
 namespace negative_cosine {
 namespace cuda {
-
-template <typename Shape>
-struct GradientTileMemory {
-  using Real = typename Shape::Real;
-  static constexpr int kMet = 2 * Shape::kColumns;
-  using Facts = RowFacts<Real>;
-  static constexpr int kFacts = sizeof(Facts) / sizeof(Real);
-
-  __device__ __forceinline__ GradientTileMemory()
-      : docs(&arrays, Shape::kRows),
-        queries(&arrays, kMet),
-        facts(&arrays, Shape::kRows + kMet),
-        row_facts(arrays.template take<Real>(kFacts * kMet)),
-        upstream(arrays.template take<Real>(kMet)),
-        slices(&arrays) {}
-
-  static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
-      TileFacts<Shape>::bytes(Shape::kRows + kMet) +
-      shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
-      TileSlices<Shape>::kBytes;
-
-  // Of the queries as they were given.
-  __device__ __forceinline__ SharedElement<Real>& coefficient(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, coefficient) / sizeof(Real)];
-  }
-  __device__ __forceinline__ Real positive_cosine(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, positive_cosine) / sizeof(Real)];
-  }
-  __device__ __forceinline__ Real row_loss(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, row_loss) / sizeof(Real)];
-  }
-  __device__ __forceinline__ Real query_inverse_norm(int slot) const {
-    return row_facts[kFacts * slot +
-                     offsetof(Facts, query_inverse_norm) / sizeof(Real)];
-  }
-
-  SharedArrays arrays;
-  TileRows<Shape> docs;
-  TileRows<Shape> queries;
-  TileFacts<Shape> facts;                // of the docs, and behind them the queries
-  SharedElement<Real>* const row_facts;  // RowFacts of the queries
-  SharedElement<Real>* const upstream;   // the gradient of each query's loss
-  TileSlices<Shape> slices;
-};
 
 // What a lane keeps of its two documents: its part of their sums. Those of float16
 // count in units of a power of two that the largest weight met so far chooses
@@ -77,45 +30,6 @@ struct GradientTileState {
   RowSums<Shape> sums = {};
 };
 
-// Query rows of which only a multiple of the saved direction is written: 16 bytes of it
-// a lane, so that both rows move by whole sectors.
-template <typename StorageType>
-struct ScaledRows {
-  using Storage = StorageType;
-  using Real = ComputeType<Storage>;
-  static constexpr int kElements = 16 / static_cast<int>(sizeof(Real));
-
-  __device__ __forceinline__ static bool is_first_lane() {
-    return lane_of_thread() == 0;
-  }
-
-  __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
-                                                 Storage* to) const {
-    if (whole_packets) {
-      store_by<kElements>(from, factor, to);
-    } else {
-      store_by<1>(from, factor, to);
-    }
-  }
-
-  template <int kCount>
-  __device__ __forceinline__ void store_by(const Real* from, Real factor,
-                                           Storage* to) const {
-#pragma unroll 1
-    for (int64_t column = lane_of_thread() * kCount; column < dim;
-         column += kWarpSize * kCount) {
-      Real values[kCount];
-      load_sums(from + column, values);
-#pragma unroll
-      for (Real& value : values) value *= factor;
-      store_packet(values, to + column);
-    }
-  }
-
-  const int64_t dim;
-  const bool whole_packets;
-};
-
 template <typename Shape>
 class GradientTile {
  public:
@@ -125,12 +39,11 @@ class GradientTile {
   __device__ __forceinline__ GradientTile(const LossParams& params,
                                           const GradientArguments& arguments,
                                           const GradientScratch& scratch,
-                                          int64_t first_place,
+                                          uint32_t first_place,
                                           const RowAlignment& alignment, Real margin)
       : params_(params),
         arguments_(arguments),
         scratch_(scratch),
-        order_(params),
         team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
@@ -138,25 +51,59 @@ class GradientTile {
             min(static_cast<long long>(params.num_candidates - first_place),
                 static_cast<long long>(Shape::kRows)))),
         // Over the batch the candidates do not enter the loss.
-        drawn_(params.normalize_over == NormalizeOver::kBatch ? 0
-                                                              : params.num_negatives),
+        drawn_(params.normalize_over == NormalizeOver::kBatch
+                   ? 0
+                   : static_cast<int32_t>(params.num_negatives)),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr) {}
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_log_q_(params.doc_log_q != nullptr) {}
+
+  // Which documents are the tile's: before all else.
+  __device__ __forceinline__ void find_docs() const {
+    static_assert(Shape::kRows <= Shape::kThreads, "a thread for each row");
+    const int row = static_cast<int>(threadIdx.x);
+    if (row == 0) {
+      memory_.coefficient_sum[0] =
+          coefficient_sum_of(params_, scratch_.coefficient_sum);
+    }
+    if (row < Shape::kRows) {
+      const PlaceOrder order(params_);
+      memory_.docs.index[row] =
+          row < rows_ ? static_cast<int32_t>(order.index_at(first_place_ + row))
+                      : kNotKept;
+    }
+    __syncthreads();
+  }
 
   __device__ __forceinline__ void store_doc_gradients() {
-    copy_docs();
-    inspect_docs();
-    const int64_t blocks = (rows_ + drawn_ + Shape::kColumns - 1) / Shape::kColumns;
+    const auto blocks =
+        static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
     int turn = 0;
-    int64_t block = next_block(0, blocks);
+    int32_t block = next_block(0, blocks);
+    if (block < blocks) {
+      memory_.places.look_first(params_, first_place_of_band(), first_column(block));
+    }
+    copy_docs();
+    commit_copies();
+    __syncthreads();
     if (block < blocks) copy_block(block, turn);
+    commit_copies();
+    wait_for_copies<1>();
+    __syncwarp();
+    inspect_docs();
     __syncthreads();
     while (block < blocks) {
+      wait_for_copies<0>();
+      __syncwarp();
       inspect_block(turn);
+      const int32_t following = next_block(block + 1, blocks);
+      if (following < blocks) {
+        memory_.places.look_on(params_, first_place_of_band(), first_column(following));
+      }
       __syncthreads();
-      const int64_t following = next_block(block + 1, blocks);
       if (following < blocks) copy_block(following, 1 - turn);
+      commit_copies();
       meet_block(block, turn);
       block = following;
       turn = 1 - turn;
@@ -170,9 +117,9 @@ class GradientTile {
   __device__ __forceinline__ void store_query_gradients() const {
     const ScaledRows<Storage> rows{params_.dim, team_.has_whole_packets()};
 #pragma unroll 1
-    for (int64_t row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
+    for (int row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
          row += Shape::kWarps) {
-      const int64_t index = order_.index_at(first_place_ + row);
+      const int32_t index = memory_.docs.index[row];
       if (index < params_.batch_size) {
         query_gradient_row(params_, arguments_, scratch_, rows, index);
       }
@@ -180,21 +127,29 @@ class GradientTile {
   }
 
  private:
-  // Column c of the band is the query at this place.
-  __device__ __forceinline__ uint64_t place_of_column(int64_t column) const {
-    return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_ +
-                                 column);
+  // Numbers of 32 bits: C is below 2^31, and so is K.
+  __device__ __forceinline__ uint32_t columns() const {
+    return static_cast<uint32_t>(rows_) + static_cast<uint32_t>(drawn_);
+  }
+  __device__ __forceinline__ static uint32_t first_column(int32_t block) {
+    return static_cast<uint32_t>(block) * Shape::kColumns;
+  }
+
+  // Of the query in column 0 of the band.
+  __device__ __forceinline__ uint64_t first_place_of_band() const {
+    return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_);
   }
 
   // The next block that holds a query: documents in their own order have none behind
   // the first B.
-  __device__ __forceinline__ int64_t next_block(int64_t block, int64_t blocks) const {
+  __device__ __forceinline__ int32_t next_block(int32_t block, int32_t blocks) const {
     if (params_.sampler == Sampler::kRing) return block;
     while (block < blocks && !has_query(block)) ++block;
     return block;
   }
-  __device__ __forceinline__ bool has_query(int64_t block) const {
-    const uint32_t first = order_.index_at(place_of_column(block * Shape::kColumns));
+  __device__ __forceinline__ bool has_query(int32_t block) const {
+    const uint32_t first = PlaceOrder::wrapped(
+        first_place_of_band() + first_column(block), params_.num_candidates);
     return first < params_.batch_size ||
            first + int64_t{Shape::kColumns} > params_.num_candidates;
   }
@@ -205,20 +160,15 @@ class GradientTile {
     const auto* docs = static_cast<const Storage*>(params_.doc);
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
-      const bool exists = row < rows_;
-      const int64_t doc = exists ? order_.index_at(first_place_ + row) : 0;
-      team_.copy(docs + doc * params_.dim, exists, memory_.docs.row(row));
-      if (team_.is_first_thread()) {
-        memory_.docs.index[row] = exists ? static_cast<int32_t>(doc) : kNotKept;
-        memory_.facts.copy(params_, row, doc, exists);
-      }
+      const int32_t doc = memory_.docs.index[row];
+      const bool exists = doc >= 0;
+      const int64_t source = exists ? doc : 0;
+      team_.copy(docs + source * params_.dim, exists, memory_.docs.row(row));
+      if (team_.is_first_thread()) memory_.facts.copy(params_, row, source, exists);
     }
-    commit_copies();
   }
 
   __device__ __forceinline__ void inspect_docs() const {
-    wait_for_copies<0>();
-    __syncwarp();
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const int32_t doc = memory_.docs.index[row];
@@ -236,23 +186,19 @@ class GradientTile {
     return __ldg(static_cast<const Real*>(arguments_.doc_inverse_norm) + doc);
   }
 
-  __device__ __forceinline__ void copy_block(int64_t block, int turn) const {
-    const int column = team_.number();
-    const int slot = turn * Shape::kColumns + column;
-    const int64_t of_band = block * Shape::kColumns + column;
-    const int64_t query = of_band < rows_ + drawn_
-                              ? order_.index_at(place_of_column(of_band))
-                              : params_.batch_size;
-    const bool is_query = query < params_.batch_size;
+  __device__ __forceinline__ void copy_block(int32_t block, int turn) const {
+    const int slot = turn * Shape::kColumns + team_.number();
+    const uint32_t column = first_column(block) + static_cast<uint32_t>(team_.number());
+    const int32_t query = memory_.places.index_at(column);
+    const bool is_query = column < columns() && query < params_.batch_size;
     const int64_t source = is_query ? query : 0;
     team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
                is_query, memory_.queries.row(slot));
     if (team_.is_first_thread()) {
-      memory_.queries.index[slot] = is_query ? static_cast<int32_t>(query) : kNotKept;
+      memory_.queries.index[slot] = is_query ? query : kNotKept;
       memory_.facts.copy(params_, Shape::kRows + slot, source, is_query);
       copy_row_facts(source, is_query, slot);
     }
-    commit_copies();
   }
 
   __device__ __forceinline__ void copy_row_facts(int64_t query, bool is_query,
@@ -273,16 +219,15 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void inspect_block(int turn) const {
-    wait_for_copies<0>();
-    __syncwarp();
     const int slot = turn * Shape::kColumns + team_.number();
     const RowNorm<Real> norm =
         team_.settle(memory_.query_inverse_norm(slot), memory_.queries.row(slot));
     if (!team_.is_first_thread()) return;
     memory_.queries.note(slot, norm);
     memory_.coefficient(slot) = coefficient_of_row(
-        params_, scratch_.coefficient_sum, static_cast<Real>(memory_.coefficient(slot)),
-        memory_.row_loss(slot), static_cast<Real>(memory_.upstream[slot]));
+        params_, memory_.coefficient_sum[0],
+        static_cast<Real>(memory_.coefficient(slot)), memory_.row_loss(slot),
+        static_cast<Real>(memory_.upstream[slot]));
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -297,71 +242,98 @@ class GradientTile {
     return memory_.docs.index[row_of_half<Shape>(half)];
   }
 
-  __device__ __forceinline__ void meet_block(int64_t block, int turn) {
-    const int64_t start = block * Shape::kColumns;
+  __device__ __forceinline__ void meet_block(int32_t block, int turn) {
+    const int64_t start = first_column(block);
     const int slot = turn * Shape::kColumns;
     const auto* met = memory_.queries.row(slot) + slice_;
-    MetPairs<Shape> is_met;
+    const BandOfBlock<Shape> drew(0, int64_t{drawn_} - 1, start);
+    const int64_t diagonal = first_row_of_warp<Shape>() + int64_t{drawn_} - start;
+    const bool has_positives = diagonal > -kRowsOfWarp && diagonal < Shape::kColumns;
+    const bool meets = has_positives || !drew.is_empty();
     Products<Shape> products = {};
-    const bool meets = find_met_pairs<Shape>(0, drawn_, start, is_met);
     if (meets) {
       const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
-      TileProducts<Shape>::multiply(docs, met, is_met, products);
+      TileProducts<Shape>::multiply(docs, met, products);
     }
     memory_.slices.add_up(meets, products);
     if (!meets) return;
-    weigh(start, slot, products);
-    TileProducts<Shape>::accumulate(products, met, is_met, state_.sums);
+    weigh(drew, slot, products);
+    if (has_positives) weigh_positives(static_cast<int>(diagonal), slot, products);
+    if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
+    __syncwarp();  // lanes may have dropped queries one by one
+    TileProducts<Shape>::accumulate(products, met, state_.sums);
+  }
+
+  // Products to weights, times the queries' inverse norms, and the sums of them.
+  __device__ __forceinline__ void weigh(const BandOfBlock<Shape>& drew, int slot,
+                                        Products<Shape>& products) {
+    auto& cosines = products;
+    Products<Shape> weights;
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      const int met = slot + column;
+      const Real cosine = cosine_of_pair<Real>(
+          products[tile][element], memory_.queries.inverse_norm[met],
+          inverse_norm_of(half), memory_.queries.poison[met]);
+      cosines[tile][element] = cosine;
+      weights[tile][element] =
+          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met));
+    });
+    if (has_log_q_) correct(slot, weights);
+    for_each_product<Shape>([&](int tile, int element, int, int column) {
+      const int met = slot + column;
+      Real& weight = weights[tile][element];
+      weight =
+          weight_of<Shape>(weight - memory_.row_loss(met)) * memory_.coefficient(met);
+    });
+    const uint32_t queries = columns_of_queries(slot);
+    if (has_ids_ || !drew.is_whole() || queries != kAllColumns) {
+      drop(drew, slot, queries, cosines, weights);
+    }
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      const Real weight = weights[tile][element];
+      state_.projection[half] =
+          multiply_add(weight, cosines[tile][element], state_.projection[half]);
+      products[tile][element] = weight * memory_.queries.inverse_norm[slot + column];
+    });
+  }
+
+  __device__ __forceinline__ void correct(int slot, Products<Shape>& logits) const {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      logits[tile][element] = corrected_logit(
+          logits[tile][element], memory_.facts.log_q(row_of_half<Shape>(half)),
+          memory_.facts.log_q(Shape::kRows + slot + column));
+    });
   }
 
   // The block's columns that hold queries: C > B documents have places of none.
+  static constexpr uint32_t kAllColumns = 0xffffffffu;
   __device__ __forceinline__ uint32_t columns_of_queries(int slot) const {
-    if (params_.num_candidates == params_.batch_size) return 0xffffffffu;
+    if (params_.num_candidates == params_.batch_size) return kAllColumns;
     const int column = lane_of_thread() % Shape::kColumns;
     return __ballot_sync(kWholeWarp, memory_.queries.index[slot + column] >= 0);
   }
 
-  // The columns of the queries that drew a document and keep it.
-  __device__ __forceinline__ uint32_t kept_columns(int64_t start, int slot,
-                                                   uint32_t queries, int half) const {
-    if (doc_of(half) < 0) return 0;
-    const int row = row_of_half<Shape>(half);
-    const uint32_t columns =
-        columns_of_band<Shape>(0, drawn_ - 1, start, row) & queries >> column_of_lane();
-    if (!has_ids_) return columns;
-    return without<Shape>(columns, [&](int column) {
-      return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
-                                     doc_of(half));
-    });
-  }
-
-  // Products to weights, times the queries' inverse norms, and the sums of them.
-  __device__ __forceinline__ void weigh(int64_t start, int slot,
-                                        Products<Shape>& products) {
-    const uint32_t queries = columns_of_queries(slot);
-    const uint32_t kept[2] = {kept_columns(start, slot, queries, 0),
-                              kept_columns(start, slot, queries, 1)};
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const int met = slot + column;
-      const bool is_kept = has_column(kept[half], tile, element);
-      const Real cosine = cosine_of_pair<Real>(
-          products[tile][element], memory_.queries.inverse_norm[met],
-          inverse_norm_of(half), memory_.queries.poison[met]);
-      const Real logit =
-          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met),
-                         memory_.facts.log_q(row_of_half<Shape>(half)),
-                         memory_.facts.log_q(Shape::kRows + met));
-      const Real probability = weight_of<Shape>(logit - memory_.row_loss(met));
-      const Real weight = is_kept ? probability * memory_.coefficient(met) : Real(0);
-      state_.projection[half] =
-          multiply_add(weight, is_kept ? cosine : Real(0), state_.projection[half]);
-      products[tile][element] = weight * memory_.queries.inverse_norm[met];
-    });
-    const int64_t diagonal = first_row_of_warp<Shape>() + drawn_ - start;
-    if (diagonal > -kRowsOfWarp && diagonal < Shape::kColumns) {
-      weigh_positives(static_cast<int>(diagonal), slot, products);
+  // Leaves the queries that drew a document and keep it. Not even 0 * NaN of the others
+  // counts.
+  __device__ __forceinline__ void drop(const BandOfBlock<Shape>& drew, int slot,
+                                       uint32_t queries, Products<Shape>& cosines,
+                                       Products<Shape>& weights) const {
+    uint32_t kept[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      kept[half] = drew.columns_of(half) & queries >> column_of_lane();
+      if (!has_ids_) continue;
+      const int row = row_of_half<Shape>(half);
+      kept[half] = without<Shape>(kept[half], [&](int column) {
+        return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
+                                       doc_of(half));
+      });
     }
-    if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      if (has_column(kept[half], tile, element)) return;
+      cosines[tile][element] = 0;
+      weights[tile][element] = 0;
+    });
   }
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row
@@ -460,26 +432,24 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void store_docs() const {
-#pragma unroll 1
-    for (int row = team_.number(); row < rows_; row += Shape::kColumns) {
-      const int64_t doc = memory_.docs.index[row];
-      team_.store(memory_.docs.row(row),
-                  static_cast<Storage*>(arguments_.doc_gradient) + doc * params_.dim);
-    }
+    auto* gradients = static_cast<Storage*>(arguments_.doc_gradient);
+    team_.store(memory_.docs.row(0), rows_, [&](int row) {
+      return gradients + memory_.docs.index[row] * params_.dim;
+    });
   }
 
   const LossParams& params_;
   const GradientArguments& arguments_;
   const GradientScratch& scratch_;
-  const PlaceOrder order_;
   const RowTeam<Shape> team_;
   const int slice_;  // where the warp's begins
-  const int64_t first_place_;
+  const uint32_t first_place_;
   const int rows_;       // places of the tile
-  const int64_t drawn_;  // queries in front of a document that drew it
+  const int32_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;
   const bool has_ids_;
+  const bool has_log_q_;
   GradientTileMemory<Shape> memory_;
   GradientTileState<Shape> state_;
 };
@@ -496,8 +466,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     }
     return;
   }
-  GradientTile<Shape> tile(params, arguments, scratch,
-                           int64_t{blockIdx.x - 1} * Shape::kRows, alignment, margin);
+  GradientTile<Shape> tile(params, arguments, scratch, (blockIdx.x - 1) * Shape::kRows,
+                           alignment, margin);
+  tile.find_docs();
   tile.store_query_gradients();
   if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
 }

@@ -42,7 +42,7 @@ class SharedArrays {
 #if defined(NEGATIVE_COSINE_EMULATION)
 template <typename Bits, typename Storage>
 Bits read_bits(const SharedElement<Storage>* from) {
-  emulator::check_shared_read(from, sizeof(Bits));
+  emulator::check_shared_access("read of", from, sizeof(Bits));
   constexpr int kCount = sizeof(Bits) / sizeof(Storage);
   Storage elements[kCount];
   for (int e = 0; e < kCount; ++e) elements[e] = from[e];
@@ -50,10 +50,21 @@ Bits read_bits(const SharedElement<Storage>* from) {
   std::memcpy(&bits, elements, sizeof bits);
   return bits;
 }
+
+inline void write_packet(const float (&values)[4], SharedElement<float>* to) {
+  emulator::check_shared_access("write of", to, sizeof values);
+  for (int e = 0; e < 4; ++e) to[e] = values[e];
+}
 #else
 template <typename Bits, typename Storage>
 __device__ __forceinline__ Bits read_bits(const Storage* from) {
   return *reinterpret_cast<const Bits*>(from);
+}
+
+static __device__ __forceinline__ void write_packet(const float (&values)[4],
+                                                    float* to) {
+  *reinterpret_cast<float4*>(to) =
+      make_float4(values[0], values[1], values[2], values[3]);
 }
 #endif
 

@@ -7,40 +7,51 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Whether a warp's 16 rows meet any of a block's columns, and in which pairs of tiles.
-template <typename Shape>
-__device__ __forceinline__ bool find_met_pairs(int64_t first, int64_t last,
-                                               int64_t block_start,
-                                               MetPairs<Shape>& is_met) {
-  constexpr int kWidth = 2 * kColumnsOfTile;
-  const int64_t own_row = first_row_of_warp<Shape>();
-  bool any = false;
-#pragma unroll
-  for (int pair = 0; pair < Shape::kColumns / kWidth; ++pair) {
-    const int64_t start = block_start + pair * kWidth;
-    is_met[pair] =
-        start + kWidth > own_row + first && start <= own_row + kRowsOfWarp - 1 + last;
-    any |= is_met[pair];
-  }
-  return any;
-}
-
 // A lane's columns of a block as bits: bit 8 t + j is its column j of tile t, so that a
 // bit's number is the distance from the lane's first column.
 template <typename Shape>
 constexpr uint32_t kColumnsOfLane = 0x03030303u >> (32 - Shape::kColumns);
 
-// Those of the lane's columns that are in the band of a row.
+// The band where the running warp's rows meet a block: its row r meets the block's
+// columns begin + r .. end - 1 + r.
 template <typename Shape>
-__device__ __forceinline__ uint32_t columns_of_band(int64_t first, int64_t last,
-                                                    int64_t block_start, int row) {
-  const int64_t origin = row - block_start - column_of_lane();
-  const auto begin = static_cast<int>(max(static_cast<long long>(origin + first), 0ll));
-  const auto end = static_cast<int>(min(static_cast<long long>(origin + last + 1),
-                                        static_cast<long long>(Shape::kColumns)));
-  if (begin >= end) return 0;
-  return kColumnsOfLane<Shape> & 0xffffffffu << begin & 0xffffffffu >> (32 - end);
-}
+class BandOfBlock {
+ public:
+  __device__ __forceinline__ BandOfBlock(int64_t first, int64_t last,
+                                         int64_t block_start)
+      : begin_(near_block(first_row_of_warp<Shape>() + first - block_start)),
+        end_(near_block(first_row_of_warp<Shape>() + last + 1 - block_start)) {}
+
+  // Whether no row meets any of the columns.
+  __device__ __forceinline__ bool is_empty() const {
+    return begin_ >= Shape::kColumns || end_ + kRowsOfWarp <= 1;
+  }
+
+  // Whether each row meets each of the columns.
+  __device__ __forceinline__ bool is_whole() const {
+    return begin_ + kRowsOfWarp <= 1 && end_ >= Shape::kColumns;
+  }
+
+  // Those of the lane's columns that its row meets.
+  __device__ __forceinline__ uint32_t columns_of(int half) const {
+    const int shift = row_of_lane() + 8 * half - column_of_lane();
+    const int begin = max(begin_ + shift, 0);
+    const int end = min(end_ + shift, Shape::kColumns);
+    if (begin >= end) return 0;
+    return kColumnsOfLane<Shape> & 0xffffffffu << begin & 0xffffffffu >> (32 - end);
+  }
+
+ private:
+  // Farther from the block than a warp's rows reach is all the same.
+  __device__ __forceinline__ static int near_block(int64_t column) {
+    constexpr long long kBefore = -kRowsOfWarp;
+    constexpr long long kBehind = Shape::kColumns;
+    return static_cast<int>(min(max(static_cast<long long>(column), kBefore), kBehind));
+  }
+
+  const int begin_;
+  const int end_;
+};
 
 __device__ __forceinline__ bool has_column(uint32_t columns, int tile, int element) {
   return (columns >> (tile * kColumnsOfTile + element % 2) & 1) != 0;

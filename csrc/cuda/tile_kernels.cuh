@@ -16,8 +16,8 @@ struct ShapeTag {
 };
 
 // The padded rows that there are kernels for: powers of two, and one length between the
-// longest. 16 rows of these and twice 16 that they meet are as much as the shared memory
-// of an A100 (3072 bytes) and of an H100 (4096) holds.
+// longest. 16 rows of these and twice 16 that they meet are as much as the shared
+// memory of an A100 (3072 bytes) and of an H100 (4096) holds.
 constexpr int kShortestRowBytes = 128;
 constexpr int kLongestRowBytes = 4096;
 constexpr int next_row_bytes(int row_bytes) {
@@ -47,7 +47,8 @@ cudaError_t with_tile_shape(int64_t dim, int shared_bytes, const Call& call) {
   } else {
     constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
     if (dim > kDim) {
-      return with_tile_shape<Factor, next_row_bytes(kRowBytes)>(dim, shared_bytes, call);
+      return with_tile_shape<Factor, next_row_bytes(kRowBytes)>(dim, shared_bytes,
+                                                                call);
     }
     using Shape = TileShape<Factor, kDim>;
     if constexpr (has_tight_shape<Factor>(kRowBytes)) {
@@ -62,7 +63,7 @@ cudaError_t with_tile_shape(int64_t dim, int shared_bytes, const Call& call) {
 inline RowAlignment row_alignment(const LossParams& params,
                                   std::initializer_list<const void*> others) {
   int copied_bytes = 16;
-  while (copied_bytes > 1 &&
+  while (copied_bytes > storage_size_of(params.data_type) &&
          !has_whole_packets(params, {params.query, params.doc}, copied_bytes)) {
     copied_bytes /= 2;
   }

@@ -39,14 +39,6 @@ struct SplitPair {
 template <typename Factor>
 constexpr bool kOnTensorCores = !std::is_arithmetic_v<Factor>;  // all but float, double
 
-// Four words of a matrix as what is multiplied.
-__device__ __forceinline__ void convert(uint32_t (&)[4], Float16) {}
-__device__ __forceinline__ void convert(uint32_t (&)[4], BFloat16) {}
-__device__ __forceinline__ void convert(uint32_t (&words)[4], Tf32) {
-#pragma unroll
-  for (uint32_t& word : words) word = round_to_tf32(__uint_as_float(word));
-}
-
 // The cosine of a query and a document, one of which may have a poison. Both passes
 // multiply in this order: a large scale would make much of a bit that differs.
 template <typename Real>
@@ -56,8 +48,8 @@ __device__ __forceinline__ Real cosine_of_pair(Real product, Real query_inverse_
 }
 
 // e^exponent of a softmax. Beside products of the tensor cores its argument is rounded
-// once, and with it the weight by |exponent| 2^-24: no more than the logits, which are
-// as large, are rounded by themselves.
+// once more, and with it the weight by |exponent| 2^-23.6 and two units in its last
+// place: about what the logits, which are as large, are rounded by themselves.
 template <typename Shape>
 __device__ __forceinline__ typename Shape::Real weight_of(
     typename Shape::Real exponent) {
@@ -78,7 +70,6 @@ struct TensorCoreProducts {
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* met,
-                                                  const MetPairs<Shape>& is_met,
                                                   Products<Shape>& products) {
     constexpr int kPacket = Shape::kPacket;
     const int lane = lane_of_thread();
@@ -90,14 +81,11 @@ struct TensorCoreProducts {
     for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
       uint32_t left[4];
       load_matrices<Storage>(left_row + column, left);
-      convert(left, Factor{});
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
-        if (!is_met[pair]) continue;
         uint32_t right[4];
         load_matrices<Storage>(
             right_row + pair * 2 * kColumnsOfTile * Shape::kStride + column, right);
-        convert(right, Factor{});
         multiply_matrices(left, right[0], right[1], Factor{}, products[2 * pair]);
         multiply_matrices(left, right[2], right[3], Factor{}, products[2 * pair + 1]);
       }
@@ -113,14 +101,12 @@ struct TensorCores : TensorCoreProducts<Shape> {
 
   __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<Storage>* met,
-                                                    const MetPairs<Shape>& is_met,
                                                     RowSums<Shape>& sums) {
     const int lane = lane_of_thread();
     const auto* right_row =
         met + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
-      if (!is_met[pair]) continue;
       uint32_t leading[4];
       uint32_t rest[4];
 #pragma unroll
@@ -148,7 +134,8 @@ struct TensorCores : TensorCoreProducts<Shape> {
   }
 };
 
-// float32 elements and weights, rounded as the caller allows.
+// float32 elements, which were rounded as the caller allows when they were settled, and
+// weights, which are rounded here.
 template <typename Shape>
 struct Tf32Cores : TensorCoreProducts<Shape> {
   static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
@@ -159,12 +146,10 @@ struct Tf32Cores : TensorCoreProducts<Shape> {
   // then read elements 8 q + g banks apart, which are all different.
   __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<float>* met,
-                                                    const MetPairs<Shape>& is_met,
                                                     RowSums<Shape>& sums) {
     const auto* right = met + column_of_lane() * Shape::kStride + row_of_lane();
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      if (!is_met[tile / 2]) continue;
       const uint32_t left[4] = {
           round_to_tf32(weights[tile][0]), round_to_tf32(weights[tile][2]),
           round_to_tf32(weights[tile][1]), round_to_tf32(weights[tile][3])};
@@ -172,10 +157,15 @@ struct Tf32Cores : TensorCoreProducts<Shape> {
       const auto* odd = even + Shape::kStride;
 #pragma unroll
       for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
-        multiply_matrices(left, round_to_tf32(even[v * kColumnsOfTile]),
-                          round_to_tf32(odd[v * kColumnsOfTile]), Tf32{}, sums[v]);
+        multiply_matrices(left, word_of(even[v * kColumnsOfTile]),
+                          word_of(odd[v * kColumnsOfTile]), Tf32{}, sums[v]);
       }
     }
+  }
+
+ private:
+  __device__ __forceinline__ static uint32_t word_of(float element) {
+    return __float_as_uint(element);
   }
 };
 
@@ -187,7 +177,6 @@ struct PlainTiles {
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* met,
-                                                  const MetPairs<Shape>& is_met,
                                                   Products<Shape>& products) {
     const auto* left_row = rows + row_of_lane() * Shape::kStride;
     const auto* right_row = met + column_of_lane() * Shape::kStride;
@@ -198,7 +187,6 @@ struct PlainTiles {
       read_packet(left_row + 8 * Shape::kStride + column, left[1]);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        if (!is_met[tile / 2]) continue;
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           Real right[Shape::kPacket];
@@ -218,11 +206,9 @@ struct PlainTiles {
 
   __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<Storage>* met,
-                                                    const MetPairs<Shape>& is_met,
                                                     RowSums<Shape>& sums) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      if (!is_met[tile / 2]) continue;
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
 #pragma unroll

@@ -3,7 +3,8 @@
 //
 // The elements stay as they are, so that a product of two rows is as exact as float32
 // sums make it; what a product has to be multiplied by, the inverse norms, stands
-// beside them. Three kinds of row are changed where they stand:
+// beside them. Only what is multiplied as Tf32 is rounded to it, each element once.
+// Three kinds of row are changed where they stand:
 //
 //   a row too long or too short for products and weights within its element type is
 //   multiplied by a power of two, which costs it no digit
@@ -80,11 +81,12 @@ template <typename Shape>
 class RowTeam {
  public:
   using Storage = typename Shape::Storage;
+  using Factor = typename Shape::Factor;
   using Real = typename Shape::Real;
   using Element = SharedElement<Storage>;
 
   __device__ __forceinline__ RowTeam(int64_t dim, const RowAlignment& alignment)
-      : dim_(dim), alignment_(alignment) {}
+      : dim_(static_cast<int>(dim)), alignment_(alignment) {}
 
   // The team's number: it takes that row of every block.
   __device__ __forceinline__ static int number() {
@@ -109,14 +111,17 @@ class RowTeam {
 
   // 1 / |row| by core/norms.h, from the row in shared memory.
   __device__ __forceinline__ Real inverse_norm(const Element* row) const {
-    Real squares = 0;
+    Real sums[Shape::kPacket] = {};  // which do not wait for each other
     for_each_packet([&](int column) {
       Real x[Shape::kPacket];
       read_packet(row + column, x);
 #pragma unroll
-      for (int e = 0; e < Shape::kPacket; ++e)
-        squares = multiply_add(x[e], x[e], squares);
+      for (int e = 0; e < Shape::kPacket; ++e) {
+        sums[e] = multiply_add(x[e], x[e], sums[e]);
+      }
     });
+    Real squares = 0;
+    for (const Real sum : sums) squares += sum;
     squares = sum_over_team(squares);
     const bool overflowed = may_have_overflowed(squares);
     Real result = inverse_norm_of(squares);
@@ -131,7 +136,10 @@ class RowTeam {
   // still be reading it.
   __device__ __forceinline__ RowNorm<Real> settle(Real inverse_norm,
                                                   Element* row) const {
-    if (is_fit<Storage>(inverse_norm)) return {inverse_norm, 0};
+    if (is_fit<Storage>(inverse_norm)) {
+      if constexpr (std::is_same_v<Factor, Tf32>) round_elements(row);
+      return {inverse_norm, 0};
+    }
     const bool has_direction = inverse_norm > 0;  // it may be NaN
     const Real factor = has_direction ? power_of_two_below(inverse_norm) : Real(0);
     for_each_packet([&](int column) {
@@ -139,9 +147,7 @@ class RowTeam {
       read_packet(row + column, x);
 #pragma unroll
       for (int e = 0; e < Shape::kPacket; ++e) {
-        Storage settled;
-        round_to(has_direction ? x[e] * factor : Real(0), &settled);
-        row[column + e] = settled;
+        row[column + e] = to_factor(has_direction ? x[e] * factor : Real(0));
       }
     });
     const bool is_nan = inverse_norm != inverse_norm;
@@ -149,33 +155,68 @@ class RowTeam {
             is_nan ? inverse_norm : Real(0)};
   }
 
-  // Writes a finished row from shared memory.
-  __device__ __forceinline__ void store(const Element* row, Storage* to) const {
-    if (!has_whole_packets()) {
+  // Writes finished rows from shared memory, by at least eight lanes a row: together
+  // they read all banks once.
+  template <typename To>
+  __device__ __forceinline__ void store(const Element* rows, int count,
+                                        const To& to) const {
+    constexpr int kLanes = Shape::kThreadsOfRow < 8 ? 8 : Shape::kThreadsOfRow;
+    const int lane = static_cast<int>(threadIdx.x) % kLanes;
 #pragma unroll 1
-      for (int64_t column = thread(); column < dim_; column += Shape::kThreadsOfRow) {
-        store_element(to_compute(static_cast<Storage>(row[column])), to + column);
+    for (int row = static_cast<int>(threadIdx.x) / kLanes; row < count;
+         row += Shape::kThreads / kLanes) {
+      const Element* from = rows + row * Shape::kStride;
+      if (has_whole_packets()) {
+        store_packets<kLanes>(from, lane, to(row));
+      } else {
+        store_elements<kLanes>(from, lane, to(row));
       }
-      return;
     }
-    for_each_packet([&](int column) {
-      if (column >= dim_) return;
-      __stcs(reinterpret_cast<uint4*>(to + column),
-             read_bits<uint4, Storage>(row + column));
-    });
   }
 
  private:
+  static constexpr int kPacketsOfThread =
+      Shape::kDim / Shape::kPacket / Shape::kThreadsOfRow;
+  static_assert(kPacketsOfThread * Shape::kPacket * Shape::kThreadsOfRow ==
+                        Shape::kDim &&
+                    (Shape::kThreadsOfRow != 4 || kPacketsOfThread % 2 == 0),
+                "all packets, as many for each thread");
+
   __device__ __forceinline__ static int thread() {
     return static_cast<int>(threadIdx.x) % Shape::kThreadsOfRow;
   }
 
+  // An element as it is multiplied.
+  __device__ __forceinline__ static Storage to_factor(Real value) {
+    if constexpr (std::is_same_v<Factor, Tf32>) {
+      return __uint_as_float(round_to_tf32(value));
+    } else {
+      Storage rounded;
+      round_to(value, &rounded);
+      return rounded;
+    }
+  }
+
+  __device__ __forceinline__ static void round_elements(Element* row) {
+    for_each_packet([&](int column) {
+      Real x[Shape::kPacket];
+      read_packet(row + column, x);
+      for (Real& value : x) value = to_factor(value);
+      write_packet(x, row + column);
+    });
+  }
+
+  // The packets in shared memory that are a thread's. Eight lanes, whose packets move
+  // together, are two teams of four: with every second packet of each row, where rows
+  // begin a packet apart, they take all banks once.
   template <typename Work>
   __device__ __forceinline__ static void for_each_packet(const Work& work) {
-#pragma unroll 4
-    for (int column = thread() * Shape::kPacket; column < Shape::kDim;
-         column += Shape::kThreadsOfRow * Shape::kPacket) {
-      work(column);
+#pragma unroll
+    for (int step = 0; step < kPacketsOfThread; ++step) {
+      const int packet = Shape::kThreadsOfRow == 4
+                             ? step / 2 * 8 + thread() * 2 + step % 2
+                             : step * Shape::kThreadsOfRow + thread();
+      work(packet * Shape::kPacket);
     }
   }
 
@@ -188,11 +229,36 @@ class RowTeam {
   __device__ __forceinline__ void copy_pieces(const Storage* from, bool wanted,
                                               Element* to) const {
     constexpr int kElements = kBytes / static_cast<int>(sizeof(Storage));
-#pragma unroll 4
-    for (int column = thread() * kElements; column < Shape::kDim;
-         column += Shape::kThreadsOfRow * kElements) {
+    constexpr int kStep = Shape::kThreadsOfRow * kElements;
+    constexpr int kSteps = Shape::kDim / kStep;
+#pragma unroll(kBytes == 16 ? kSteps : 4)
+    for (int step = 0; step < kSteps; ++step) {
+      const int column = step * kStep + thread() * kElements;
       const bool exists = wanted && column < dim_;
-      copy_async<kBytes>(to + column, from + (exists ? column : 0), exists);
+      copy_async<kBytes>(to + column, from + column, exists);
+    }
+  }
+
+  template <int kLanes>
+  __device__ __forceinline__ void store_packets(const Element* from, int lane,
+                                                Storage* to) const {
+    constexpr int kStep = kLanes * Shape::kPacket;
+    static_assert(Shape::kDim % kStep == 0, "all packets");
+#pragma unroll
+    for (int step = 0; step < Shape::kDim / kStep; ++step) {
+      const int column = step * kStep + lane * Shape::kPacket;
+      if (column >= dim_) break;
+      __stcs(reinterpret_cast<uint4*>(to + column),
+             read_bits<uint4, Storage>(from + column));
+    }
+  }
+
+  template <int kLanes>
+  __device__ __forceinline__ void store_elements(const Element* from, int lane,
+                                                 Storage* to) const {
+#pragma unroll 1
+    for (int column = lane; column < dim_; column += kLanes) {
+      store_element(to_compute(static_cast<Storage>(from[column])), to + column);
     }
   }
 
@@ -232,7 +298,7 @@ class RowTeam {
     return inverse_norm_of_scaled(largest, sum_over_team(sum));
   }
 
-  const int64_t dim_;
+  const int dim_;
   const RowAlignment alignment_;
 };
 

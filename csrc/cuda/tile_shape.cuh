@@ -30,8 +30,9 @@ struct TileShape {
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
   // Of a block of met rows. Fewer where shared memory is short, and where their float64
   // products would not leave enough registers.
-  static constexpr int kColumns =
-      kTight || kRowBytes > 1024 || sizeof(Storage) == 8 ? 16 : 32;
+  static constexpr int kColumns = kTight || kRowBytes > 1024 || sizeof(Storage) == 8
+                                      ? 16
+                                      : 32;
   static constexpr int kRows = kRowBytes <= 512                      ? 64
                                : kRowBytes <= (kTight ? 1024 : 2048) ? 2 * kColumns
                                                                      : 16;
@@ -58,7 +59,8 @@ struct TileShape {
 
   static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
   static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole blocks");
-  static_assert(kKeepsOwnDocs || kRows <= 2 * kColumns, "own documents fill the blocks");
+  static_assert(kKeepsOwnDocs || kRows <= 2 * kColumns,
+                "own documents fill the blocks");
 };
 
 // What a lane holds of 16 rows and 8 columns, as the tensor cores give it: with
@@ -105,10 +107,6 @@ template <typename Shape>
 __device__ __forceinline__ int row_of_half(int half) {
   return first_row_of_warp<Shape>() + row_of_lane() + 8 * half;
 }
-
-// Which pairs of a block's tiles, 16 columns each, a warp's rows meet at all.
-template <typename Shape>
-using MetPairs = bool[Shape::kColumns / (2 * kColumnsOfTile)];
 
 // The sum over the four lanes that share a row, and the largest, where NaN counts as
 // smaller than everything.

@@ -12,13 +12,17 @@ py::list figures_of_launches() {
   for (const emulator::LaunchStatistics& launch : emulator::statistics()) {
     py::dict figures;
     figures["threads"] = launch.threads;
+    figures["shared_bytes"] = launch.shared_bytes;
     figures["bytes_read"] = launch.bytes_read;
     figures["bytes_written"] = launch.bytes_written;
     figures["sectors_read"] = launch.sectors_read;
     figures["sectors_written"] = launch.sectors_written;
     figures["reads_of_16_bytes"] = launch.reads_of_16_bytes;
+    figures["reads_of_8_bytes"] = launch.reads_of_8_bytes;
+    figures["reads_of_4_bytes"] = launch.reads_of_4_bytes;
     figures["atomics"] = launch.atomics;
     figures["shared_wavefronts"] = launch.shared_wavefronts;
+    figures["packet_wavefronts"] = launch.packet_wavefronts;
     figures["bank_conflicts"] = launch.bank_conflicts;
     launches.append(figures);
   }

@@ -26,40 +26,24 @@ RowOfMatrix& row_of(void* const (&operands)[32], int matrix, int row) {
   return *static_cast<RowOfMatrix*>(operands[kRows * matrix + row]);
 }
 
-// --- Bank conflicts ----------------------------------------------------------------
-
-// The 32 banks hold eight packets of 16 bytes at a time. Rows of one matrix are read at
-// once, but for those that lie in the same banks at different places.
-unsigned wavefronts_of(void* const (&operands)[32], int matrix) {
-  unsigned most = 0;
-  for (int row = 0; row < kRows; ++row) {
-    const unsigned place = row_of(operands, matrix, row).place;
-    unsigned rows_in_bank = 1;
-    for (int earlier = 0; earlier < row; ++earlier) {
-      const unsigned other = row_of(operands, matrix, earlier).place;
-      if (other == place) {
-        rows_in_bank = 0;
-        break;
-      }
-      if (other / kPacketBytes % kRows == place / kPacketBytes % kRows) ++rows_in_bank;
-    }
-    if (rows_in_bank > most) most = rows_in_bank;
-  }
-  return most;
-}
-
-void count_wavefronts(void* const (&operands)[32]) {
+// Rows of one matrix are read at once, but for those that lie in the same banks at
+// different places.
+void count_matrices(void* const (&operands)[32]) {
   if (!traffic_is_counted) return;
+  static_assert(kRows == kLanesOfPackets, "a row is a packet");
   for (int matrix = 0; matrix < kMatrices; ++matrix) {
-    const unsigned wavefronts = wavefronts_of(operands, matrix);
-    count_shared_read(wavefronts, wavefronts - 1);
+    unsigned places[kRows];
+    for (int row = 0; row < kRows; ++row) {
+      places[row] = row_of(operands, matrix, row).place;
+    }
+    count_matrix(turns_of_packets(places));
   }
 }
 
 // --- Loads -------------------------------------------------------------------------
 
 void hand_out_rows(void* const (&operands)[32]) {
-  count_wavefronts(operands);
+  count_matrices(operands);
   for (int lane = 0; lane < 32; ++lane) {
     for (int matrix = 0; matrix < kMatrices; ++matrix) {
       const uint16_t* words = row_of(operands, matrix, lane / 4).words;
@@ -71,7 +55,7 @@ void hand_out_rows(void* const (&operands)[32]) {
 }
 
 void hand_out_columns(void* const (&operands)[32]) {
-  count_wavefronts(operands);
+  count_matrices(operands);
   for (int lane = 0; lane < 32; ++lane) {
     for (int matrix = 0; matrix < kMatrices; ++matrix) {
       const int row = 2 * (lane % 4);

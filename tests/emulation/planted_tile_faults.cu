@@ -256,7 +256,7 @@ __global__ void read_a_misaligned_pair(Arguments a) {
   __syncwarp();
   const bool wrong = a.wrong && thread_in_block() >= 2;
   const auto* pair = numbers + (thread_in_block() / 2 * 2 - (wrong ? 1 : 0));
-  emulator::check_shared_read(pair, 8);
+  emulator::check_shared_access("read of", pair, 8);
   __stcs(a.output + thread_in_grid(), pair[thread_in_block() % 2]);
 }
 
@@ -446,6 +446,20 @@ __global__ void load_one_row_for_all(Arguments a) {
   store_with(a, matrices[0]);
 }
 
+// Eight lanes' packets side by side, or 128 bytes apart.
+__global__ void write_packets_to_the_same_banks(Arguments a) {
+  SharedArrays arrays;
+  auto* numbers = arrays.take<float>(512);
+  const int lane = thread_in_block() % 32;
+  auto* of_warp = numbers + thread_in_block() / 32 * 256;
+  auto* packet = of_warp + (a.wrong ? lane % 8 * 32 + lane / 8 * 4 : lane * 4);
+  const float number = __ldg(a.input + thread_in_grid());
+  const float values[4] = {number, number, number, number};
+  write_packet(values, packet);
+  __syncwarp();
+  __stcs(a.output + thread_in_grid(), packet[0]);
+}
+
 // As many numbers as the launch has room for: `repeats`.
 __global__ void take_much_shared_memory(Arguments a) {
   SharedArrays arrays;
@@ -510,6 +524,7 @@ const std::vector<Entry>& tile_entries() {
       {"multiply_bfloat16_transposed", multiply_matrices_of<BFloat16, true>},
       {"load_rows_from_the_same_banks", load_rows_from_the_same_banks},
       {"load_one_row_for_all", load_one_row_for_all},
+      {"write_packets_to_the_same_banks", write_packets_to_the_same_banks},
       {"take_much_shared_memory", take_much_shared_memory},
       {"multiply_many_times", multiply_many_times},
       {"load_matrices_many_times", load_matrices_many_times},

@@ -12,6 +12,7 @@
 #include "emulation/shared_arrays.h"
 #include "emulation/tiles.h"
 #include "fault.h"
+#include "traffic.h"
 
 namespace emulator {
 namespace {
@@ -138,8 +139,11 @@ unsigned locate_in_shared_arrays(const char* access, const void* element, int by
               std::string(access) + " what is in no array of SharedArrays");
 }
 
-void check_shared_read(const void* first_element, int bytes) {
-  locate_in_shared_arrays("read of", first_element, bytes);
+void check_shared_access(const char* access, const void* first_element, int bytes) {
+  const unsigned place = locate_in_shared_arrays(access, first_element, bytes);
+  if (traffic_is_counted && bytes == kPacketBytes) {
+    count_packet(__builtin_return_address(0), place);
+  }
 }
 
 }  // namespace emulator

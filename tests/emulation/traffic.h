@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "emulation/emulator.h"
+#include "emulation/tiles.h"
 
 namespace emulator {
 
@@ -18,8 +19,17 @@ void end_block_in_traffic();
 // `site` tells the accesses in a kernel's code apart.
 void count_access(Access access, const void* site, const void* address, size_t size);
 void count_atomic();
-// Of one read of shared memory by several lanes: the turns that it takes, and those of
-// them that its bank conflicts cost.
-void count_shared_read(unsigned wavefronts, unsigned conflicts);
+
+// Packets of 16 bytes in shared memory, whose 32 banks of 4 bytes hold eight at a time.
+constexpr int kPacketsOfBanks = 8;
+constexpr int kLanesOfPackets = 8;
+// The turns that eight lanes' packets take, by their places in shared memory: different
+// ones in the same banks wait for each other.
+unsigned turns_of_packets(const unsigned (&places)[kLanesOfPackets]);
+
+// A matrix that was loaded from shared memory in so many turns.
+void count_matrix(unsigned turns);
+// A packet that the running thread reads or writes there.
+void count_packet(const void* site, unsigned place);
 
 }  // namespace emulator

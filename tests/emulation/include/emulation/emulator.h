@@ -20,16 +20,20 @@ struct LaunchStatistics {
   dim3 grid;
   dim3 block;
   uint64_t threads = 0;
-  uint64_t bytes_read = 0;  // as asked for, repeats included
+  uint64_t shared_bytes = 0;  // of a block, that the launch asks for
+  uint64_t bytes_read = 0;    // as asked for, repeats included
   uint64_t bytes_written = 0;
   // 32-byte sectors: the distinct ones of each access by a warp, summed over accesses.
   uint64_t sectors_read = 0;
   uint64_t sectors_written = 0;
   uint64_t reads_of_16_bytes = 0;
+  uint64_t reads_of_8_bytes = 0;
+  uint64_t reads_of_4_bytes = 0;
   uint64_t atomics = 0;  // in none of the figures above
-  // Of shared memory, by load_matrices and load_transposed alone: at best one for each
-  // matrix, and how many more than that.
+  // Turns of shared memory: at best one for each matrix of load_matrices and
+  // load_transposed, and one for the packets of eight lanes; and how many more.
   uint64_t shared_wavefronts = 0;
+  uint64_t packet_wavefronts = 0;
   uint64_t bank_conflicts = 0;
 };
 

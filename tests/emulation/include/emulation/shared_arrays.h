@@ -32,9 +32,9 @@ constexpr int kGuards = 256;
 // The array that the running thread takes after `earlier` others.
 TakenArray take_array(const KindOfArray& kind, size_t earlier);
 
-// Raises a fault where a device could not read these bytes with one instruction: for
-// code that reads neighbouring elements of an array together.
-void check_shared_read(const void* first_element, int bytes);
+// Raises a fault, "read of" or "write of" so many bytes, where a device could not do it
+// with one instruction: for code that takes neighbouring elements of an array together.
+void check_shared_access(const char* access, const void* first_element, int bytes);
 
 class SharedArrays {
  public:
