@@ -80,7 +80,8 @@ results: install
 	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m benchmarks.tile_code --output $(RESULTS)/tile_code.csv
-	$(BIN)/python -m benchmarks.gpu_samplers --output $(RESULTS)/gpu_samplers.csv
+	$(BIN)/python -m benchmarks.gpu_samplers --output $(RESULTS)/gpu_samplers.csv \
+	  --wins $(RESULTS)/gpu_wins.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents
 

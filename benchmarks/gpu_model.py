@@ -23,7 +23,10 @@ from benchmarks.tables import print_table
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 MODES = ("forward", "train")
 
-LONGEST_ROW_OF_A_TILE = 2048  # bytes, see csrc/cuda/tile_kernels.cuh
+# What tiles pad rows to, in bytes, see csrc/cuda/tile_kernels.cuh.
+ROWS_OF_TILES = (128, 256, 512, 1024, 2048, 3072, 4096)
+# The longest of which a tile keeps its own documents, see csrc/cuda/tile_shape.cuh.
+LONGEST_KEPT_ROW = 512
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
 SECTOR_BYTES = 32
@@ -48,7 +51,12 @@ class Size:
     @property
     def table_bytes(self) -> int:
         """The bytes of one of the two inputs."""
-        return self.batch_size * self.dim * BYTES[self.dtype]
+        return self.batch_size * self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row."""
+        return self.dim * BYTES[self.dtype]
 
 
 def parse_size(text: str) -> Size:
@@ -73,27 +81,24 @@ def l2_bytes(size: Size, training: bool) -> int:
 
 def tile_rows(size: Size) -> int:
     """Rows of a tile, see csrc/cuda/tile_shape.cuh."""
-    row_bytes = size.dim * BYTES[size.dtype]
-    if row_bytes <= 512:
+    if size.row_bytes <= 512 or (size.row_bytes <= 1024 and size.dtype != "float64"):
         return 64
-    return 32 if row_bytes <= 1024 else 16
-
-
-def fits_tiles(size: Size) -> bool:
-    """Whether rows are short enough for tiles; the row kernels take longer ones."""
-    return size.dim * BYTES[size.dtype] <= LONGEST_ROW_OF_A_TILE
+    return 32 if size.row_bytes <= 2048 else 16
 
 
 def tile_bytes(size: Size, training: bool = True) -> int:
     """Bytes through the L2 by tiles, with ``ring`` or ``all``.
 
     In each pass a tile of M rows reads them and the M + K that they meet; a training step
-    also writes both gradients, and the direction, which it reads again.
+    also writes both gradients, and the direction, which it reads again. For the direction
+    it needs the positives once more, which long rows leave no room to keep.
     """
     met = (2 + size.num_negatives / tile_rows(size)) * size.table_bytes
     if not training:
         return round(met)
-    return round(2 * met) + memory_bytes(size, training=True) - 2 * size.table_bytes
+    again = size.table_bytes if size.row_bytes > LONGEST_KEPT_ROW else 0
+    outputs = memory_bytes(size, training=True) - 2 * size.table_bytes
+    return round(2 * met) + again + outputs
 
 
 def memory_bytes(size: Size, training: bool) -> int:
@@ -144,11 +149,16 @@ class Device:
     multiprocessors: int = 1
     clock: float = math.inf
     architecture: str = "sm_90"
+    longest_tiled_row: int = ROWS_OF_TILES[-1]  # by the shared memory of a block
 
     @property
     def issue_rate(self) -> float:
         """Instructions of warps a second: a multiprocessor issues four a clock."""
         return 4 * self.multiprocessors * self.clock
+
+    def takes_tiles(self, size: Size) -> bool:
+        """Whether rows are short enough for tiles; the row kernels take longer ones."""
+        return size.row_bytes <= self.longest_tiled_row
 
 
 # L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
@@ -178,6 +188,7 @@ DEVICES = {
         108,
         1.41e9,
         "sm_80",
+        3072,
     ),
     "H100": Device(
         "H100 SXM",

@@ -1,10 +1,12 @@
 """Predicts times on GPUs for each sampler; as a table, over K: where each one wins.
 
 `shuffle` gathers K rows a query (benchmarks/gpu_model.py); `ring` and `all` multiply tiles
-of rows, so that their 16-bit rows have a time for the tensor cores, and one for the
-instructions around these, counted in the compiled code (benchmarks/tile_code.py).
+of rows, so that they have a time for the tensor cores, and one for the instructions around
+these, counted in the compiled code (benchmarks/tile_code.py). Of float32 rows the products
+are rounded, as TensorFlow allows unless it is told otherwise.
 
-    python -m benchmarks.gpu_samplers --output benchmarks/results/gpu_samplers.csv
+    python -m benchmarks.gpu_samplers --output benchmarks/results/gpu_samplers.csv \
+      --wins benchmarks/results/gpu_wins.csv
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -24,9 +26,9 @@ from benchmarks.gpu_model import (
     DEVICES,
     HASH_OPERATIONS,
     LAUNCH_SECONDS,
+    ROWS_OF_TILES,
     Device,
     Size,
-    fits_tiles,
     floating_rate,
     launches,
     memory_bytes,
@@ -38,14 +40,28 @@ from benchmarks.tables import print_table
 
 SIZE = Size(8192, 1, 128, "bfloat16")
 CANDIDATES = (4, 10, 20, 50, 100, 200, 500, 1000)
+# Of which `wins` are counted.
+ROWS = (("bfloat16", 128), ("bfloat16", 768), ("float32", 128), ("float32", 768))
 
 # What the compiler made of the tile kernels.
 CODE = Path(__file__).parent / "results" / "tile_code.csv"
-SHORTEST_ROW_OF_A_TILE = 128  # bytes, see csrc/cuda/tile_kernels.cuh
-OPERATIONS_OF_A_PRODUCT = 2 * 16 * 8 * 16  # of 16 x 16 and 16 x 8 elements of 16 bits
+LANES_OF_A_WARP = 32
 
-# The threads that copy a row together hash its place each for itself.
-HASHES_OF_A_ROW = 4
+
+class TensorProducts(NamedTuple):
+    """How tensor cores multiply rows of a dtype, see csrc/cuda/tile_products.cuh."""
+
+    name: str  # in the table of the compiled code
+    operations: int  # of an instruction
+    parts: int  # of a weight, in the weighted sums
+    share: float  # of the rate of 16-bit products
+
+
+TENSOR_PRODUCTS = {
+    "float16": TensorProducts("float16", 2 * 16 * 8 * 16, 2, 1),
+    "bfloat16": TensorProducts("bfloat16", 2 * 16 * 8 * 16, 2, 1),
+    "float32": TensorProducts("tf32", 2 * 16 * 8 * 8, 1, 1 / 2),
+}
 
 
 def tile_operations(size: Size, training: bool) -> int:
@@ -55,33 +71,40 @@ def tile_operations(size: Size, training: bool) -> int:
     cores of two 16-bit parts of each weight.
     """
     pairs = size.batch_size * (tile_rows(size) + size.num_negatives)
-    parts = 2 if on_tensor_cores(size) else 1
+    products = TENSOR_PRODUCTS.get(size.dtype)
+    parts = products.parts if products else 1
     return 2 * pairs * size.dim * (2 * (1 + parts) if training else 1)
 
 
 @functools.cache
-def instructions_of_a_product(architecture: str, dtype: str, elements: int) -> float:
-    """A warp's, in both passes, for each instruction of the tensor cores."""
+def instructions_of_a_product(
+    architecture: str, name: str, elements: int
+) -> dict[str, float]:
+    """By pass: a warp's instructions for each of those that multiply."""
     code = pd.read_csv(CODE)
     found = code[
         (code["architecture"] == architecture)
-        & (code["dtype"] == dtype)
+        & (code["dtype"] == name)
         & (code["elements"] == elements)
         & ~code["tight"]
-    ]
-    return float(found["way"].sum() / found["products"].sum())
+    ].set_index("pass")
+    return {
+        str(key): float(ratio) for key, ratio in (found["way"] / found["products"]).items()
+    }
 
 
 def issued_instructions(size: Size, training: bool, device: Device) -> float:
-    """Instructions that the warps execute, of which some multiply.
-
-    The loss alone is taken as the forward pass of a step: half of it.
-    """
-    row_bytes = max(SHORTEST_ROW_OF_A_TILE, size.dim * BYTES[size.dtype])
-    elements = 2 ** math.ceil(math.log2(row_bytes)) // BYTES[size.dtype]
+    """Instructions that the warps execute, of which some multiply."""
+    products = TENSOR_PRODUCTS[size.dtype]
+    padded = next(length for length in ROWS_OF_TILES if length >= size.row_bytes)
+    elements = padded // BYTES[size.dtype]
     step = tile_operations(replace(size, dim=elements), training=True)
-    products = step / OPERATIONS_OF_A_PRODUCT / (1 if training else 2)
-    return products * instructions_of_a_product(device.architecture, size.dtype, elements)
+    of_a_pass = step / products.operations / 2
+    issued = instructions_of_a_product(device.architecture, products.name, elements)
+    if training:
+        return of_a_pass * (issued["forward"] + issued["gradient"])
+    # The loss alone sums no rows: that many products fewer.
+    return of_a_pass * (issued["forward"] - products.parts / (1 + products.parts))
 
 
 def waiting_factor(size: Size, device: Device) -> float:
@@ -90,28 +113,24 @@ def waiting_factor(size: Size, device: Device) -> float:
     return math.ceil(tiles) / tiles
 
 
-def on_tensor_cores(size: Size) -> bool:
-    """Whether tensor cores multiply the tiles: those of 16-bit rows."""
-    return BYTES[size.dtype] == 2
-
-
 def tile_limits(size: Size, training: bool, device: Device) -> dict[str, float]:
     """Seconds that each resource needs by tiles."""
     met = size.batch_size * (1 + size.num_negatives / tile_rows(size))
-    hashes = (2 if training else 1) * met * HASHES_OF_A_ROW
+    hashes = (2 if training else 1) * met
     waiting = waiting_factor(size, device)
-    arithmetic, rate = "floating point", floating_rate(size, device)
-    if on_tensor_cores(size):
-        arithmetic, rate = "tensor cores", device.tensor_rate
+    operations = waiting * tile_operations(size, training)
     bounds = {
         "rows": tile_bytes(size, training) / device.l2_bandwidth,
         "memory": memory_bytes(size, training) / device.memory_bandwidth,
-        arithmetic: waiting * tile_operations(size, training) / rate,
         "hash": waiting * HASH_OPERATIONS * hashes / device.integer_rate,
     }
-    if on_tensor_cores(size):
+    if products := TENSOR_PRODUCTS.get(size.dtype):
+        bounds["tensor cores"] = operations / (products.share * device.tensor_rate)
         issued = issued_instructions(size, training, device)
+        issued += HASH_OPERATIONS * hashes / LANES_OF_A_WARP
         bounds["instructions"] = waiting * issued / device.issue_rate
+    else:
+        bounds["floating point"] = operations / floating_rate(size, device)
     return bounds
 
 
@@ -119,7 +138,7 @@ def seconds(sampler: str, size: Size, training: bool, device: Device) -> float:
     """The predicted time of the loss alone, or of a training step."""
     if sampler == "all":
         size = replace(size, num_negatives=size.batch_size - 1)
-    if sampler == "shuffle" or not fits_tiles(size):
+    if sampler == "shuffle" or not device.takes_tiles(size):
         return predicted_seconds(size, training, device)
     slowest = max(tile_limits(size, training, device).values())
     return slowest + launches(training) * LAUNCH_SECONDS
@@ -150,6 +169,50 @@ def predictions() -> pd.DataFrame:
     )
 
 
+def first_win(sampler: str, size: Size, device: Device) -> int | None:
+    """The smallest K from which on a sampler's step is faster than `shuffle`'s."""
+
+    def wins(count: int) -> bool:
+        drawn = replace(size, num_negatives=count)
+        return seconds(sampler, drawn, True, device) < seconds(
+            "shuffle", drawn, True, device
+        )
+
+    slower = [count for count in range(1, size.batch_size) if not wins(count)]
+    first = max(slower, default=0) + 1
+    return first if first < size.batch_size else None
+
+
+def wins() -> pd.DataFrame:
+    """A row for each kind of rows and each sampler but `shuffle`."""
+    return pd.DataFrame(
+        {
+            "dtype": dtype,
+            "dim": dim,
+            "sampler": sampler,
+            **{
+                f"{key}_k": first_win(sampler, replace(SIZE, dtype=dtype, dim=dim), device)
+                for key, device in DEVICES.items()
+            },
+        }
+        for dtype, dim in ROWS
+        for sampler in ("ring", "all")
+    ).convert_dtypes()
+
+
+WIN_COLUMNS = ("rows", "sampler", *(f"{device.name}, K" for device in DEVICES.values()))
+
+
+def win_cells(row: Mapping[Any, Any]) -> list[str]:
+    """A row of `wins` as the tables show it."""
+    counts = (row[f"{key}_k"] for key in DEVICES)
+    return [
+        f"{row['dtype']} x {row['dim']}",
+        row["sampler"],
+        *("-" if pd.isna(count) else f"{count:.0f}" for count in counts),
+    ]
+
+
 COLUMNS = ("K", "sampler", *(f"{device.name}, µs" for device in DEVICES.values()))
 
 
@@ -160,15 +223,22 @@ def cells(row: Mapping[Any, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table and, with --output, writes a CSV."""
+    """Prints the tables and writes the CSVs that are asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="the times")
+    parser.add_argument("--wins", type=Path, help="the K from which a sampler wins")
     arguments = parser.parse_args()
-    table = predictions()
-    print_table("Predictions: nothing ran", COLUMNS, map(cells, table.to_dict("records")))
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(arguments.output, index=False)
+    times, first = predictions(), wins()
+    print_table("Predictions: nothing ran", COLUMNS, map(cells, times.to_dict("records")))
+    print_table(
+        "Faster than shuffle from K on",
+        WIN_COLUMNS,
+        map(win_cells, first.to_dict("records")),
+    )
+    for table, path in ((times, arguments.output), (first, arguments.wins)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,8 @@ TENSOR_CORES = {
     "bfloat16": _HALVES,
     "tf32": (r"HMMA\.1688\.F32\.TF32", r"LDSM\.16\.M88\.4"),
 }
-# By bytes.
-ASYNCHRONOUS_COPIES = {
-    16: r"LDGSTS\.E\.BYPASS\S*\.128",
-    8: r"LDGSTS\.E\.(?!BYPASS)(?:\S*\.)?64",
-    4: r"LDGSTS\.E(?!\S*\.(?:64|128))",
-}
+# Of 16 bytes.
+ASYNCHRONOUS_COPY = r"LDGSTS\.E\.BYPASS\S*\.128"
 ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
 
 Instructions = Sequence[tuple[int, str]]  # address, text
@@ -55,6 +51,7 @@ class Kernel:
     architecture: str
     registers: int
     stack: int
+    shared_bytes: int  # that it declares, without what a launch asks for
     instructions: Instructions
 
     @property
@@ -148,9 +145,9 @@ def read_kernels(library: Path, architecture: str) -> list[Kernel]:
     """The library's kernels for an architecture, such as ``sm_90``."""
     usage = cuobjdump("-res-usage", "-arch", architecture, str(library))
     resources = {
-        symbol: (int(registers), int(stack))
-        for symbol, registers, stack in re.findall(
-            r"Function (\S+):\s+REG:(\d+) STACK:(\d+)", usage
+        symbol: (int(registers), int(stack), int(shared))
+        for symbol, registers, stack, shared in re.findall(
+            r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", usage
         )
     }
     code = cuobjdump("-sass", "-arch", architecture, str(library))

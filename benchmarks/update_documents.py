@@ -61,6 +61,9 @@ TABLES: dict[str, View] = {
     "benchmarks/results/gpu_samplers.csv": row_by_row(
         gpu_samplers.COLUMNS, gpu_samplers.cells
     ),
+    "benchmarks/results/gpu_wins.csv": row_by_row(
+        gpu_samplers.WIN_COLUMNS, gpu_samplers.win_cells
+    ),
     "benchmarks/results/machine_code.csv": row_by_row(
         machine_code.COLUMNS, machine_code.cells, machine_code.is_documented
     ),

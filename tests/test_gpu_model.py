@@ -70,8 +70,11 @@ def test_the_counts_of_tiles_are_those_made_by_hand() -> None:
         ("bfloat16", False, "tensor cores", 1),  # a product
         # Two products and two weighted sums, these of two parts.
         ("bfloat16", True, "tensor cores", 2 + 4),
-        ("float32", False, "floating point", 1),
-        ("float32", True, "floating point", 2 + 2),
+        # Rounded: half as fast, of one part.
+        ("float32", False, "tensor cores", 2 * 1),
+        ("float32", True, "tensor cores", 2 * (2 + 2)),
+        ("float64", False, "floating point", 1 * 2),
+        ("float64", True, "floating point", (2 + 2) * 2),
     ],
 )
 def test_the_operations_of_tiles_are_those_made_by_hand(
@@ -87,10 +90,12 @@ def test_the_operations_of_tiles_are_those_made_by_hand(
     ("dim", "dtype", "rows"),
     [
         (128, "float32", 64),
-        (256, "float32", 32),
-        (256, "bfloat16", 64),
-        (513, "bfloat16", 16),
+        (256, "float32", 64),
+        (257, "float32", 32),
+        (512, "bfloat16", 64),
+        (1025, "bfloat16", 16),
         (64, "float64", 64),
+        (65, "float64", 32),
     ],
 )
 def test_the_rows_of_a_tile_are_those_of_the_kernels(
@@ -99,7 +104,22 @@ def test_the_rows_of_a_tile_are_those_of_the_kernels(
     assert gpu_model.tile_rows(Size(8192, 64, dim, dtype)) == rows
 
 
-@pytest.mark.parametrize(("dim", "dtype"), [(1032, "bfloat16"), (257, "float64")])
+def test_long_rows_are_read_once_more() -> None:
+    size = Size(128, 64, 512, "bfloat16")  # 1024 bytes; two tiles of 64
+    rows = 2 * (2 * (64 + 64 + 64) + 64)
+    written = 2 * 128 * 1024 + 2 * 128 * 2048
+    assert gpu_model.tile_bytes(size) == rows * 1024 + written
+    assert gpu_model.tile_bytes(size, training=False) == 2 * (64 + 64 + 64) * 1024
+
+
+def test_an_a100_has_less_room_for_a_tile() -> None:
+    size = Size(8192, 64, 1024, "float32")
+    assert DEVICES["H100"].takes_tiles(size)
+    assert not DEVICES["A100"].takes_tiles(size)
+    assert DEVICES["A100"].takes_tiles(replace(size, dim=768))
+
+
+@pytest.mark.parametrize(("dim", "dtype"), [(2064, "bfloat16"), (513, "float64")])
 def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
     dim: int, dtype: str
 ) -> None:
@@ -127,19 +147,23 @@ def test_a_warps_instructions_are_those_of_the_compiled_loops(
 ) -> None:
     file = tmp_path / "code.csv"
     file.write_text(
-        "architecture,dtype,elements,tight,products,way\n"
-        "sm_90,bfloat16,128,False,96,1000\n"
-        "sm_90,bfloat16,128,False,96,920\n"
-        "sm_90,bfloat16,128,True,1,7\nsm_80,bfloat16,128,False,1,7\n"
+        "architecture,pass,dtype,elements,tight,products,way\n"
+        "sm_90,forward,bfloat16,128,False,96,1000\n"
+        "sm_90,gradient,bfloat16,128,False,96,920\n"
+        "sm_90,forward,bfloat16,128,True,1,7\nsm_80,forward,bfloat16,128,False,1,7\n"
     )
     monkeypatch.setattr(gpu_samplers, "CODE", file)
     gpu_samplers.instructions_of_a_product.cache_clear()
     # A warp takes 16 x 32 pairs at a time; rows of 100 are padded to 128.
     size, device = Size(64, 64, 100, "bfloat16"), DEVICES["H100"]
     passes = 64 * 128 / (16 * 32)
-    found = gpu_samplers.issued_instructions(size, True, device)
+    found = {
+        training: gpu_samplers.issued_instructions(size, training, device)
+        for training in (False, True)
+    }
     gpu_samplers.instructions_of_a_product.cache_clear()
-    assert found == passes * (1000 + 920)
+    assert found[True] == pytest.approx(passes * (1000 + 920))
+    assert found[False] == pytest.approx(passes * (1000 - 64))  # 64 of 96 sum rows
 
 
 def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
@@ -154,6 +178,23 @@ def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
         assert len(times) == 1
 
 
-def test_the_predictions_of_the_samplers_on_file_are_the_models() -> None:
-    file = ROOT / "benchmarks" / "results" / "gpu_samplers.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_samplers.predictions())
+def test_a_sampler_wins_from_the_first_k_on_behind_which_it_is_always_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def seconds(sampler: str, size: Size, training: bool, device: Device) -> float:
+        if sampler == "shuffle":
+            return size.num_negatives
+        return {1: 0.5, 2: 2.0, 3: 3.5}.get(size.num_negatives, 4.0)
+
+    monkeypatch.setattr(gpu_samplers, "seconds", seconds)
+    size, device = Size(8, 1, 128, "bfloat16"), DEVICES["H100"]
+    assert gpu_samplers.first_win("all", size, device) == 5
+    assert gpu_samplers.first_win("all", replace(size, batch_size=5), device) is None
+
+
+@pytest.mark.parametrize("name", ["predictions", "wins"])
+def test_the_tables_of_the_samplers_on_file_are_the_models(name: str) -> None:
+    file = {"predictions": "gpu_samplers.csv", "wins": "gpu_wins.csv"}[name]
+    found = pd.read_csv(ROOT / "benchmarks" / "results" / file)
+    expected = getattr(gpu_samplers, name)()
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)

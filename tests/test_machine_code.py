@@ -12,8 +12,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cases import Batch
+from emulated import launches_of_a_step
 
 from benchmarks import machine_code, tile_code
+from benchmarks.gpu_model import BYTES, ROWS_OF_TILES
 from benchmarks.machine_code import Kernel
 
 ARCHITECTURES = ("sm_80", "sm_90")
@@ -131,10 +134,9 @@ def test_no_kernel_of_float32_arithmetic_has_float64_in_its_gather_loop(
     assert not names(double)
 
 
-# Both passes; rows padded to 128, 256, 512, 1024 and 2048 bytes (tile_kernels.cuh), two of
-# them for devices with less shared memory as well.
-TILES = {"float64": 10}
-TILES_OF_OTHERS = 14
+# Both passes of each padded row; two rows for devices with less shared memory as well.
+TILES = {"float64": 2 * len(ROWS_OF_TILES)}
+TILES_OF_OTHERS = 2 * (len(ROWS_OF_TILES) + 2)
 
 MULTIPLIED_AS = [*LAYOUTS, "tf32"]
 
@@ -168,40 +170,41 @@ def test_exact_products_do_not_come_from_the_tensor_cores(architecture: str) -> 
     assert not names(rounded)
 
 
+# Copies of 16 bytes of what belongs to a row, for each block of rows: the gradient's four
+# facts. The pieces that rows come by are counted in tests/test_cuda_tiles.py.
+def copies_of_facts(kernel: Kernel) -> int:
+    if kernel.pass_of_tiles == "forward":
+        return 0
+    return 2 if kernel.dtype == "float64" else 1
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("size", machine_code.ASYNCHRONOUS_COPIES)
-def test_tiles_are_copied_asynchronously_by_the_largest_pieces_that_fit(
-    size: int, architecture: str
-) -> None:
+def test_rows_are_copied_asynchronously_by_16_bytes(architecture: str) -> None:
+    pattern = machine_code.ASYNCHRONOUS_COPY
     without = [
         kernel
         for kernel in tile_kernels(architecture)
-        if not machine_code.has_loop_with(kernel, [machine_code.ASYNCHRONOUS_COPIES[size]])
+        if len(tile_code.places_of(tile_code.block_loop(kernel), pattern))
+        <= copies_of_facts(kernel)
     ]
     assert not names(without)
 
 
+def waits_for_loads(kernel: Kernel) -> bool:
+    loop = tile_code.block_loop(kernel)
+    return not loop or bool(tile_code.unexpected_loads(loop))
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_pass_over_a_block_waits_for_a_load(architecture: str) -> None:
-    waiting = {
-        kernel.symbol: loads
-        for kernel in tile_kernels(architecture)
-        if (loads := tile_code.unexpected_loads(tile_code.block_loop(kernel)))
-    }
-    assert not waiting
+    assert not names([*filter(waits_for_loads, tile_kernels(architecture))])
 
 
-# A lane's instructions for a pair, products apart. A float16 weight is counted in units;
-# the tf32 products load and round each element of the met rows.
-MOST_OF_A_PAIR = {"float16": 80, "bfloat16": 70, "tf32": 130}
-
-
-def instructions_of_a_pair(kernel: Kernel) -> float:
-    row = tile_code.describe(kernel)
-    row_bytes = row["elements"] * (4 if row["dtype"] == "tf32" else 2)
-    columns = 16 if row["tight"] or row_bytes > 1024 else 32  # csrc/cuda/tile_shape.cuh
-    pairs = 16 * columns / 32
-    return float((row["way"] - row["products"]) / pairs)
+# A lane's instructions for a pair, products apart, by 32 columns at a time. tf32 products
+# load each element of the met rows. Long rows and tight tiles come by 16, to fewer rows:
+# their copies and norms weigh more, and the warps of their slices repeat the softmax.
+MOST_OF_A_PAIR = {"float16": 60, "bfloat16": 60, "tf32": 65}
+MOST_OF_A_PAIR_BY_16 = {"float16": 130, "bfloat16": 130, "tf32": 140}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -209,24 +212,60 @@ def instructions_of_a_pair(kernel: Kernel) -> float:
 def test_the_softmax_of_a_pair_takes_few_instructions(
     dtype: str, architecture: str
 ) -> None:
-    found = [kernel for kernel in tile_kernels(architecture) if kernel.dtype == dtype]
-    assert max(map(instructions_of_a_pair, found)) <= MOST_OF_A_PAIR[dtype]
+    most = {32: MOST_OF_A_PAIR[dtype], 16: MOST_OF_A_PAIR_BY_16[dtype]}
+    too_many = []
+    for kernel in tile_kernels(architecture):
+        if kernel.dtype != dtype:
+            continue
+        row = tile_code.describe(kernel)
+        size = BYTES["float32" if dtype == "tf32" else dtype]
+        # See csrc/cuda/tile_shape.cuh.
+        columns = 16 if row["tight"] or row["elements"] * size > 1024 else 32
+        if row["way"] - row["products"] > most[columns] * 16 * columns / 32:
+            too_many.append(kernel)
+    assert not names(too_many)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# Of shared memory, in KiB: of a multiprocessor, and of that for each block by the system.
+SHARED_MEMORY = {"sm_80": 164, "sm_90": 228}
+SHARED_MEMORY_OF_THE_SYSTEM = 1
+THREADS_OF_SHORT_ROWS = 128
+
+
+def shared_bytes_of_passes(dtype: str, row_bytes: int) -> dict[str, int]:
+    """What the launches of both passes ask for, by the emulator's count."""
+    storage = "float32" if dtype == "tf32" else dtype
+    batch = Batch((70, 75, row_bytes // BYTES[storage], 20), storage)
+    launches = launches_of_a_step(batch, "ring", allow_tf32=dtype == "tf32")
+    return {
+        "forward": launches[0]["shared_bytes"],
+        "gradient": launches[-1]["shared_bytes"],
+    }
+
+
+# Of rows of 256 bytes an A100 has no shared memory for a third block.
+@pytest.mark.parametrize(
+    ("architecture", "row_bytes", "blocks"),
+    [("sm_80", 128, 3), ("sm_80", 256, 2), ("sm_90", 128, 3), ("sm_90", 256, 3)],
+)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "tf32"])
-def test_three_blocks_of_short_rows_fit_a_multiprocessor(
-    dtype: str, architecture: str
+def test_several_blocks_of_short_rows_fit_a_multiprocessor(
+    dtype: str, architecture: str, row_bytes: int, blocks: int
 ) -> None:
-    size = 2 if dtype.endswith("float16") else 4
-    too_large = [
+    size = BYTES["float32" if dtype == "tf32" else dtype]
+    asked_for = shared_bytes_of_passes(dtype, row_bytes)
+    found = [
         kernel
         for kernel in tile_kernels(architecture)
-        if kernel.dtype == dtype
-        and kernel.elements_of_tile * size <= 256
-        and 3 * 128 * kernel.registers > machine_code.REGISTERS_OF_A_MULTIPROCESSOR
+        if kernel.dtype == dtype and kernel.elements_of_tile * size == row_bytes
     ]
-    assert not names(too_large)
+    assert {kernel.pass_of_tiles for kernel in found} == {"forward", "gradient"}
+    for kernel in found:
+        registers = -(-kernel.registers // 8) * 8 * THREADS_OF_SHORT_ROWS
+        static = 1024 * SHARED_MEMORY_OF_THE_SYSTEM + kernel.shared_bytes
+        shared = asked_for[kernel.pass_of_tiles] + static
+        assert blocks * registers <= machine_code.REGISTERS_OF_A_MULTIPROCESSOR
+        assert blocks * shared <= 1024 * SHARED_MEMORY[architecture]
 
 
 # --- The checks see what they are for. -------------------------------------------------
@@ -269,6 +308,23 @@ extern "C" __global__ void waits(float* sums, const uint4* packets, const int* n
   }
   sums[threadIdx.x] = sum;
 }
+extern "C" __global__ void waits_beside_a_copy(float* sums, const char* rows,
+                                               const float* facts, int blocks) {
+  __shared__ __align__(16) char copied[2048];
+  const char* own = copied + 16 * threadIdx.x;
+  float sum = 0;
+  for (int block = 0; block < blocks; ++block) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(own))),
+                 "l"(rows + block * 2048 + 16 * threadIdx.x)
+                 : "memory");
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncthreads();
+    sum += copied[2047 - threadIdx.x] * __ldg(facts + block);
+    __syncthreads();
+  }
+  sums[threadIdx.x] = sum;
+}
 """
 
 
@@ -292,14 +348,23 @@ def test_an_atomic_sum_is_seen(faulty: dict[str, Kernel]) -> None:
 def test_code_without_tensor_cores_or_asynchronous_copies_is_seen(
     faulty: dict[str, Kernel],
 ) -> None:
-    copies = machine_code.ASYNCHRONOUS_COPIES.values()
-    for pattern in (*machine_code.TENSOR_CORES["tf32"], *copies):
+    copy = machine_code.ASYNCHRONOUS_COPY
+    for pattern in (*machine_code.TENSOR_CORES["tf32"], copy):
         assert not machine_code.has_loop_with(faulty["waits"], [pattern])
 
 
 def test_a_loop_that_waits_for_its_loads_is_seen(faulty: dict[str, Kernel]) -> None:
     loop = machine_code.gather_loop(faulty["waits"])
     assert len(tile_code.unexpected_loads(loop)) >= 8
+    beside_a_copy = tile_code.block_loop(faulty["waits_beside_a_copy"])
+    assert beside_a_copy
+    assert tile_code.unexpected_loads(beside_a_copy)
+
+
+def test_a_kernel_without_a_loop_over_blocks_counts_as_waiting(
+    faulty: dict[str, Kernel],
+) -> None:
+    assert waits_for_loads(faulty["atomic_sum"])
 
 
 def test_local_memory_is_seen(faulty: dict[str, Kernel]) -> None:
