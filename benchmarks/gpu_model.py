@@ -149,7 +149,9 @@ class Device:
     multiprocessors: int = 1
     clock: float = math.inf
     architecture: str = "sm_90"
-    longest_tiled_row: int = ROWS_OF_TILES[-1]  # by the shared memory of a block
+    # By the shared memory of a block: what is noted of float64 rows takes more of it too.
+    longest_tiled_row: int = ROWS_OF_TILES[-1]
+    longest_float64_row: int = ROWS_OF_TILES[-1]
 
     @property
     def issue_rate(self) -> float:
@@ -158,7 +160,9 @@ class Device:
 
     def takes_tiles(self, size: Size) -> bool:
         """Whether rows are short enough for tiles; the row kernels take longer ones."""
-        return size.row_bytes <= self.longest_tiled_row
+        is_double = size.dtype == "float64"
+        longest = self.longest_float64_row if is_double else self.longest_tiled_row
+        return size.row_bytes <= longest
 
 
 # L2 bandwidth and the capacity up to which it holds: measured by others, the plateaus of
@@ -189,6 +193,7 @@ DEVICES = {
         1.41e9,
         "sm_80",
         3072,
+        2048,
     ),
     "H100": Device(
         "H100 SXM",

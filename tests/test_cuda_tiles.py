@@ -5,6 +5,7 @@ By tiles where the device and the rows allow it, row by row elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import emulated
@@ -95,7 +96,7 @@ def test_every_device_has_a_kernel(
         check(Batch((37, 41, dim, 9), dtype), sampler, {}, capability)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("capability", "longest"),
     [((7, 5), 0), ((8, 0), 3072), ((8, 6), 1024), ((9, 0), 4096), ((12, 0), 1024)],
@@ -104,12 +105,15 @@ def test_every_device_has_a_kernel(
 def test_a_devices_shared_memory_says_how_long_the_rows_of_tiles_may_be(
     capability: tuple[int, int], longest: int, dtype: str
 ) -> None:
+    if dtype == "float64" and capability == (8, 0):
+        longest = 2048  # what is noted beside them takes more room as well
+
     def shared_bytes(row_bytes: int) -> int:
         dim = row_bytes // np.dtype(DTYPES[dtype]).itemsize
         batch = Batch((5, 6, dim, 3), dtype)
         return launches_of_a_step(batch, "ring", capability=capability)[0]["shared_bytes"]
 
-    assert shared_bytes(longest + 4) == 0
+    assert shared_bytes(longest + 8) == 0
     if longest > 0:
         assert shared_bytes(longest) > 0
 
@@ -140,13 +144,22 @@ def test_rows_at_an_odd_address_match_the_oracle(sampler: str, dtype: str) -> No
     check(Batch((37, 41, 64, 9), dtype), sampler, {}, embedding_offset=1)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "dim"),
+    [
+        ("bfloat16", 20),
+        ("float32", 20),
+        ("float64", 20),
+        ("float16", 512),
+        ("float32", 300),
+    ],
+)
 @SAMPLERS
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_alone_matches_the_oracle(
-    option: str, sampler: str, dtype: str
+    option: str, sampler: str, dtype: str, dim: int
 ) -> None:
-    batch = Batch((67, 71, 20, 35), dtype)
+    batch = Batch((67, 71, dim, 35), dtype)
     check(batch, sampler, batch.only(option))
 
 
@@ -203,6 +216,12 @@ def test_options_in_random_combination_match_the_oracle(
     check(batch, sampler, {**batch.only(*names), "reduction": reduction})
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@SAMPLERS
+def test_blocks_without_queries_are_passed_over(sampler: str, dtype: str) -> None:
+    check(Batch((5, 700, 20, 650), dtype), sampler, {})
+
+
 @SAMPLERS
 def test_a_single_document_has_no_candidates(sampler: str) -> None:
     batch = Batch((1, 1, 8, 1), "float32")
@@ -226,6 +245,52 @@ def test_an_empty_batch_has_loss_zero_and_no_gradient(
     np.testing.assert_array_equal(results["doc_gradient"], np.zeros((70, 4)))
 
 
+# --- What a caller may not ask for -------------------------------------------------------
+
+# Rows whose own documents a tile keeps, and longer ones.
+KEPT_OR_NOT = pytest.mark.parametrize("dim", [64, 512])
+
+
+@KEPT_OR_NOT
+@SAMPLERS
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_a_step_without_statistics_gives_the_same_bits(
+    normalize_over: str, sampler: str, dim: int
+) -> None:
+    batch = Batch((70, 75, dim, 35), "bfloat16")
+    options = {**batch.only("doc_ids", "doc_log_q"), "normalize_over": normalize_over}
+    core = emulated.cuda_core()
+    full = run_on_arrays(core, batch, sampler, options)
+    fewer = run_on_arrays(core, batch, sampler, options, statistics=False)
+    assert set(full) - set(fewer) == {"num_kept", "positive_rank"}
+    for name, values in fewer.items():
+        assert values.tobytes() == full[name].tobytes(), name
+
+
+@KEPT_OR_NOT
+@SAMPLERS
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+def test_the_loss_alone_gives_the_same_bits(
+    normalize_over: str, statistics: bool, sampler: str, dim: int
+) -> None:
+    batch = Batch((70, 75, dim, 35), "bfloat16")
+    options = {**batch.only("doc_ids", "doc_log_q"), "normalize_over": normalize_over}
+    step = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    alone = emulated.cuda_core().negative_cosine_loss(
+        batch.query,
+        batch.doc,
+        sampler=sampler,
+        num_negatives=74 if sampler == "all" else 35,
+        seed=np.array(batch.seed),
+        statistics=statistics,
+        **options,
+    )
+    assert "query_direction" not in alone
+    for name in alone:
+        assert alone[name].tobytes() == step[name].tobytes(), name
+
+
 # --- Hard numbers -----------------------------------------------------------------------
 
 
@@ -247,10 +312,11 @@ LENGTHS = {
 @pytest.mark.parametrize(
     ("dtype", "length"), [(dtype, length) for dtype in LENGTHS for length in LENGTHS[dtype]]
 )
+@KEPT_OR_NOT
 def test_rows_of_any_length_give_what_the_cpu_gives(
-    dtype: str, length: float, sampler: str
+    dim: int, dtype: str, length: float, sampler: str
 ) -> None:
-    batch = Batch((9, 12, 64, 5), dtype)
+    batch = Batch((50, 60, dim, 45), dtype)
     for rows in (batch.query, batch.doc):
         for row in (3, 5):
             unit = rows[row].astype(np.float64)
@@ -271,10 +337,11 @@ def test_rows_of_any_length_give_what_the_cpu_gives(
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dim", [40, 512])
 def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
-    bad: float, sampler: str, dtype: str
+    dim: int, bad: float, sampler: str, dtype: str
 ) -> None:
-    batch = Batch((70, 75, 40, 3), dtype)
+    batch = Batch((70, 75, dim, 3), dtype)
     batch.doc[71, 2] = bad
     batch.query[9, 39] = bad
     options = {"doc_ids": np.arange(75)}
@@ -447,6 +514,29 @@ def assert_rounded_but_right(
         assert abs(found).max() < 40 * 2**-10 * expected.gradient_sizes[name], name
 
 
+@pytest.mark.parametrize("dim", [64, 256])
+def test_float32_rows_are_rounded_to_the_nearest(dim: int) -> None:
+    batch = Batch((70, 75, dim, 20), "float32")
+    cosines = {
+        name: cosine_of_factors(batch, to_factors)
+        for name, to_factors in (("rounded", rounded), ("cut", with_ten_bits))
+    }
+    found = run_rounded(batch, "ring", {})["positive_cosine"]
+    assert abs(found - cosines["rounded"]).max() < 1e-6 < abs(found - cosines["cut"]).max()
+
+
+def rounded(rows: Array) -> Array:
+    return with_ten_bits((rows.view(np.uint32) + np.uint32(1 << 12)).view(np.float32))
+
+
+# The positives' cosines from factors of the products, and the rows' own norms.
+def cosine_of_factors(batch: Batch, to_factors: Callable[[Array], Array]) -> Array:
+    pairs = (batch.query, batch.doc[: batch.rows])
+    factors = [to_factors(rows).astype(np.float64) for rows in pairs]
+    norms = [np.linalg.norm(rows.astype(np.float64), axis=1) for rows in pairs]
+    return np.asarray((factors[0] * factors[1]).sum(axis=1) / (norms[0] * norms[1]))
+
+
 @SAMPLERS
 @pytest.mark.parametrize("dim", [64, 256])
 def test_float32_rows_are_rounded_only_where_they_may(dim: int, sampler: str) -> None:
@@ -478,11 +568,12 @@ def test_equal_documents_tie_with_the_positive_when_rounded_too(sampler: str) ->
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
+@KEPT_OR_NOT
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
-    normalize_over: str, sampler: str, dtype: str
+    dim: int, normalize_over: str, sampler: str, dtype: str
 ) -> None:
     core = emulated.cuda_core()
-    batch = Batch((70, 75, 64, 35), dtype)
+    batch = Batch((70, 75, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
     in_order = run_on_arrays(core, batch, sampler, options)
@@ -550,9 +641,12 @@ def test_no_launch_has_an_atomic_or_a_bank_conflict(
     sampler: str, dtype: str, normalize_over: str
 ) -> None:
     options: dict[str, Any] = {"normalize_over": normalize_over, "allow_tf32": True}
-    for dim in (64, 256):  # held by a warp, and by several
+    # Rows that a warp holds, and two, four and eight; and a tight tile.
+    settings = [(row_bytes, (9, 0)) for row_bytes in (128, 512, 1024, 2048, 3072)]
+    for row_bytes, capability in [*settings, (512, (8, 6))]:
+        dim = row_bytes // np.dtype(DTYPES[dtype]).itemsize
         batch = Batch((70, 75, dim, 20), dtype)
-        launches = launches_of_a_step(batch, sampler, **options)
+        launches = launches_of_a_step(batch, sampler, capability=capability, **options)
         assert not any(launch["atomics"] for launch in launches)
         conflicts = [launch["bank_conflicts"] for launch in launches]
         if dtype == "float64":  # has some where it reads its own rows, once a tile

@@ -117,6 +117,8 @@ def test_an_a100_has_less_room_for_a_tile() -> None:
     assert DEVICES["H100"].takes_tiles(size)
     assert not DEVICES["A100"].takes_tiles(size)
     assert DEVICES["A100"].takes_tiles(replace(size, dim=768))
+    assert not DEVICES["A100"].takes_tiles(replace(size, dim=257, dtype="float64"))
+    assert DEVICES["A100"].takes_tiles(replace(size, dim=256, dtype="float64"))
 
 
 @pytest.mark.parametrize(("dim", "dtype"), [(2064, "bfloat16"), (513, "float64")])

@@ -93,7 +93,7 @@ class PlaceOrder {
 
   // Places beyond the last go around.
   __device__ __forceinline__ static uint32_t wrapped(uint64_t place, uint64_t count) {
-    while (place >= count) place -= count;  // a step or two, where C exceeds a tile
+    while (place >= count) place -= count;  // a step or two, but where C is tiny
     return static_cast<uint32_t>(place);
   }
 

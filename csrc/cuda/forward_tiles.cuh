@@ -51,9 +51,7 @@ class ForwardTile {
         team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
-        rows_(static_cast<int>(
-            min(static_cast<long long>(params.num_candidates - first_place),
-                static_cast<long long>(Shape::kRows)))),
+        rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
         over_batch_(params.normalize_over == NormalizeOver::kBatch),
@@ -80,13 +78,14 @@ class ForwardTile {
       const bool copies_next = next >= kOwn && next < blocks;
       if (block >= kOwn) inspect_block(block);
       if (copies_next) {
-        memory_.places.look_on(params_, first_place_, first_column(next));
+        memory_.places.look_on(params_, first_place_, first_column<Shape>(next));
       }
       __syncthreads();
       if (copies_next) copy_block(next, columns);
       meet_block(block, band);
     }
-    if (blocks > kOwn) restore_own_docs();
+    const bool own_docs_are_gone = !Shape::kKeepsOwnDocs && blocks > 2;
+    if (own_docs_are_gone && outputs_.query_direction != nullptr) restore_own_docs();
     return store_rows();
   }
 
@@ -95,11 +94,6 @@ class ForwardTile {
   // the first B.
   __device__ __forceinline__ bool has_queries() const {
     return params_.sampler == Sampler::kRing || first_place_ < params_.batch_size;
-  }
-
-  // Places and columns of a tile are numbers of 32 bits: C is below 2^31, and so is K.
-  __device__ __forceinline__ static uint32_t first_column(int32_t block) {
-    return static_cast<uint32_t>(block) * Shape::kColumns;
   }
 
   __device__ __forceinline__ const Storage* doc_at(int64_t index) const {
@@ -155,7 +149,8 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ void copy_block(int32_t block, uint32_t columns) const {
-    const uint32_t column = first_column(block) + static_cast<uint32_t>(team_.number());
+    const uint32_t column =
+        first_column<Shape>(block) + static_cast<uint32_t>(team_.number());
     const int slot = memory_.slot_of(block) + team_.number();
     const bool is_met = column < columns;
     const int32_t doc = memory_.places.index_at(column);
@@ -179,7 +174,6 @@ class ForwardTile {
 
   // Brings the tile's own documents back for the gradient, as they were settled.
   __device__ __forceinline__ void restore_own_docs() const {
-    if (Shape::kKeepsOwnDocs || outputs_.query_direction == nullptr) return;
     __syncthreads();  // the last block has been met
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
@@ -210,7 +204,7 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ void meet_block(int32_t block, uint32_t band) {
-    const int64_t start = first_column(block);
+    const int64_t start = first_column<Shape>(block);
     const int slot = memory_.slot_of(block);
     const int first_row = first_row_of_warp<Shape>();
     const auto* met = memory_.doc_row(slot) + slice_;
@@ -313,11 +307,8 @@ class ForwardTile {
                                        memory_.docs.index[slot + column]);
       });
     }
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      if (has_column(kept[half], tile, element)) return;
-      cosines[tile][element] = 0;
-      logits[tile][element] = -static_cast<Real>(INFINITY);
-    });
+    keep_columns<Shape>(kept, Real(0), cosines);
+    keep_columns<Shape>(kept, -static_cast<Real>(INFINITY), logits);
   }
 
   __device__ __forceinline__ void count(const uint32_t (&kept)[2],

@@ -47,9 +47,7 @@ class GradientTile {
         team_(params.dim, alignment),
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
-        rows_(static_cast<int>(
-            min(static_cast<long long>(params.num_candidates - first_place),
-                static_cast<long long>(Shape::kRows)))),
+        rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
         // Over the batch the candidates do not enter the loss.
         drawn_(params.normalize_over == NormalizeOver::kBatch
                    ? 0
@@ -82,7 +80,8 @@ class GradientTile {
     int turn = 0;
     int32_t block = next_block(0, blocks);
     if (block < blocks) {
-      memory_.places.look_first(params_, first_place_of_band(), first_column(block));
+      memory_.places.look_first(params_, first_place_of_band(),
+                                first_column<Shape>(block));
     }
     copy_docs();
     commit_copies();
@@ -99,7 +98,8 @@ class GradientTile {
       inspect_block(turn);
       const int32_t following = next_block(block + 1, blocks);
       if (following < blocks) {
-        memory_.places.look_on(params_, first_place_of_band(), first_column(following));
+        memory_.places.look_on(params_, first_place_of_band(),
+                               first_column<Shape>(following));
       }
       __syncthreads();
       if (following < blocks) copy_block(following, 1 - turn);
@@ -127,12 +127,8 @@ class GradientTile {
   }
 
  private:
-  // Numbers of 32 bits: C is below 2^31, and so is K.
   __device__ __forceinline__ uint32_t columns() const {
     return static_cast<uint32_t>(rows_) + static_cast<uint32_t>(drawn_);
-  }
-  __device__ __forceinline__ static uint32_t first_column(int32_t block) {
-    return static_cast<uint32_t>(block) * Shape::kColumns;
   }
 
   // Of the query in column 0 of the band.
@@ -144,14 +140,14 @@ class GradientTile {
   // the first B.
   __device__ __forceinline__ int32_t next_block(int32_t block, int32_t blocks) const {
     if (params_.sampler == Sampler::kRing) return block;
-    while (block < blocks && !has_query(block)) ++block;
+    while (block < blocks) {
+      const uint32_t first = PlaceOrder::wrapped(
+          first_place_of_band() + first_column<Shape>(block), params_.num_candidates);
+      const int64_t to_first_query = params_.num_candidates - first;
+      if (first < params_.batch_size || to_first_query < Shape::kColumns) break;
+      block += static_cast<int32_t>(to_first_query / Shape::kColumns);
+    }
     return block;
-  }
-  __device__ __forceinline__ bool has_query(int32_t block) const {
-    const uint32_t first = PlaceOrder::wrapped(
-        first_place_of_band() + first_column(block), params_.num_candidates);
-    return first < params_.batch_size ||
-           first + int64_t{Shape::kColumns} > params_.num_candidates;
   }
 
   // --- Copy and inspect --------------------------------------------------------------
@@ -188,7 +184,8 @@ class GradientTile {
 
   __device__ __forceinline__ void copy_block(int32_t block, int turn) const {
     const int slot = turn * Shape::kColumns + team_.number();
-    const uint32_t column = first_column(block) + static_cast<uint32_t>(team_.number());
+    const uint32_t column =
+        first_column<Shape>(block) + static_cast<uint32_t>(team_.number());
     const int32_t query = memory_.places.index_at(column);
     const bool is_query = column < columns() && query < params_.batch_size;
     const int64_t source = is_query ? query : 0;
@@ -243,7 +240,7 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void meet_block(int32_t block, int turn) {
-    const int64_t start = first_column(block);
+    const int64_t start = first_column<Shape>(block);
     const int slot = turn * Shape::kColumns;
     const auto* met = memory_.queries.row(slot) + slice_;
     const BandOfBlock<Shape> drew(0, int64_t{drawn_} - 1, start);
@@ -329,11 +326,8 @@ class GradientTile {
                                        doc_of(half));
       });
     }
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      if (has_column(kept[half], tile, element)) return;
-      cosines[tile][element] = 0;
-      weights[tile][element] = 0;
-    });
+    keep_columns<Shape>(kept, Real(0), cosines);
+    keep_columns<Shape>(kept, Real(0), weights);
   }
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row

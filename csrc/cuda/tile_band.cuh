@@ -57,6 +57,17 @@ __device__ __forceinline__ bool has_column(uint32_t columns, int tile, int eleme
   return (columns >> (tile * kColumnsOfTile + element % 2) & 1) != 0;
 }
 
+// Leaves of a lane's numbers those of its two rows' columns, and puts `other` in place
+// of the others.
+template <typename Shape>
+__device__ __forceinline__ void keep_columns(const uint32_t (&columns)[2],
+                                             typename Shape::Real other,
+                                             Products<Shape>& numbers) {
+  for_each_product<Shape>([&](int tile, int element, int half, int) {
+    if (!has_column(columns[half], tile, element)) numbers[tile][element] = other;
+  });
+}
+
 // Without the columns for which `is_dropped(column of the block)`. Rare, so one by one.
 template <typename Shape, typename IsDropped>
 __device__ __forceinline__ uint32_t without(uint32_t columns,

@@ -27,10 +27,10 @@ class TileFacts {
   // Starts to copy what belongs to a row of doc; one thread does it.
   __device__ __forceinline__ void copy(const LossParams& params, int number,
                                        int64_t row, bool exists) const {
-    const bool has_log_q = params.doc_log_q != nullptr;
-    const void* from = has_log_q ? static_cast<const Real*>(params.doc_log_q) + row
-                                 : params.logit_scale;  // not read
-    copy_async<sizeof(Real)>(log_q_ + number, from, exists && has_log_q);
+    if (params.doc_log_q != nullptr) {
+      copy_async<sizeof(Real)>(
+          log_q_ + number, static_cast<const Real*>(params.doc_log_q) + row, exists);
+    }
     if (params.doc_ids != nullptr) {
       copy_id(params.doc_ids, params.doc_ids_type, row, exists,
               doc_ids_ + kWords * number);

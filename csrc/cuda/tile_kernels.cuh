@@ -17,7 +17,7 @@ struct ShapeTag {
 
 // The padded rows that there are kernels for: powers of two, and one length between the
 // longest. 16 rows of these and twice 16 that they meet are as much as the shared
-// memory of an A100 (3072 bytes) and of an H100 (4096) holds.
+// memory of an A100 (3072 bytes, but for float64) and of an H100 (4096) holds.
 constexpr int kShortestRowBytes = 128;
 constexpr int kLongestRowBytes = 4096;
 constexpr int next_row_bytes(int row_bytes) {

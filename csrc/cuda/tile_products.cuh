@@ -157,15 +157,10 @@ struct Tf32Cores : TensorCoreProducts<Shape> {
       const auto* odd = even + Shape::kStride;
 #pragma unroll
       for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
-        multiply_matrices(left, word_of(even[v * kColumnsOfTile]),
-                          word_of(odd[v * kColumnsOfTile]), Tf32{}, sums[v]);
+        multiply_matrices(left, __float_as_uint(even[v * kColumnsOfTile]),
+                          __float_as_uint(odd[v * kColumnsOfTile]), Tf32{}, sums[v]);
       }
     }
-  }
-
- private:
-  __device__ __forceinline__ static uint32_t word_of(float element) {
-    return __float_as_uint(element);
   }
 };
 

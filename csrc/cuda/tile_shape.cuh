@@ -63,6 +63,20 @@ struct TileShape {
                 "own documents fill the blocks");
 };
 
+// The rows of the tile that begins at a place. Places and columns of a tile are numbers
+// of 32 bits: C is below 2^31, and so is K.
+template <typename Shape>
+__device__ __forceinline__ int rows_of_tile(int64_t num_candidates,
+                                            uint32_t first_place) {
+  const int64_t left = num_candidates - first_place;
+  return left < Shape::kRows ? static_cast<int>(left) : Shape::kRows;
+}
+
+template <typename Shape>
+__device__ __forceinline__ uint32_t first_column(int32_t block) {
+  return static_cast<uint32_t>(block) * Shape::kColumns;
+}
+
 // What a lane holds of 16 rows and 8 columns, as the tensor cores give it: with
 // g = lane / 4 and q = lane % 4, element 2 h + j is of row g + 8 h and column 2 q + j.
 constexpr int kColumnsOfTile = 8;

@@ -102,9 +102,12 @@ class DeviceRun {
 };
 
 void run(LossParams params, const LossResults& results, int embedding_offset,
-         bool allow_tf32) {
+         bool allow_tf32, bool statistics) {
   params.allow_tf32 = allow_tf32;
-  DeviceRun device(params, results, embedding_offset);
+  LossResults wanted = results;
+  if (!statistics) wanted.leave_out_statistics();
+  if (!wanted.with_gradient()) wanted.leave_out_direction();
+  DeviceRun device(params, wanted, embedding_offset);
   device.forward();
   if (results.with_gradient()) device.run_gradient();
   raise_unless_successful(cudaStreamSynchronize(nullptr), "running the kernels");
@@ -153,10 +156,10 @@ std::vector<double> time_passes(const py::array& query, const py::array& doc,
   OptionalArray one;
   if (training)
     one = py::module_::import("numpy").attr("ones")(1, arguments.real_dtype());
-  const LossResults results(arguments, one);
+  LossResults results(arguments, one);
+  results.leave_out_statistics();
+  if (!training) results.leave_out_direction();
   DeviceRun device(arguments.params, results, 0);
-  device.outputs.num_kept = device.outputs.positive_rank = nullptr;
-  if (!training) device.outputs.query_direction = nullptr;
   const auto step = [&] {
     device.forward();
     if (training) device.run_gradient();
@@ -229,8 +232,9 @@ py::dict device_info() {
 
 void define_cuda_core(py::module_& module) {
   using namespace pybind11::literals;
-  define_negative_cosine_loss<int, bool>(module, run, "embedding_offset"_a = 0,
-                                         "allow_tf32"_a = false);
+  define_negative_cosine_loss<int, bool, bool>(module, run, "embedding_offset"_a = 0,
+                                               "allow_tf32"_a = false,
+                                               "statistics"_a = true);
   module.def("device_info", device_info, "The device's name, size and versions.");
   module.def("copy_bandwidth", copy_bandwidth, "num_bytes"_a, "rounds"_a = 10,
              "Bytes a second, read plus written, of copies within the device.");

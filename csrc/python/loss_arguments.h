@@ -166,6 +166,17 @@ struct LossResults {
 
   bool with_gradient() const { return gradient.loss_gradient != nullptr; }
 
+  // What a caller may not ask for.
+  void leave_out_statistics() {
+    outputs.num_kept = outputs.positive_rank = nullptr;
+    arrays.attr("pop")("num_kept");
+    arrays.attr("pop")("positive_rank");
+  }
+  void leave_out_direction() {
+    outputs.query_direction = nullptr;
+    arrays.attr("pop")("query_direction");
+  }
+
   py::dict arrays;
   ForwardOutputs outputs;
   GradientArguments gradient;
