@@ -11,6 +11,9 @@ import tensorflow as tf
 from hypothesis import HealthCheck, Phase, settings
 
 tf.config.threading.set_intra_op_parallelism_threads(2)
+# TensorFlow decides it by what runs first: in a worker that began in a graph, what asks for
+# a device that is not there would fail.
+tf.config.set_soft_device_placement(True)
 # A tf.distribute strategy takes them for two devices: see test_replicas.py.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
