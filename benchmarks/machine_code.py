@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,9 +276,14 @@ def is_documented(row: Mapping[Any, Any]) -> bool:
     return row["architecture"] == "sm_90" and row["dtype"] in ("float32", "bfloat16")
 
 
-def main() -> None:
-    """Prints the table and, with --output, writes it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def run_command(
+    description: str,
+    table: Callable[[Path, Sequence[str]], pd.DataFrame],
+    columns: Sequence[str],
+    cells: Callable[[Mapping[Any, Any]], list[str]],
+) -> None:
+    """Prints what a table says of the library's kernels and, with --output, writes it."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--architectures", nargs="+", default=["sm_80", "sm_90"])
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -287,11 +292,11 @@ def main() -> None:
         parser.error("the package was built without CUDA kernels: install it where nvcc is")
     results = table(library, arguments.architectures)
     for architecture, group in results.groupby("architecture"):
-        print_table(str(architecture), COLUMNS, map(cells, group.to_dict("records")))
+        print_table(str(architecture), columns, map(cells, group.to_dict("records")))
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(arguments.output, index=False)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(__doc__ or "", table, COLUMNS, cells)

@@ -10,7 +10,6 @@ that does not fit, stands in the loop too, but is jumped over.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,12 +23,11 @@ from benchmarks.machine_code import (
     TENSOR_CORES,
     Instructions,
     Kernel,
-    find_library,
     loops,
     read_kernels,
+    run_command,
     target_of,
 )
-from benchmarks.tables import print_table
 
 # The one load that a loop over blocks may wait for: of an odd number of 16-bit elements.
 EXPECTED_LOADS = r"LDG\.E\.U16\b"
@@ -157,22 +155,5 @@ def is_documented(row: Mapping[Any, Any]) -> bool:
     return row["architecture"] == "sm_90" and row["dtype"] in ("bfloat16", "tf32")
 
 
-def main() -> None:
-    """Prints the table and, with --output, writes it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--architectures", nargs="+", default=["sm_80", "sm_90"])
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    library = find_library()
-    if library is None:
-        parser.error("the package was built without CUDA kernels: install it where nvcc is")
-    results = table(library, arguments.architectures)
-    for architecture, group in results.groupby("architecture"):
-        print_table(str(architecture), COLUMNS, map(cells, group.to_dict("records")))
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        results.to_csv(arguments.output, index=False)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(__doc__ or "", table, COLUMNS, cells)

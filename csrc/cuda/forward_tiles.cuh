@@ -84,6 +84,7 @@ class ForwardTile {
       if (copies_next) copy_block(next, columns);
       meet_block(block, band);
     }
+    // Block 2 is the first to overwrite one of them (ForwardTileMemory::doc_row).
     const bool own_docs_are_gone = !Shape::kKeepsOwnDocs && blocks > 2;
     if (own_docs_are_gone && outputs_.query_direction != nullptr) restore_own_docs();
     return store_rows();
