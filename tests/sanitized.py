@@ -41,7 +41,10 @@ def run_driver(
     driver = FOLDER / sanitizer / "driver"
     if not driver.is_file():
         raise FileNotFoundError(f"{driver} is not built: run make sanitizers")
-    checks = f"detect_leaks={int(leaks)}:detect_stack_use_after_return=1"
+    # GCC up to 13.2 puts vectors of 64 bytes at other addresses of the stack that it makes
+    # for this check (its bug 110027). Elsewhere the same sources are checked.
+    returned = int(instruction_set != "avx512")
+    checks = f"detect_leaks={int(leaks)}:detect_stack_use_after_return={returned}"
     filled = f"malloc_fill_byte={fill}:max_malloc_fill_size=1000000"
     environment = {
         **os.environ,
