@@ -168,6 +168,20 @@ def test_a_warps_instructions_are_those_of_the_compiled_loops(
     assert found[False] == pytest.approx(passes * (1000 - 64))  # 64 of 96 sum rows
 
 
+@pytest.mark.parametrize(
+    ("dim", "products_are_the_limit"),
+    [(64, False), (128, False), (256, True), (512, True), (768, False), (1024, False)],
+)
+def test_the_products_of_all_are_the_limit_where_the_page_says_so(
+    dim: int, products_are_the_limit: bool
+) -> None:
+    size = Size(8192, 8191, dim, "bfloat16")
+    limits = gpu_samplers.tile_limits(size, True, DEVICES["H100"])
+    close = 0.97 * limits["tensor cores"]  # as long, or longer
+    assert (limits["instructions"] < close) == products_are_the_limit
+    assert max(limits, key=limits.__getitem__) in ("tensor cores", "instructions")
+
+
 def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
     size, device = Size(8192, 20, 128, "bfloat16"), DEVICES["H100"]
     others = replace(size, num_negatives=8191)
