@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import (
-    Batch,
-    assert_gradients_close,
-    assert_values_close,
-    run_loss,
-    run_on_arrays,
-    run_oracle,
-)
+from cases import Batch
 
 from benchmarks.gpu_model import SECTOR_BYTES
 
@@ -39,30 +32,6 @@ def cuda_core() -> Any:
     core.set_capability(9, 0)
     core.count_traffic(False)
     return core
-
-
-def check(
-    batch: Batch,
-    source: str,
-    options: dict[str, Any],
-    capability: tuple[int, int] = (9, 0),
-    **setting: int,
-) -> None:
-    """The emulated kernels against the oracle, and against the reference's own error.
-
-    Lanes, warps and blocks run in an order of the batch's own: what the right order
-    hides, such as a race through global memory, another one shows.
-    """
-    expected = run_oracle(batch, source, options)
-    core = cuda_core()
-    core.set_schedule(batch.seed[0] % 5)
-    core.set_capability(*capability)
-    results = run_on_arrays(core, batch, source, options, **setting)
-    assert_values_close(results, expected, batch.dtype)
-    reference = None
-    if batch.dtype in ("float16", "bfloat16"):
-        reference = run_loss(batch, source, options, "reference")
-    assert_gradients_close(results, expected, batch.dtype, reference)
 
 
 Launches = list[dict[str, int]]

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 import oracle
-from cases import DTYPES, Array, Batch, run_loss, run_oracle
+from cases import DTYPES, Array, Batch, run_oracle
 from negative_cosine import sample_negatives
+from tensorflow_runs import run_loss
 
 SHAPE = (37, 41, 64, 5)  # B, C, D, K
 

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import Batch, run_loss
+from cases import Batch
 from negative_cosine import fused_negative_cosine_loss
+from tensorflow_runs import run_loss
 
 
 @pytest.mark.parametrize("implementation", ["native", "reference"])

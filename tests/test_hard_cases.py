@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
-from cases import Array, Batch, run_loss, run_oracle
+from cases import Array, Batch, run_oracle
 from hard_cases import (
     BY_NAME,
     HARD_CASES,
@@ -20,6 +20,7 @@ from hard_cases import (
     judge_part,
     random_rows,
 )
+from tensorflow_runs import run_loss
 
 from benchmarks import errors as error_table
 from benchmarks.update_documents import ROOT

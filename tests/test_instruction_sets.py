@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES, Array, Batch, run_loss
+from cases import DTYPES, Array, Batch
 from installed import installation, run_with
 from negative_cosine import _core
+from tensorflow_runs import run_loss
 
 LEVELS = ["portable", "avx2", "avx512"]
 SOURCES = ("shuffle", "ring", "all", "indices")

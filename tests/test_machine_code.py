@@ -171,7 +171,7 @@ def test_exact_products_do_not_come_from_the_tensor_cores(architecture: str) -> 
 
 
 # Copies of 16 bytes of what belongs to a row, for each block of rows: the gradient's four
-# facts. The pieces that rows come by are counted in tests/test_cuda_tiles.py.
+# facts. The pieces that rows come by are counted in tests/kernels/test_tile_traffic.py.
 def copies_of_facts(kernel: Kernel) -> int:
     if kernel.pass_of_tiles == "forward":
         return 0

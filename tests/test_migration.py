@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import GRADIENT_TOLERANCE, VALUE_TOLERANCE, error, in_mode
+from cases import GRADIENT_TOLERANCE, VALUE_TOLERANCE, error
 from documents import ROOT, python_blocks
 from stand_ins import stand_in_modules
+from tensorflow_runs import in_mode
 
 PAGE = (ROOT / "docs/migration.md").read_text()
 EMBEDDINGS = ("query", "doc", "hard")

@@ -12,10 +12,11 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
-from cases import DTYPES, Array, Batch, run_loss, table_of
+from cases import DTYPES, Array, Batch, table_of
 from hard_cases import row_error
 from negative_cosine import fused_negative_cosine_loss
 from scipy.special import logsumexp
+from tensorflow_runs import run_loss
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
 SOURCES = ["indices", "shuffle", "ring", "all"]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import Batch, run_loss, run_on_arrays
+from cases import Batch, run_on_arrays
 from negative_cosine import _core, fused_negative_cosine_loss, sample_negatives
+from tensorflow_runs import run_loss
 
 THREADS = 8
 CALLS = 24

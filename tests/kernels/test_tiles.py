@@ -1,4 +1,4 @@
-"""The CUDA kernels of the samplers `ring` and `all`, with no GPU: run by tests/emulation.
+"""The numbers of the samplers `ring` and `all`, on the core that `--core` names.
 
 By tiles where the device and the rows allow it, row by row elsewhere.
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import emulated
 import numpy as np
 import oracle
 import pytest
 from cases import DTYPES, Array, Batch, run_on_arrays, run_oracle
-from emulated import check, launches_of_a_step, moved
+from cores import ON_CUDA, ON_EMULATOR, Core
+from emulated import launches_of_a_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
-
-from benchmarks.gpu_model import Size, tile_bytes
 
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])
@@ -60,42 +58,44 @@ def by_element_size(dims: dict[int, list[int]]) -> pytest.MarkDecorator:
 @SAMPLERS
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_and_dtype_matches_the_oracle(
-    shape: tuple[int, int, int, int], sampler: str, dtype: str
+    core: Core, shape: tuple[int, int, int, int], sampler: str, dtype: str
 ) -> None:
-    check(Batch(shape, dtype), sampler, {})
+    core.check(Batch(shape, dtype), sampler, {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", SHORT_ROWS)
-def test_rows_of_every_length_are_padded(dim: int, dtype: str) -> None:
-    check(Batch((40, 45, dim, 9), dtype), "ring", {})
+def test_rows_of_every_length_are_padded(core: Core, dim: int, dtype: str) -> None:
+    core.check(Batch((40, 45, dim, 9), dtype), "ring", {})
 
 
 @by_element_size(LONG_ROWS)
 @SAMPLERS
-def test_warps_share_long_rows(dtype: str, dim: int, sampler: str) -> None:
-    check(Batch((40, 45, dim, 35), dtype), sampler, {})
+def test_warps_share_long_rows(core: Core, dtype: str, dim: int, sampler: str) -> None:
+    core.check(Batch((40, 45, dim, 35), dtype), sampler, {})
 
 
 @by_element_size(TOO_LONG_ROWS)
 @SAMPLERS
 def test_rows_too_long_for_a_tile_match_the_oracle(
-    dim: int, sampler: str, dtype: str
+    core: Core, dim: int, sampler: str, dtype: str
 ) -> None:
-    check(Batch((17, 21, dim, 9), dtype), sampler, {})
+    core.check(Batch((17, 21, dim, 9), dtype), sampler, {})
 
 
+@ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6)], ids=str)
 def test_every_device_has_a_kernel(
-    capability: tuple[int, int], sampler: str, dtype: str
+    core: Core, capability: tuple[int, int], sampler: str, dtype: str
 ) -> None:
     # 7.5 has neither the copies nor the products; 8.6 has less memory for a tile.
     for dim in (60, 128):
-        check(Batch((37, 41, dim, 9), dtype), sampler, {}, capability)
+        core.check(Batch((37, 41, dim, 9), dtype), sampler, {}, capability=capability)
 
 
+@ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("capability", "longest"),
@@ -122,12 +122,16 @@ def test_a_devices_shared_memory_says_how_long_the_rows_of_tiles_may_be(
 SMALLER = pytest.mark.parametrize("capability", [(8, 6), (8, 9), (12, 0)], ids=str)
 
 
+@ON_EMULATOR
 @by_element_size({2: [200, 256, 300, 512], 4: [100, 128, 200, 256], 8: [64]})
 @SAMPLERS
-def test_tight_tiles_match_the_oracle(sampler: str, dtype: str, dim: int) -> None:
-    check(Batch((70, 75, dim, 35), dtype), sampler, {}, capability=(8, 6))
+def test_tight_tiles_match_the_oracle(
+    core: Core, sampler: str, dtype: str, dim: int
+) -> None:
+    core.check(Batch((70, 75, dim, 35), dtype), sampler, {}, capability=(8, 6))
 
 
+@ON_EMULATOR
 @by_element_size({2: [256, 512], 4: [128, 256], 8: []})
 @SMALLER
 def test_devices_with_less_shared_memory_take_tight_tiles(
@@ -138,10 +142,13 @@ def test_devices_with_less_shared_memory_take_tight_tiles(
     assert launches[0]["shared_wavefronts"] > 0  # matrices loaded: no row kernel does
 
 
+@ON_CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
-def test_rows_at_an_odd_address_match_the_oracle(sampler: str, dtype: str) -> None:
-    check(Batch((37, 41, 64, 9), dtype), sampler, {}, embedding_offset=1)
+def test_rows_at_an_odd_address_match_the_oracle(
+    core: Core, sampler: str, dtype: str
+) -> None:
+    core.check(Batch((37, 41, 64, 9), dtype), sampler, {}, embedding_offset=1)
 
 
 @pytest.mark.parametrize(
@@ -157,35 +164,35 @@ def test_rows_at_an_odd_address_match_the_oracle(sampler: str, dtype: str) -> No
 @SAMPLERS
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_alone_matches_the_oracle(
-    option: str, sampler: str, dtype: str, dim: int
+    core: Core, option: str, sampler: str, dtype: str, dim: int
 ) -> None:
     batch = Batch((67, 71, dim, 35), dtype)
-    check(batch, sampler, batch.only(option))
+    core.check(batch, sampler, batch.only(option))
 
 
 @SAMPLERS
 @pytest.mark.parametrize("name", ["doc_ids", "query_ids"])
 def test_ids_that_differ_in_their_upper_half_alone_are_different(
-    name: str, sampler: str
+    core: Core, name: str, sampler: str
 ) -> None:
     batch = Batch((40, 40, 20, 35), "float32")
     low = np.arange(40) % 3
     options = {name: low + (np.arange(40, dtype=np.int64) << 32)}
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    results = core.run(batch, sampler, options)
     np.testing.assert_array_equal(results["num_kept"], 35 if sampler == "ring" else 39)
-    check(batch, sampler, {name: low.astype(np.int64)})
+    core.check(batch, sampler, {name: low.astype(np.int64)})
 
 
 @SAMPLERS
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_each_reduction_matches_the_oracle_with_weights(
-    normalize_over: str, reduction: str, sampler: str
+    core: Core, normalize_over: str, reduction: str, sampler: str
 ) -> None:
     batch = Batch((37, 41, 20, 5), "float32")
     options = batch.only("sample_weight", "doc_log_q", "margin")
     options |= {"normalize_over": normalize_over, "reduction": reduction}
-    check(batch, sampler, options)
+    core.check(batch, sampler, options)
 
 
 @settings(max_examples=60)
@@ -201,6 +208,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
     seed=st.integers(0, 2**16),
 )
 def test_options_in_random_combination_match_the_oracle(
+    core: Core,
     names: set[str],
     sampler: str,
     dtype: str,
@@ -213,34 +221,36 @@ def test_options_in_random_combination_match_the_oracle(
 ) -> None:
     docs = rows + extra
     batch = Batch((rows, docs, dim, min(k, docs - 1)), dtype, seed)
-    check(batch, sampler, {**batch.only(*names), "reduction": reduction})
+    core.check(batch, sampler, {**batch.only(*names), "reduction": reduction})
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @SAMPLERS
-def test_blocks_without_queries_are_passed_over(sampler: str, dtype: str) -> None:
-    check(Batch((5, 700, 20, 650), dtype), sampler, {})
+def test_blocks_without_queries_are_passed_over(
+    core: Core, sampler: str, dtype: str
+) -> None:
+    core.check(Batch((5, 700, 20, 650), dtype), sampler, {})
 
 
 @SAMPLERS
-def test_a_single_document_has_no_candidates(sampler: str) -> None:
+def test_a_single_document_has_no_candidates(core: Core, sampler: str) -> None:
     batch = Batch((1, 1, 8, 1), "float32")
     if sampler == "ring":
         with pytest.raises(ValueError, match="at most C - 1"):
-            run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+            core.run(batch, sampler, {})
         return
-    assert run_on_arrays(emulated.cuda_core(), batch, sampler, {})["loss"] == 0
+    assert core.run(batch, sampler, {})["loss"] == 0
 
 
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 @SAMPLERS
 def test_an_empty_batch_has_loss_zero_and_no_gradient(
-    sampler: str, normalize_over: str
+    core: Core, sampler: str, normalize_over: str
 ) -> None:
     batch = Batch((1, 70, 4, 2), "float32")
     batch.query, batch.rows = batch.query[:0], 0
     options = {"normalize_over": normalize_over}
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    results = core.run(batch, sampler, options)
     assert results["loss"] == 0
     np.testing.assert_array_equal(results["doc_gradient"], np.zeros((70, 4)))
 
@@ -251,33 +261,34 @@ def test_an_empty_batch_has_loss_zero_and_no_gradient(
 KEPT_OR_NOT = pytest.mark.parametrize("dim", [64, 512])
 
 
+@ON_CUDA
 @KEPT_OR_NOT
 @SAMPLERS
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_a_step_without_statistics_gives_the_same_bits(
-    normalize_over: str, sampler: str, dim: int
+    core: Core, normalize_over: str, sampler: str, dim: int
 ) -> None:
     batch = Batch((70, 75, dim, 35), "bfloat16")
     options = {**batch.only("doc_ids", "doc_log_q"), "normalize_over": normalize_over}
-    core = emulated.cuda_core()
-    full = run_on_arrays(core, batch, sampler, options)
-    fewer = run_on_arrays(core, batch, sampler, options, statistics=False)
+    full = core.run(batch, sampler, options)
+    fewer = core.run(batch, sampler, options, statistics=False)
     assert set(full) - set(fewer) == {"num_kept", "positive_rank"}
     for name, values in fewer.items():
         assert values.tobytes() == full[name].tobytes(), name
 
 
+@ON_CUDA
 @KEPT_OR_NOT
 @SAMPLERS
 @pytest.mark.parametrize("statistics", [False, True])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_the_loss_alone_gives_the_same_bits(
-    normalize_over: str, statistics: bool, sampler: str, dim: int
+    core: Core, normalize_over: str, statistics: bool, sampler: str, dim: int
 ) -> None:
     batch = Batch((70, 75, dim, 35), "bfloat16")
     options = {**batch.only("doc_ids", "doc_log_q"), "normalize_over": normalize_over}
-    step = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
-    alone = emulated.cuda_core().negative_cosine_loss(
+    step = core.run(batch, sampler, options)
+    alone = core.module.negative_cosine_loss(
         batch.query,
         batch.doc,
         sampler=sampler,
@@ -314,14 +325,14 @@ LENGTHS = {
 )
 @KEPT_OR_NOT
 def test_rows_of_any_length_give_what_the_cpu_gives(
-    dim: int, dtype: str, length: float, sampler: str
+    core: Core, dim: int, dtype: str, length: float, sampler: str
 ) -> None:
     batch = Batch((50, 60, dim, 45), dtype)
     for rows in (batch.query, batch.doc):
         for row in (3, 5):
             unit = rows[row].astype(np.float64)
             rows[row] = (unit * (length / np.linalg.norm(unit))).astype(DTYPES[dtype])
-    gpu = run_on_arrays(emulated.cuda_core(), batch, sampler, {"reduction": "sum"})
+    gpu = core.run(batch, sampler, {"reduction": "sum"})
     cpu = run_on_arrays(_core, batch, sampler, {"reduction": "sum"})
     tolerance = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-5, "float64": 1e-12}
     for name in OUTPUTS:
@@ -339,7 +350,7 @@ def test_rows_of_any_length_give_what_the_cpu_gives(
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dim", [40, 512])
 def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
-    dim: int, bad: float, sampler: str, dtype: str
+    core: Core, dim: int, bad: float, sampler: str, dtype: str
 ) -> None:
     batch = Batch((70, 75, dim, 3), dtype)
     batch.doc[71, 2] = bad
@@ -352,7 +363,7 @@ def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
     uses = (table == 71).any(axis=1)
     uses[20] = False
     uses[9] = True
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    results = core.run(batch, sampler, options)
     gradient = results["query_gradient"].astype(np.float64)
     np.testing.assert_array_equal(np.isnan(results["row_loss"]), uses)
     np.testing.assert_array_equal(np.isnan(gradient).any(axis=1), uses)
@@ -365,38 +376,41 @@ def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
-def test_equal_documents_tie_with_the_positive(sampler: str, dtype: str) -> None:
+def test_equal_documents_tie_with_the_positive(
+    core: Core, sampler: str, dtype: str
+) -> None:
     batch = Batch((70, 75, 100, 9), dtype)
     batch.doc[:] = batch.doc[0]
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+    results = core.run(batch, sampler, {})
     np.testing.assert_array_equal(results["positive_rank"], 0)
 
 
 @SAMPLERS
 @pytest.mark.parametrize("temperature", [0.5, 0.02])
-def test_large_scales_stay_exact(temperature: float, sampler: str) -> None:
+def test_large_scales_stay_exact(core: Core, temperature: float, sampler: str) -> None:
     batch = Batch((70, 75, 64, 40), "float32")
     options = {"temperature": temperature}
     expected = run_oracle(batch, sampler, options)
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    results = core.run(batch, sampler, options)
     error = abs(results["row_loss"] / expected.row_loss - 1).max()
     assert error < 1e-6 * 20 / temperature
     assert np.isfinite(results["query_gradient"]).all()
 
 
+@ON_CUDA
 @SAMPLERS
 @pytest.mark.parametrize("scale", [2e3, 1e5, 1e8])
 @pytest.mark.parametrize("factor", ["float32", "tf32", "bfloat16"])
-def test_both_passes_see_the_same_cosines(factor: str, scale: float, sampler: str) -> None:
+def test_both_passes_see_the_same_cosines(
+    core: Core, factor: str, scale: float, sampler: str
+) -> None:
     # Of cosines that differ in a bit a large scale makes weights that are no weights.
     batch = Batch((70, 75, 64, 40), "bfloat16" if factor == "bfloat16" else "float32")
     if factor == "tf32":
         batch.query, batch.doc = with_ten_bits(batch.query), with_ten_bits(batch.doc)
     options = {"scale": scale, "temperature": 1.0}
     expected = run_oracle(batch, sampler, options)
-    results = run_on_arrays(
-        emulated.cuda_core(), batch, sampler, options, allow_tf32=factor == "tf32"
-    )
+    results = core.run(batch, sampler, options, allow_tf32=factor == "tf32")
     rounding = {"float32": 2e-5, "tf32": 2e-3, "bfloat16": 2e-2}[factor]
     for name in ("query", "doc"):
         found = results[f"{name}_gradient"].astype(np.float64)
@@ -411,7 +425,9 @@ def with_ten_bits(rows: Array) -> Array:
 
 @SAMPLERS
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_gradients_of_tiny_losses_keep_their_digits(dtype: str, sampler: str) -> None:
+def test_the_gradients_of_tiny_losses_keep_their_digits(
+    core: Core, dtype: str, sampler: str
+) -> None:
     # Candidates far below the positive: their weights are far below float16's smallest.
     random = np.random.default_rng(0)
     batch = Batch((40, 40, 64, 9), dtype)
@@ -424,7 +440,7 @@ def test_the_gradients_of_tiny_losses_keep_their_digits(dtype: str, sampler: str
     }
     expected = run_oracle(batch, sampler, options)
     assert expected.row_loss.max() < 1e-6
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, options)
+    results = core.run(batch, sampler, options)
     np.testing.assert_allclose(results["row_loss"], expected.row_loss, rtol=1e-5)
     rounding = {"float16": 2e-3, "bfloat16": 8e-3}.get(dtype, 1e-4)
     for name in ("query_gradient", "doc_gradient"):
@@ -443,26 +459,30 @@ def directions(*rows: dict[int, float]) -> Array:
     return found
 
 
-def test_many_candidates_far_below_another_keep_their_part_of_the_query_gradient() -> None:
+def test_many_candidates_far_below_another_keep_their_part_of_the_query_gradient(
+    core: Core,
+) -> None:
     # Each of 298 weighs e^-14 of the hardest, by a norm of 60: less than float16 holds.
     batch = Batch((1, 300, 64, 1), "float16")
     batch.query = directions({0: 1})
     tail = {0: 18, 1: 57.25}
     batch.doc = directions({0: 18, 2: 57.25}, {0: 60}, *[tail] * 298)
     expected = run_oracle(batch, "all", {})
-    results = run_on_arrays(emulated.cuda_core(), batch, "all", {})
+    results = core.run(batch, "all", {})
     wanted = expected.query_gradient[0, 1]
     assert wanted > 1e-3
     assert abs(results["query_gradient"][0, 1] / wanted - 1) < 0.01
 
 
-def test_many_queries_far_below_another_keep_their_part_of_the_doc_gradient() -> None:
+def test_many_queries_far_below_another_keep_their_part_of_the_doc_gradient(
+    core: Core,
+) -> None:
     batch = Batch((300, 300, 64, 1), "float16")
     batch.query = directions({0: 1}, {5: 1}, *[{0: 18, 1: 57.25}] * 298)
     batch.doc = directions({2: 1}, {0: 1}, *[{1: 0.744, 4: 0.668}] * 298)
     options = {"reduction": "sum"}
     expected = run_oracle(batch, "all", options)
-    results = run_on_arrays(emulated.cuda_core(), batch, "all", options)
+    results = core.run(batch, "all", options)
     wanted = expected.doc_gradient[1, 1]
     assert wanted > 1e-3
     assert abs(results["doc_gradient"][1, 1] / wanted - 1) < 0.01
@@ -472,40 +492,37 @@ def test_many_queries_far_below_another_keep_their_part_of_the_doc_gradient() ->
 
 
 def run_rounded(
-    batch: Batch,
-    sampler: str,
-    options: dict[str, Any],
-    capability: tuple[int, int] = (9, 0),
+    core: Core, batch: Batch, sampler: str, **settings: Any
 ) -> dict[str, Array]:
-    core = emulated.cuda_core()
-    core.set_capability(*capability)
-    return run_on_arrays(core, batch, sampler, options, allow_tf32=True)
+    return core.run(batch, sampler, {}, allow_tf32=True, **settings)
 
 
 LONG_SHAPES = [(40, 45, dim, 35) for dim in (256, 300, 512, 768, 1024)]
 
 
+@ON_CUDA
 @SAMPLERS
 @pytest.mark.parametrize("shape", [*SHAPES, *LONG_SHAPES], ids=str)
 def test_tensor_cores_round_float32_rows_where_they_may(
-    shape: tuple[int, int, int, int], sampler: str
+    core: Core, shape: tuple[int, int, int, int], sampler: str
 ) -> None:
-    assert_rounded_but_right(Batch(shape, "float32"), sampler)
+    assert_rounded_but_right(core, Batch(shape, "float32"), sampler)
 
 
+@ON_EMULATOR
 @SAMPLERS
 @pytest.mark.parametrize("dim", [100, 128, 200, 256])
-def test_tight_tiles_round_them_as_well(dim: int, sampler: str) -> None:
+def test_tight_tiles_round_them_as_well(core: Core, dim: int, sampler: str) -> None:
     batch = Batch((70, 75, dim, 35), "float32")
-    assert_rounded_but_right(batch, sampler, capability=(8, 6))
+    assert_rounded_but_right(core, batch, sampler, capability=(8, 6))
 
 
 def assert_rounded_but_right(
-    batch: Batch, sampler: str, capability: tuple[int, int] = (9, 0)
+    core: Core, batch: Batch, sampler: str, **settings: Any
 ) -> None:
     # Each factor is off by 2^-11 at most, each cosine by 2^-10, logits by 20 of these.
     expected = run_oracle(batch, sampler, {})
-    results = run_rounded(batch, sampler, {}, capability)
+    results = run_rounded(core, batch, sampler, **settings)
     assert abs(results["positive_cosine"] - expected.positive_cosine).max() < 2**-10
     assert abs(results["row_loss"] - expected.row_loss).max() < 40 * 2**-10
     np.testing.assert_array_equal(results["num_kept"], expected.num_kept)
@@ -514,14 +531,15 @@ def assert_rounded_but_right(
         assert abs(found).max() < 40 * 2**-10 * expected.gradient_sizes[name], name
 
 
+@ON_CUDA
 @pytest.mark.parametrize("dim", [64, 256])
-def test_float32_rows_are_rounded_to_the_nearest(dim: int) -> None:
+def test_float32_rows_are_rounded_to_the_nearest(core: Core, dim: int) -> None:
     batch = Batch((70, 75, dim, 20), "float32")
     cosines = {
         name: cosine_of_factors(batch, to_factors)
         for name, to_factors in (("rounded", rounded), ("cut", with_ten_bits))
     }
-    found = run_rounded(batch, "ring", {})["positive_cosine"]
+    found = run_rounded(core, batch, "ring")["positive_cosine"]
     assert abs(found - cosines["rounded"]).max() < 1e-6 < abs(found - cosines["cut"]).max()
 
 
@@ -537,140 +555,54 @@ def cosine_of_factors(batch: Batch, to_factors: Callable[[Array], Array]) -> Arr
     return np.asarray((factors[0] * factors[1]).sum(axis=1) / (norms[0] * norms[1]))
 
 
+@ON_CUDA
 @SAMPLERS
 @pytest.mark.parametrize("dim", [64, 256])
-def test_float32_rows_are_rounded_only_where_they_may(dim: int, sampler: str) -> None:
+def test_float32_rows_are_rounded_only_where_they_may(
+    core: Core, dim: int, sampler: str
+) -> None:
     batch = Batch((70, 75, dim, 20), "float32")
     cosine = run_oracle(batch, sampler, {}).positive_cosine
-    exact = run_on_arrays(emulated.cuda_core(), batch, sampler, {})["positive_cosine"]
-    rounded = run_rounded(batch, sampler, {})["positive_cosine"]
+    exact = core.run(batch, sampler, {})["positive_cosine"]
+    rounded = run_rounded(core, batch, sampler)["positive_cosine"]
     assert abs(exact - cosine).max() < 1e-6 < abs(rounded - cosine).max()
 
 
+@ON_CUDA
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
-def test_gathered_rows_are_never_rounded(source: str) -> None:
+def test_gathered_rows_are_never_rounded(core: Core, source: str) -> None:
     batch = Batch((40, 45, 64, 9), "float32")
-    exact = run_on_arrays(emulated.cuda_core(), batch, source, {})
-    for name, values in run_rounded(batch, source, {}).items():
+    exact = core.run(batch, source, {})
+    for name, values in run_rounded(core, batch, source).items():
         assert values.tobytes() == exact[name].tobytes(), name
 
 
+@ON_CUDA
 @SAMPLERS
-def test_equal_documents_tie_with_the_positive_when_rounded_too(sampler: str) -> None:
+def test_equal_documents_tie_with_the_positive_when_rounded_too(
+    core: Core, sampler: str
+) -> None:
     batch = Batch((70, 75, 100, 9), "float32")
     batch.doc[:] = batch.doc[0]
-    np.testing.assert_array_equal(run_rounded(batch, sampler, {})["positive_rank"], 0)
+    np.testing.assert_array_equal(run_rounded(core, batch, sampler)["positive_rank"], 0)
 
 
 # --- What does not depend on the machine ------------------------------------------------
 
 
+@ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 @KEPT_OR_NOT
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
-    dim: int, normalize_over: str, sampler: str, dtype: str
+    core: Core, dim: int, normalize_over: str, sampler: str, dtype: str
 ) -> None:
-    core = emulated.cuda_core()
     batch = Batch((70, 75, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
-    in_order = run_on_arrays(core, batch, sampler, options)
-    for seed in (1, 2):
-        core.set_schedule(seed)
-        again = run_on_arrays(core, batch, sampler, options)
+    in_order = core.run(batch, sampler, options)
+    for schedule in (1, 2):
+        again = core.run(batch, sampler, options, schedule=schedule)
         for name, values in in_order.items():
             assert again[name].tobytes() == values.tobytes(), name
-
-
-# (B, D, K): rows of at least 256 bytes. Beside shorter ones the row's own results, which
-# the ring scatters over as many sectors, weigh more than the tolerance.
-SIZES = [(256, 128, 50), (512, 128, 64), (128, 256, 50), (256, 256, 20), (128, 512, 50)]
-
-
-# What a pass reads by pieces of so many bytes: nearly all of its rows, if by any.
-def share_read_by(piece: int, batch: Batch, **options: Any) -> float:
-    forward = launches_of_a_step(batch, "ring", **options)[0]
-    rows = tile_bytes(Size(batch.rows, batch.k, batch.dim, batch.dtype), training=False)
-    return piece * forward[f"reads_of_{piece}_bytes"] / rows
-
-
-@pytest.mark.parametrize(
-    ("dtype", "dim", "piece"),
-    [
-        *[("bfloat16", 128, 16), ("bfloat16", 100, 8), ("bfloat16", 50, 4)],
-        *[("float32", 128, 16), ("float32", 50, 8), ("float32", 33, 4)],
-        *[("float64", 64, 16), ("float64", 33, 8)],
-    ],
-)
-def test_rows_are_copied_by_the_largest_pieces_that_fit(
-    dtype: str, dim: int, piece: int
-) -> None:
-    batch = Batch((128, 128, dim, 64), dtype)
-    assert share_read_by(piece, batch) >= 0.95
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_a_training_step_on_the_ring_moves_what_the_formula_says(
-    size: tuple[int, int, int], dtype: str
-) -> None:
-    rows, dim, k = size
-    batch = Batch((rows, rows, dim, k), dtype)
-    expected = tile_bytes(Size(rows, k, dim, dtype))
-    assert 0.95 * expected <= moved(launches_of_a_step(batch, "ring")) <= 1.2 * expected
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@SAMPLERS
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_training_step_is_at_most_three_launches(
-    reduction: str, sampler: str, dtype: str
-) -> None:
-    batch = Batch((70, 75, 64, 20), dtype)
-    options = batch.only("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin")
-    launches = launches_of_a_step(batch, sampler, **options, reduction=reduction)
-    assert len(launches) == (2 if reduction == "none" else 3)
-
-
-@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@SAMPLERS
-def test_no_launch_has_an_atomic_or_a_bank_conflict(
-    sampler: str, dtype: str, normalize_over: str
-) -> None:
-    options: dict[str, Any] = {"normalize_over": normalize_over, "allow_tf32": True}
-    # Rows that a warp holds, and two, four and eight; and a tight tile.
-    settings = [(row_bytes, (9, 0)) for row_bytes in (128, 512, 1024, 2048, 3072)]
-    for row_bytes, capability in [*settings, (512, (8, 6))]:
-        dim = row_bytes // np.dtype(DTYPES[dtype]).itemsize
-        batch = Batch((70, 75, dim, 20), dtype)
-        launches = launches_of_a_step(batch, sampler, capability=capability, **options)
-        assert not any(launch["atomics"] for launch in launches)
-        conflicts = [launch["bank_conflicts"] for launch in launches]
-        if dtype == "float64":  # has some where it reads its own rows, once a tile
-            turns = sum(launch["packet_wavefronts"] for launch in launches)
-            assert sum(conflicts) < 0.05 * turns
-            continue
-        assert not any(conflicts)
-        assert launches[0]["shared_wavefronts"] > 0  # matrices loaded, and counted
-        assert launches[0]["packet_wavefronts"] > 0
-
-
-# --- The checks see what they are for. --------------------------------------------------
-
-
-def test_rows_at_an_odd_address_fail_the_count_of_pieces() -> None:
-    batch = Batch((128, 128, 128, 64), "bfloat16")
-    assert share_read_by(16, batch) >= 0.95
-    assert share_read_by(16, batch, embedding_offset=1) < 0.05
-
-
-@pytest.mark.parametrize(("device", "code"), [((7, 5), 75), ((9, 0), 75)], ids=str)
-def test_older_devices_and_code_for_them_gather_every_candidate_which_fails_the_count(
-    device: tuple[int, int], code: int
-) -> None:
-    batch = Batch((256, 256, 128, 50), "bfloat16")
-    launches = launches_of_a_step(batch, "ring", capability=device, code_version=code)
-    assert moved(launches) > 1.2 * tile_bytes(Size(256, 50, 128, "bfloat16"))

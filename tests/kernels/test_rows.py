@@ -1,17 +1,16 @@
-"""The CUDA kernels' numbers, with no GPU: their sources run by tests/emulation.
+"""The kernels' numbers, on the core that `--core` names: see cores.py.
 
-The emulator stops at an access out of bounds, a misaligned packet, a read of what nothing
-wrote, a missing barrier: each test here is a test of those too.
+Where the emulator runs them, it stops at an access out of bounds, a misaligned packet, a
+read of what nothing wrote, a missing barrier: each test here is a test of those too.
 """
 
 from __future__ import annotations
 
-import emulated
 import numpy as np
 import oracle
 import pytest
 from cases import DTYPES, SHAPES, Array, Batch, run_on_arrays, run_oracle
-from emulated import check
+from cores import ON_CUDA, ON_EMULATOR, Core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
@@ -32,45 +31,52 @@ ALL_OUTPUTS = ("loss", "row_loss", "positive_cosine", "query_gradient", "doc_gra
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_and_dtype_matches_the_oracle(
-    shape: tuple[int, int, int, int], source: str, dtype: str
+    core: Core, shape: tuple[int, int, int, int], source: str, dtype: str
 ) -> None:
-    check(Batch(shape, dtype), source, {"mask_self": source == "shuffle"})
+    core.check(Batch(shape, dtype), source, {"mask_self": source == "shuffle"})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("row_bytes", ROW_BYTES + LONG_ROW_BYTES)
-def test_every_way_to_hold_a_row_matches_the_oracle(row_bytes: int, dtype: str) -> None:
+def test_every_way_to_hold_a_row_matches_the_oracle(
+    core: Core, row_bytes: int, dtype: str
+) -> None:
     dim = row_bytes // np.dtype(DTYPES[dtype]).itemsize
-    check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
+    core.check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", ODD_ROW_ELEMENTS)
-def test_rows_of_no_whole_packets_match_the_oracle(dim: int, dtype: str) -> None:
-    check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
+def test_rows_of_no_whole_packets_match_the_oracle(
+    core: Core, dim: int, dtype: str
+) -> None:
+    core.check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
 
 
+@ON_CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_at_an_odd_address_match_the_oracle(dtype: str) -> None:
-    check(Batch((9, 12, 64, 37), dtype), "shuffle", {}, embedding_offset=1)
+def test_rows_at_an_odd_address_match_the_oracle(core: Core, dtype: str) -> None:
+    core.check(Batch((9, 12, 64, 37), dtype), "shuffle", {}, embedding_offset=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_alone_matches_the_oracle(option: str, source: str, dtype: str) -> None:
+def test_each_option_alone_matches_the_oracle(
+    core: Core, option: str, source: str, dtype: str
+) -> None:
     batch = Batch((37, 41, 20, 35), dtype)
-    check(batch, source, batch.only(option))
+    core.check(batch, source, batch.only(option))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_each_reduction_matches_the_oracle_with_weights(
-    normalize_over: str, reduction: str
+    core: Core, normalize_over: str, reduction: str
 ) -> None:
     batch = Batch((37, 41, 20, 5), "float64")
     options = batch.only("sample_weight", "doc_log_q", "margin")
-    check(
+    core.check(
         batch,
         "shuffle",
         {**options, "normalize_over": normalize_over, "reduction": reduction},
@@ -95,6 +101,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
     seed=st.integers(0, 2**16),
 )
 def test_options_in_random_combination_match_the_oracle(
+    core: Core,
     names: set[str],
     source: str,
     dtype: str,
@@ -106,15 +113,15 @@ def test_options_in_random_combination_match_the_oracle(
     seed: int,
 ) -> None:
     batch = Batch((rows, rows + extra, dim, k), dtype, seed)
-    check(batch, source, {**batch.only(*names), "reduction": reduction})
+    core.check(batch, source, {**batch.only(*names), "reduction": reduction})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 37, 257])
-def test_every_odd_size_matches_the_oracle(rows: int) -> None:
+def test_every_odd_size_matches_the_oracle(core: Core, rows: int) -> None:
     for dim in (1, 3, 17, 64, 100, 129):
         for k in (1, 2, 31, 100):
             for extra in (0, 3):
-                check(Batch((rows, rows + extra, dim, k), "float32"), "shuffle", {})
+                core.check(Batch((rows, rows + extra, dim, k), "float32"), "shuffle", {})
 
 
 # (B, C, D, K): a sort of more tiles than a round of its scan takes, and of tiles larger
@@ -126,51 +133,50 @@ LARGE = {
 
 
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
-@pytest.mark.parametrize("schedule", [0, 3])
 @pytest.mark.parametrize(
     ("source", "shape"), [(source, shape) for source in LARGE for shape in LARGE[source]]
 )
 def test_large_batches_give_what_the_cpu_gives(
-    source: str, shape: tuple[int, int, int, int], schedule: int, normalize_over: str
+    core: Core, source: str, shape: tuple[int, int, int, int], normalize_over: str
 ) -> None:
     batch = Batch(shape, "float32")
     options = {"normalize_over": normalize_over, "reduction": "sum"}
-    core = emulated.cuda_core()
-    core.set_schedule(schedule)
-    gpu = run_on_arrays(core, batch, source, options)
+    found = core.run(batch, source, options)
     cpu = run_on_arrays(_core, batch, source, options)
     for name in (*ALL_OUTPUTS, "scale_gradient"):
         np.testing.assert_allclose(
-            gpu[name], cpu[name], atol=2e-5 * np.abs(cpu[name]).max(), err_msg=name
+            found[name], cpu[name], atol=2e-5 * np.abs(cpu[name]).max(), err_msg=name
         )
 
 
 @pytest.mark.parametrize("scale", [-1000.0, -20.0])
-def test_a_scale_that_was_learned_below_zero_stays_finite(scale: float) -> None:
+def test_a_scale_that_was_learned_below_zero_stays_finite(core: Core, scale: float) -> None:
     batch = Batch((37, 41, 64, 35), "float32")
-    gpu = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {"scale": scale})
+    gpu = core.run(batch, "shuffle", {"scale": scale})
     cpu = run_on_arrays(_core, batch, "shuffle", {"scale": scale})
     np.testing.assert_allclose(gpu["row_loss"], cpu["row_loss"], rtol=1e-4)
     assert np.isfinite(gpu["query_gradient"]).all()
 
 
-def test_the_memory_of_few_long_rows_is_that_of_the_rows() -> None:
-    core = emulated.cuda_core()
+@ON_EMULATOR
+def test_the_memory_of_few_long_rows_is_that_of_the_rows(core: Core) -> None:
     batch = Batch((4, 4, 100_003, 3), "float32")
-    core.set_memory_limit(20 * batch.query.nbytes)
+    core.module.set_memory_limit(20 * batch.query.nbytes)
     try:
-        run_on_arrays(core, batch, "shuffle", {})
+        core.run(batch, "shuffle", {})
     finally:
-        core.set_memory_limit(2**32)
+        core.module.set_memory_limit(2**32)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 0.02])
-def test_a_scale_beyond_the_safe_logits_takes_a_running_maximum(temperature: float) -> None:
+def test_a_scale_beyond_the_safe_logits_takes_a_running_maximum(
+    core: Core, temperature: float
+) -> None:
     for dim in (64, 33):
         batch = Batch((37, 41, dim, 70), "float32")
         options = {"temperature": temperature}
         expected = run_oracle(batch, "shuffle", options)
-        results = run_on_arrays(emulated.cuda_core(), batch, "shuffle", options)
+        results = core.run(batch, "shuffle", options)
         # The cosines' own rounding, 2^-24 or so, times the scale.
         error = abs(results["row_loss"] / expected.row_loss - 1).max()
         assert error < 1e-6 * 20 / temperature
@@ -178,25 +184,27 @@ def test_a_scale_beyond_the_safe_logits_takes_a_running_maximum(temperature: flo
 
 
 @pytest.mark.parametrize("scale", [15.0, 30.0])
-def test_a_tiny_loss_keeps_its_digits(scale: float) -> None:
+def test_a_tiny_loss_keeps_its_digits(core: Core, scale: float) -> None:
     random = np.random.default_rng(0)
     batch = Batch((8, 8, 64, 5), "float32")
     batch.query = np.eye(8, 64).astype(np.float32)
     batch.doc = (np.eye(8, 64) + 0.01 * random.normal(size=(8, 64))).astype(np.float32)
     expected = run_oracle(batch, "shuffle", {"scale": scale})
-    results = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {"scale": scale})
+    results = core.run(batch, "shuffle", {"scale": scale})
     assert expected.row_loss.max() < 1e-4
     np.testing.assert_allclose(results["row_loss"], expected.row_loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [64, 33], ids=["registers", "streamed"])
 @pytest.mark.parametrize("length", [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38])
-def test_rows_of_any_length_give_what_the_cpu_gives(length: float, dim: int) -> None:
+def test_rows_of_any_length_give_what_the_cpu_gives(
+    core: Core, length: float, dim: int
+) -> None:
     batch = Batch((9, 12, dim, 37), "float32")
     for rows in (batch.query, batch.doc):
         rows[3] *= length / np.linalg.norm(rows[3])
         rows[5] *= length / np.linalg.norm(rows[5])
-    gpu = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {})
+    gpu = core.run(batch, "shuffle", {})
     cpu = run_on_arrays(_core, batch, "shuffle", {})
     for name in ALL_OUTPUTS:
         size = np.abs(cpu[name]).max(axis=-1, keepdims=True) if cpu[name].ndim else 1
@@ -207,64 +215,73 @@ def test_rows_of_any_length_give_what_the_cpu_gives(length: float, dim: int) -> 
 
 @pytest.mark.parametrize("dim", [64, 33], ids=["registers", "streamed"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_reach_the_rows_that_use_them_alone(bad: float, dim: int) -> None:
+def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
+    core: Core, bad: float, dim: int
+) -> None:
     batch = Batch((37, 41, dim, 3), "float32")
     batch.doc[39, 2] = bad
     table = oracle.sample_negatives(37, 41, 3, "shuffle", batch.seed)
-    results = run_on_arrays(emulated.cuda_core(), batch, "shuffle", {})
+    results = core.run(batch, "shuffle", {})
     uses = (table == 39).any(axis=1)
     assert uses.any()
     np.testing.assert_array_equal(np.isnan(results["row_loss"]), uses)
     np.testing.assert_array_equal(np.isnan(results["query_gradient"]).any(axis=1), uses)
 
 
-def test_statistics_over_the_batch_do_not_let_a_nan_candidate_into_the_gradients() -> None:
+def test_statistics_over_the_batch_do_not_let_a_nan_candidate_into_the_gradients(
+    core: Core,
+) -> None:
     batch = Batch((37, 41, 20, 31), "float32")
     batch.doc[39] = np.nan
     options = {"normalize_over": "batch"}
-    results = run_on_arrays(emulated.cuda_core(), batch, "shuffle", options)
+    results = core.run(batch, "shuffle", options)
     for name in ("loss", "query_gradient", "logit_scale_gradient"):
         assert np.isfinite(results[name]).all(), name
 
 
 @pytest.mark.parametrize("sampler", ["shuffle", "ring", "all"])
-def test_a_nan_query_is_nan_beside_documents_without_direction(sampler: str) -> None:
+def test_a_nan_query_is_nan_beside_documents_without_direction(
+    core: Core, sampler: str
+) -> None:
     batch = Batch((9, 12, 20, 5), "float32")
     batch.doc[:] = 0
     batch.query[4, 7] = np.nan
-    results = run_on_arrays(emulated.cuda_core(), batch, sampler, {})
+    results = core.run(batch, sampler, {})
     for name in ("row_loss", "positive_cosine"):
         np.testing.assert_array_equal(np.isnan(results[name]), np.arange(9) == 4, name)
 
 
+@ON_CUDA
 @pytest.mark.parametrize("bad", [-1, 41, 2**40, -(2**62)])
-def test_an_index_outside_the_documents_is_dropped_and_never_read(bad: int) -> None:
+def test_an_index_outside_the_documents_is_dropped_and_never_read(
+    core: Core, bad: int
+) -> None:
     batch = Batch((37, 41, 20, 5), "float32")
     kept = batch.indices.copy()
     batch.indices[7, 2] = bad
     kept[7] = [*np.delete(kept[7], 2), 7]  # a row's own positive is dropped as well
-    dropped = run_on_arrays(emulated.cuda_core(), batch, "indices", {})
+    dropped = core.run(batch, "indices", {})
     batch.indices = kept
-    expected = run_on_arrays(emulated.cuda_core(), batch, "indices", {})
+    expected = core.run(batch, "indices", {})
     for name in ALL_OUTPUTS:
         np.testing.assert_allclose(dropped[name], expected[name], rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("rows_of_doc", ["one document", "no document", "all but one"])
-def test_uneven_tables_match_the_oracle(rows_of_doc: str) -> None:
+def test_uneven_tables_match_the_oracle(core: Core, rows_of_doc: str) -> None:
     batch = Batch((300, 310, 16, 9), "float32")
     batch.indices = {
         "one document": np.full((300, 9), 4),
         "no document": np.arange(300)[:, None].repeat(9, 1),  # each row's own: dropped
         "all but one": np.tile(np.arange(1, 10), (300, 1)),
     }[rows_of_doc]
-    check(batch, "indices", {})
+    core.check(batch, "indices", {})
 
 
-def test_many_documents_take_several_passes_of_the_sort() -> None:
+def test_many_documents_take_several_passes_of_the_sort(core: Core) -> None:
     batch = Batch((3, 70_000, 4, 1000), "float32")  # keys of 17 bits: three passes
     expected = run_on_arrays(_core, batch, "indices", {})
-    results = run_on_arrays(emulated.cuda_core(), batch, "indices", {})
+    results = core.run(batch, "indices", {})
     size = np.abs(expected["doc_gradient"]).max()
     np.testing.assert_allclose(
         results["doc_gradient"], expected["doc_gradient"], atol=1e-5 * size
@@ -275,13 +292,13 @@ def test_many_documents_take_several_passes_of_the_sort() -> None:
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_an_empty_batch_has_loss_zero_and_empty_gradients(
-    normalize_over: str, source: str, docs: int
+    core: Core, normalize_over: str, source: str, docs: int
 ) -> None:
     batch = Batch((1, 3, 4, 2), "float32")
     batch.query, batch.doc = batch.query[:0], batch.doc[:docs]
     batch.indices, batch.rows = batch.indices[:0], 0
     options = {"normalize_over": normalize_over}
-    results = run_on_arrays(emulated.cuda_core(), batch, source, options)
+    results = core.run(batch, source, options)
     assert results["loss"] == 0
     assert results["query_gradient"].shape == (0, 4)
     np.testing.assert_array_equal(results["doc_gradient"], np.zeros((docs, 4)))
@@ -291,36 +308,52 @@ def bits_of(results: dict[str, Array]) -> dict[str, bytes]:
     return {name: values.tobytes() for name, values in results.items()}
 
 
+@pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_runs_give_the_same_bits(core: Core, dtype: str, source: str) -> None:
+    batch = Batch((257, 300, 100, 31), dtype)
+    first, second = (bits_of(core.run(batch, source, {})) for _ in range(2))
+    assert first == second
+
+
+@ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("dim", [32, 64, 128, 256, 33, 2048])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
-    normalize_over: str, dim: int, source: str, dtype: str
+    core: Core, normalize_over: str, dim: int, source: str, dtype: str
 ) -> None:
-    core = emulated.cuda_core()
     batch = Batch((37, 41, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
-    in_order = bits_of(run_on_arrays(core, batch, source, options))
-    for seed in (1, 2, 3):
-        core.set_schedule(seed)
-        assert bits_of(run_on_arrays(core, batch, source, options)) == in_order
+    in_order = bits_of(core.run(batch, source, options))
+    for schedule in (1, 2, 3):
+        again = core.run(batch, source, options, schedule=schedule)
+        assert bits_of(again) == in_order
 
 
-def test_a_launch_that_needs_more_memory_than_there_is_says_so() -> None:
-    core = emulated.cuda_core()
+@ON_EMULATOR
+@pytest.mark.parametrize("source", LARGE)
+def test_the_order_of_many_blocks_does_not_change_a_bit(core: Core, source: str) -> None:
+    batch = Batch(LARGE[source][0], "float32")
+    in_order = bits_of(core.run(batch, source, {}))
+    assert bits_of(core.run(batch, source, {}, schedule=3)) == in_order
+
+
+@ON_EMULATOR
+def test_a_launch_that_needs_more_memory_than_there_is_says_so(core: Core) -> None:
     batch = Batch((37, 41, 64, 5), "float32")
-    core.set_memory_limit(20_000)
+    core.module.set_memory_limit(20_000)
     try:
         with pytest.raises(RuntimeError, match=r"allocating \d+ bytes of device memory"):
-            run_on_arrays(core, batch, "shuffle", {})
+            core.run(batch, "shuffle", {})
     finally:
-        core.set_memory_limit(2**32)
+        core.module.set_memory_limit(2**32)
 
 
-def test_a_device_older_than_the_kernels_is_refused_with_its_version() -> None:
-    core = emulated.cuda_core()
-    core.set_capability(7, 0)
+@ON_EMULATOR
+def test_a_device_older_than_the_kernels_is_refused_with_its_version(core: Core) -> None:
+    batch = Batch((3, 4, 8, 2), "float32")
     with pytest.raises(RuntimeError, match=r"capability 7\.0, older than 7\.5"):
-        run_on_arrays(core, Batch((3, 4, 8, 2), "float32"), "shuffle", {})
+        core.run(batch, "shuffle", {}, capability=(7, 0))

@@ -10,9 +10,12 @@ import emulated
 import numpy as np
 import pytest
 from cases import DTYPES, Batch
+from cores import ON_EMULATOR
 from emulated import Launches, launches_of_a_step, moved
 
 from benchmarks.gpu_model import SECTOR_BYTES
+
+pytestmark = ON_EMULATOR
 
 # B x D x K. Rows of at least 256 bytes in any dtype: beside shorter ones the 32 bytes of
 # a row's facts weigh more than the tolerance.
