@@ -18,12 +18,13 @@ export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
-  $(filter-out %.txt,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h tests/instructions/*.* \
-                                tests/sanitizers/*.*))
+  $(filter-out %.txt %.npz,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
+                                tests/emulation/include/*/*.h tests/ffi/*.* \
+                                tests/instructions/*.* tests/sanitizers/*.* \
+                                tests/vectors/*.*))
 
 .PHONY: demo test nightly versions lint format install emulation instructions \
-  instruction-counts sanitizers asan asan-package bench results clean
+  instruction-counts sanitizers asan asan-package bare bare-test bench results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
@@ -119,6 +120,35 @@ asan: asan-package
 asan-package: $(VENV)/requirements
 	NEGATIVE_COSINE_SANITIZE=address NEGATIVE_COSINE_CUDA=0 $(BIN)/python setup.py --quiet \
 	  build --build-temp build/asan/cmake --build-lib build/asan/package
+
+# For a machine without TensorFlow, in one folder that can be copied: the NumPy modules for
+# BARE_PYTHON, what tests and times them, the tests and the benchmarks.
+#
+#   make bare BARE_PYTHON=python3.12 NEGATIVE_COSINE_CUDA_ARCHITECTURES=90
+BARE ?= build/bare
+BARE_PYTHON ?= $(PYTHON)
+BARE_VENV = build/bare-venv$(subst /,-,/$(BARE_PYTHON))
+BARE_BIN = $(CURDIR)/$(BARE_VENV)/bin
+
+bare: $(BARE_VENV)/requirements
+	rm -rf $(BARE)
+	PATH="$(BARE_BIN):$$PATH" NEGATIVE_COSINE_TENSORFLOW=0 NEGATIVE_COSINE_TEST_DIR=$(BARE) \
+	  $(BARE_BIN)/python setup.py --quiet build --build-temp $(BARE_VENV)/cmake --build-lib $(BARE)
+	cp -r benchmarks tests pyproject.toml $(BARE)
+	@sed -n 's/.*"devices": "\(.*\)",/$(subst /,\/,$(BARE)) was built for \1/p' \
+	  $(BARE)/negative_cosine/_build_info.json
+
+# The same for this machine's CPU, tested there, with the emulator in a GPU's place.
+bare-test: emulation
+	$(MAKE) bare BARE=build/bare-test BARE_PYTHON=$(PYTHON) NEGATIVE_COSINE_CUDA=0
+	mkdir -p build/bare-test/build && cp -r build/emulation build/bare-test/build
+	cd build/bare-test && CUDA_VISIBLE_DEVICES= $(BARE_BIN)/python -m pytest -q -n 2 --core cpu tests
+
+$(BARE_VENV)/requirements: pyproject.toml
+	$(BARE_PYTHON) -m venv $(BARE_VENV)
+	$(BARE_BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BARE_BIN)/pip install --quiet --group bare
+	touch $@
 
 install: $(VENV)/installed
 

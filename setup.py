@@ -3,7 +3,10 @@
 Environment variables:
     NEGATIVE_COSINE_JOBS                parallel compilations (default: all processors)
     NEGATIVE_COSINE_CUDA                1: require CUDA kernels, 0: none, unset: if possible
-    NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: all from 75 on)
+    NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: this machine's GPUs,
+                                        or all from 75 on where there is none)
+    NEGATIVE_COSINE_TENSORFLOW          0: the NumPy modules alone, TensorFlow or not
+    NEGATIVE_COSINE_TEST_DIR            a folder for modules that tests need: `make bare`
     NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
     NEGATIVE_COSINE_WARNINGS_AS_ERRORS  1: a compiler's warning ends the build
@@ -29,6 +32,7 @@ ROOT = Path(__file__).parent.resolve()
 # The releases of TensorFlow that the sources fit: tests/version_matrix.csv has them.
 TENSORFLOW = "tensorflow>=2.20,<2.22"
 REQUIREMENTS = ["keras>=3.10", "numpy>=1.26"]
+NUMPY = REQUIREMENTS[-1]
 
 
 def environment_flag(name: str) -> bool | None:
@@ -49,6 +53,13 @@ def sanitizer() -> str:
     )
 
 
+def requirements() -> list[str]:
+    """What an installation of what is built here needs."""
+    if not with_tensorflow:
+        return [NUMPY]
+    return [required_tensorflow(not python_only), *REQUIREMENTS]
+
+
 def required_tensorflow(with_libraries: bool) -> str:
     """The releases of TensorFlow that what is built here runs with.
 
@@ -64,9 +75,8 @@ def required_tensorflow(with_libraries: bool) -> str:
 def check_tools() -> None:
     """Ends the build if a tool is missing: pip installs none for --no-build-isolation."""
     missing = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
-    missing += [
-        name for name in ("pybind11", "tensorflow") if not importlib.util.find_spec(name)
-    ]
+    modules = ("pybind11", "tensorflow") if with_tensorflow else ("pybind11",)
+    missing += [name for name in modules if not importlib.util.find_spec(name)]
     if missing:
         raise SystemExit(
             f"the build needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
@@ -138,11 +148,7 @@ class CMakeBuild(build_ext):
     def definitions(self, output: Path) -> dict[str, str]:
         """CMake's variables: the interpreter, TensorFlow's flags and the user's choices."""
         import pybind11
-        import tensorflow as tf
 
-        flags = tf.sysconfig.get_compile_flags()
-        definitions = [flag[2:] for flag in flags if flag.startswith("-D")]
-        standards = [flag.split("++")[1] for flag in flags if flag.startswith("--std=c++")]
         cuda = {True: "ON", False: "OFF", None: "AUTO"}
         return {
             "NEGATIVE_COSINE_OUTPUT_DIR": str(output),
@@ -155,22 +161,53 @@ class CMakeBuild(build_ext):
                 "NEGATIVE_COSINE_CUDA_ARCHITECTURES", ""
             ),
             "NEGATIVE_COSINE_SANITIZE": sanitizer(),
+            "NEGATIVE_COSINE_TENSORFLOW": str(with_tensorflow),
             "CMAKE_COMPILE_WARNING_AS_ERROR": str(
                 bool(environment_flag("NEGATIVE_COSINE_WARNINGS_AS_ERRORS"))
             ),
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
-            "TENSORFLOW_VERSION": tf.__version__,
-            "TENSORFLOW_INCLUDE_DIR": tf.sysconfig.get_include(),
-            "TENSORFLOW_LIBRARY_DIR": tf.sysconfig.get_lib(),
-            "TENSORFLOW_DEFINITIONS": ";".join(definitions),
-            "TENSORFLOW_CXX_STANDARD": standards[0] if standards else "17",
+            **(tensorflow_definitions() if with_tensorflow else {}),
+            **(test_definitions() if os.environ.get("NEGATIVE_COSINE_TEST_DIR") else {}),
         }
 
 
+def tensorflow_definitions() -> dict[str, str]:
+    """CMake's variables that say how TensorFlow was compiled, and where it is."""
+    import tensorflow as tf
+
+    flags = tf.sysconfig.get_compile_flags()
+    definitions = [flag[2:] for flag in flags if flag.startswith("-D")]
+    standards = [flag.split("++")[1] for flag in flags if flag.startswith("--std=c++")]
+    return {
+        "TENSORFLOW_VERSION": tf.__version__,
+        "TENSORFLOW_INCLUDE_DIR": tf.sysconfig.get_include(),
+        "TENSORFLOW_LIBRARY_DIR": tf.sysconfig.get_lib(),
+        "TENSORFLOW_DEFINITIONS": ";".join(definitions),
+        "TENSORFLOW_CXX_STANDARD": standards[0] if standards else "17",
+    }
+
+
+def test_definitions() -> dict[str, str]:
+    """CMake's variables for the modules that tests need."""
+    folder = Path(os.environ["NEGATIVE_COSINE_TEST_DIR"]).resolve()
+    definitions = {"NEGATIVE_COSINE_TEST_DIR": str(folder)}
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        definitions["XLA_FFI_INCLUDE_DIR"] = jax.ffi.include_dir()
+    return definitions
+
+
 python_only = environment_flag("NEGATIVE_COSINE_PYTHON_ONLY")
+with_tensorflow = environment_flag("NEGATIVE_COSINE_TENSORFLOW") is not False
+if python_only and not with_tensorflow:
+    raise SystemExit(
+        "NEGATIVE_COSINE_PYTHON_ONLY=1 leaves out the NumPy modules and "
+        "NEGATIVE_COSINE_TENSORFLOW=0 all else: set one of them"
+    )
 setup(
-    install_requires=[required_tensorflow(not python_only), *REQUIREMENTS],
+    install_requires=requirements(),
     ext_modules=[] if python_only else [CMakeExtension("negative_cosine._core")],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
 )

@@ -1,5 +1,6 @@
 # What csrc/xla is compiled and linked with, and whether this TensorFlow has it.
-set(xla_sources csrc/xla/host_calls.cc csrc/xla/register_call.cc csrc/xla/xla_kernels.cc)
+set(xla_sources csrc/xla/host_calls.cc csrc/xla/register_call.cc
+    csrc/xla/registrations.cc csrc/xla/xla_kernels.cc)
 set(xla_include_directories ${TENSORFLOW_INCLUDE_DIR}
     ${TENSORFLOW_INCLUDE_DIR}/external/highwayhash
     ${TENSORFLOW_INCLUDE_DIR}/external/farmhash_archive/src)

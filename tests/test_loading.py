@@ -18,6 +18,7 @@ import tensorflow as tf
 from installed import LIBRARY, XLA_LIBRARY, installation, run_with
 from negative_cosine import NegativeCosineLoss, _core, _loader
 from negative_cosine import __main__ as report
+from negative_cosine._build_info import PACKAGE_DIR
 from negative_cosine._loss import choose_implementation
 
 
@@ -117,7 +118,7 @@ def test_a_broken_library_is_not_loaded_and_says_why(
 
 def test_a_patch_release_of_the_same_tensorflow_is_accepted() -> None:
     major, minor = tf.__version__.split(".")[:2]
-    library = _loader.open_library(_loader.PACKAGE_DIR, f"{major}.{minor}.99")
+    library = _loader.open_library(PACKAGE_DIR, f"{major}.{minor}.99")
     assert library.ops is not None
 
 

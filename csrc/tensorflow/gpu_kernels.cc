@@ -21,16 +21,20 @@ struct GpuDevice {
 
   static Status forward(OpKernelContext* context, const LossParams& params,
                         const ForwardOutputs& outputs) {
-    return cuda::forward(as_tensorflow_multiplies(params), outputs, stream_of(context));
+    return cuda::forward(as_allowed(params), outputs, stream_of(context));
   }
 
   static Status gradient(OpKernelContext* context, const LossParams& params,
                          const GradientArguments& arguments) {
-    return cuda::gradient(as_tensorflow_multiplies(params), arguments,
-                          stream_of(context));
+    return cuda::gradient(as_allowed(params), arguments, stream_of(context));
   }
 
  private:
+  static LossParams as_allowed(LossParams params) {
+    params.allow_tf32 = op_kernels::allows_tf32();
+    return params;
+  }
+
   static cuda::Stream stream_of(OpKernelContext* context) {
     return context->op_device_context()->stream()->platform_specific_handle().stream;
   }

@@ -2,14 +2,12 @@
 // tf.config.experimental.enable_tensor_float_32_execution.
 #pragma once
 
-#include "core/params.h"
 #include "tsl/platform/tensor_float_32_utils.h"
 
 namespace negative_cosine {
+namespace op_kernels {
 
-inline LossParams as_tensorflow_multiplies(LossParams params) {
-  params.allow_tf32 = tsl::tensor_float_32_execution_enabled();
-  return params;
-}
+inline bool allows_tf32() { return tsl::tensor_float_32_execution_enabled(); }
 
+}  // namespace op_kernels
 }  // namespace negative_cosine

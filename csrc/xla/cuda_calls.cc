@@ -1,18 +1,22 @@
 // The custom calls on a GPU: the CUDA core on XLA's stream. XLA aligns its buffers to
 // 256 bytes, as the core wants its scratch.
 #include "core/negative_cosine.h"
-#include "tensorflow/tf32_switch.h"
 #include "xla/call_frame.h"
-#include "xla/register_call.h"
+#include "xla/handlers.h"
 
 namespace negative_cosine {
 namespace xla_calls {
 namespace {
 
+LossParams as_allowed(LossParams params) {
+  params.allow_tf32 = allows_tf32();
+  return params;
+}
+
 ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
                    ffi::RemainingRets results, ffi::Dictionary attributes) {
   const auto pass = [&](const LossParams& params, const ForwardOutputs& outputs) {
-    return cuda::forward(as_tensorflow_multiplies(params), outputs, stream);
+    return cuda::forward(as_allowed(params), outputs, stream);
   };
   return run<ForwardOutputs>(arguments, results, attributes, pass);
 }
@@ -20,7 +24,7 @@ ffi::Error forward(cuda::Stream stream, ffi::RemainingArgs arguments,
 ffi::Error gradient(cuda::Stream stream, ffi::RemainingArgs arguments,
                     ffi::RemainingRets results, ffi::Dictionary attributes) {
   const auto pass = [&](const LossParams& params, const GradientArguments& gradient) {
-    return cuda::gradient(as_tensorflow_multiplies(params), gradient, stream);
+    return cuda::gradient(as_allowed(params), gradient, stream);
   };
   return run<GradientArguments>(arguments, results, attributes, pass);
 }
@@ -37,15 +41,15 @@ auto binding() {
 // and replayed.
 constexpr auto kTraits = {ffi::Traits::kCmdBufferCompatible};
 
-XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward, binding(), kTraits);
-XLA_FFI_DEFINE_HANDLER(kGradientHandler, gradient, binding(), kTraits);
-
-constexpr auto kRecordable = XLA_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE;
-
-const bool kRegistered =
-    register_call(kForward, "CUDA", kForwardHandler, kRecordable) &&
-    register_call(kGradient, "CUDA", kGradientHandler, kRecordable);
-
 }  // namespace
 }  // namespace xla_calls
 }  // namespace negative_cosine
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(negative_cosine_cuda_forward,
+                              negative_cosine::xla_calls::forward,
+                              negative_cosine::xla_calls::binding(),
+                              negative_cosine::xla_calls::kTraits);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(negative_cosine_cuda_gradient,
+                              negative_cosine::xla_calls::gradient,
+                              negative_cosine::xla_calls::binding(),
+                              negative_cosine::xla_calls::kTraits);

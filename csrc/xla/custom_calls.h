@@ -1,5 +1,5 @@
-// The names that XLA's compiler and run time share: custom call targets and their
-// attributes.
+// The names that XLA's compiler and run time share: custom call targets, their operands
+// and attributes.
 #pragma once
 
 namespace negative_cosine {

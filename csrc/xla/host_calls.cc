@@ -7,7 +7,7 @@
 #include "core/negative_cosine.h"
 #include "cpu/parallel_for.h"
 #include "xla/call_frame.h"
-#include "xla/register_call.h"
+#include "xla/handlers.h"
 
 namespace negative_cosine {
 namespace xla_calls {
@@ -45,12 +45,13 @@ auto binding() {
       .Attrs();
 }
 
-XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward, binding());
-XLA_FFI_DEFINE_HANDLER(kGradientHandler, gradient, binding());
-
-const bool kRegistered = register_call(kForward, "Host", kForwardHandler) &&
-                         register_call(kGradient, "Host", kGradientHandler);
-
 }  // namespace
 }  // namespace xla_calls
 }  // namespace negative_cosine
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(negative_cosine_host_forward,
+                              negative_cosine::xla_calls::forward,
+                              negative_cosine::xla_calls::binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(negative_cosine_host_gradient,
+                              negative_cosine::xla_calls::gradient,
+                              negative_cosine::xla_calls::binding());

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-PACKAGE_DIR = Path(__file__).parent.resolve()
+from negative_cosine._build_info import (
+    BUILD_INFO,
+    PACKAGE_DIR,
+    is_built_without_tensorflow,
+    is_whole,
+    read_build_info,
+)
+
 REINSTALL = (
     "reinstall negative-cosine where a C++ compiler is found, with: "
     "pip install --no-build-isolation --force-reinstall --no-deps . (in its sources)"
@@ -44,12 +49,14 @@ def native_library() -> NativeLibrary:
 def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     """Opens the library in ``folder`` if it was built for ``tensorflow_version``."""
     path = folder / "_negative_cosine_ops.so"
-    info_path = folder / "_build_info.json"
-    build_info = _read_build_info(info_path)
+    info_path = folder / BUILD_INFO
+    build_info = read_build_info(folder)
 
     def failed(problem: str) -> NativeLibrary:
         return NativeLibrary(path, build_info, problem=problem, mend=REINSTALL)
 
+    if is_built_without_tensorflow(build_info):
+        return failed("the package was built with NEGATIVE_COSINE_TENSORFLOW=0")
     if missing := _what_is_missing(path, info_path):
         return failed(missing)
     if build_info is None:
@@ -119,19 +126,6 @@ def xla_kernel_available() -> bool:
     return not xla_problem()
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
-
-    The dynamic loader maps a shorter file all the same, and then the process dies.
-    """
-    content = path.read_bytes()
-    if len(content) < 64 or not content.startswith(b"\x7fELF"):
-        return False
-    (section_headers,) = struct.unpack_from("<Q", content, 40)
-    size_of_each, count = struct.unpack_from("<HH", content, 58)
-    return bool(section_headers + size_of_each * count <= len(content))
-
-
 def _what_is_missing(library: Path, build_info: Path) -> str:
     """What an installation lacks, "" if both files are there.
 
@@ -150,14 +144,6 @@ def _what_is_missing(library: Path, build_info: Path) -> str:
             f"{library.name}"
         )
     return "the native library is missing: only the Python part is installed"
-
-
-def _read_build_info(path: Path) -> dict[str, Any] | None:
-    try:
-        info = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return info if isinstance(info, dict) else None
 
 
 def _minor_release(version: str) -> list[str]:

@@ -1,0 +1,65 @@
+# Finds CUDA, and builds the library `cuda_core`: the passes on a GPU.
+#
+# A compiler that is found gives the CUDA build. None, or an unfit one, gives the CPU build
+# and says why; with NEGATIVE_COSINE_CUDA=1 it is an error.
+include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
+
+set(with_cuda OFF)
+if(NEGATIVE_COSINE_CUDA STREQUAL "OFF")
+  set(without_cuda_because "NEGATIVE_COSINE_CUDA=0")
+else()
+  check_language(CUDA)
+  find_program(nvcc nvcc)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES OFF)  # chosen below, by the toolkit's version
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    if(CUDAToolkit_VERSION VERSION_LESS 11.8)
+      set(without_cuda_because
+          "${CMAKE_CUDA_COMPILER} is CUDA ${CUDAToolkit_VERSION}, older than 11.8")
+    else()
+      set(with_cuda ON)
+    endif()
+  elseif(nvcc AND NOT DEFINED ENV{CUDACXX})
+    set(without_cuda_because
+        "${nvcc} does not compile with ${CMAKE_CXX_COMPILER}: name another C++ compiler in CUDAHOSTCXX")
+  else()
+    set(without_cuda_because
+        "no CUDA compiler was found: put nvcc on PATH, or name it in CUDACXX")
+  endif()
+endif()
+if(NEGATIVE_COSINE_CUDA STREQUAL "ON" AND NOT with_cuda)
+  message(FATAL_ERROR "NEGATIVE_COSINE_CUDA=1 asks for CUDA kernels, and ${without_cuda_because}")
+endif()
+
+if(NOT with_cuda)
+  set(devices "the CPU only: ${without_cuda_because}")
+  return()
+endif()
+
+choose_architectures(architectures because)
+list(JOIN architectures "," architecture_names)
+set(devices "the CPU and CUDA ${CUDAToolkit_VERSION}, architectures ${architecture_names}${because}")
+
+file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu)
+add_library(cuda_core STATIC ${cuda_sources})
+set_target_properties(cuda_core PROPERTIES CUDA_ARCHITECTURES "${architectures}"
+                      CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
+                      CUDA_RUNTIME_LIBRARY Static)
+target_include_directories(cuda_core PUBLIC csrc)
+target_compile_definitions(cuda_core PRIVATE
+                           NEGATIVE_COSINE_CUDA_ARCHITECTURES="${architecture_names}")
+# --fmad=false: as -ffp-contract=off in core.cmake.
+target_compile_options(cuda_core PRIVATE --fmad=false -Xcompiler=-Wall,-Wextra)
+# Several libraries hold the device code. The drivers of CUDA 13 all read it so packed.
+if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
+  target_compile_options(cuda_core PRIVATE --compress-mode=size)
+endif()
+
+# Each library has a CUDA runtime of its own, that of the toolkit which compiled its
+# kernels, and nobody else sees it. TensorFlow exports the same functions as calls into
+# whatever libcudart it finds: who links `cuda_core` names TensorFlow behind it.
+target_link_libraries(cuda_core PUBLIC CUDA::cudart_static)
+target_link_options(cuda_core INTERFACE "LINKER:--exclude-libs,libcudart_static.a")

@@ -1,0 +1,65 @@
+# Which devices the CUDA kernels are compiled for: those that NEGATIVE_COSINE_CUDA_ARCHITECTURES
+# names, else this machine's GPUs, else every kind that the toolkit knows.
+
+# Sets `architectures`, and `because` to where they come from, for the build's line.
+function(choose_architectures architectures because)
+  if(NEGATIVE_COSINE_CUDA_ARCHITECTURES)
+    set(${architectures} ${NEGATIVE_COSINE_CUDA_ARCHITECTURES} PARENT_SCOPE)
+    set(${because} "" PARENT_SCOPE)
+    return()
+  endif()
+  find_gpus(found names)
+  if(found)
+    set(${architectures} ${found} PARENT_SCOPE)
+    set(${because} " (of this machine's ${names}, unless NEGATIVE_COSINE_CUDA_ARCHITECTURES names others)"
+        PARENT_SCOPE)
+    return()
+  endif()
+  every_architecture(all)
+  set(${architectures} ${all} PARENT_SCOPE)
+  set(${because} " (all there are, since no GPU was found here that the toolkit knows)" PARENT_SCOPE)
+endfunction()
+
+# From Turing on; code for the newest one as PTX too, which later devices compile.
+function(every_architecture result)
+  set(all 75-real 80-real 86-real 89-real)
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND all 90-real 100-real 120)
+  else()
+    list(APPEND all 90)
+  endif()
+  set(${result} ${all} PARENT_SCOPE)
+endfunction()
+
+# Sets `result` to the architectures of the GPUs that the driver lists and nvcc compiles
+# for, without repetition, and `names` to their names.
+function(find_gpus result names)
+  set(${result} "" PARENT_SCOPE)
+  find_program(nvidia_smi nvidia-smi)
+  if(NOT nvidia_smi)
+    return()
+  endif()
+  execute_process(COMMAND ${nvidia_smi} --query-gpu=compute_cap,name --format=csv,noheader
+                  TIMEOUT 30 OUTPUT_VARIABLE listed ERROR_QUIET RESULT_VARIABLE failed)
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
+                  OUTPUT_VARIABLE compiled_for ERROR_QUIET)
+  if(failed)
+    return()
+  endif()
+  set(found "")
+  set(found_names "")
+  string(REGEX MATCHALL "[0-9]+\\.[0-9], [^\n]+" gpus "${listed}")
+  foreach(gpu ${gpus})
+    string(REGEX REPLACE "^([0-9]+)\\.([0-9]), .*" "\\1\\2" capability "${gpu}")
+    string(REGEX REPLACE "^[^,]*, *([A-Za-z0-9 ().+/-]*).*" "\\1" name "${gpu}")
+    if(capability GREATER_EQUAL 75 AND compiled_for MATCHES "compute_${capability}\n")
+      list(APPEND found ${capability}-real)
+      list(APPEND found_names "${name}")
+    endif()
+  endforeach()
+  list(REMOVE_DUPLICATES found)
+  list(REMOVE_DUPLICATES found_names)
+  list(JOIN found_names " and " found_names)
+  set(${result} ${found} PARENT_SCOPE)
+  set(${names} "${found_names}" PARENT_SCOPE)
+endfunction()

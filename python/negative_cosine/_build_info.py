@@ -1,0 +1,66 @@
+"""What the build wrote down about itself, and what of it can be used here."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+PACKAGE_DIR = Path(__file__).parent.resolve()
+BUILD_INFO = "_build_info.json"
+
+
+def read_build_info(folder: Path) -> dict[str, Any] | None:
+    """The description in ``folder``, None if it is missing or no JSON."""
+    try:
+        info = json.loads((folder / BUILD_INFO).read_text())
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) else None
+
+
+def is_built_without_tensorflow(build_info: dict[str, Any] | None) -> bool:
+    """Whether the build was asked for the NumPy modules alone."""
+    return build_info is not None and build_info.get("tensorflow", "unknown") is None
+
+
+@functools.cache
+def has_numpy_modules_alone() -> bool:
+    """Whether all that can be used of this installation are the NumPy modules.
+
+    An installation that was built for TensorFlow needs it, and says so by itself.
+    """
+    if not is_built_without_tensorflow(read_build_info(PACKAGE_DIR)):
+        return False
+    try:
+        importlib.import_module("tensorflow")
+    except ImportError:
+        return True
+    return False
+
+
+def what_is_there() -> str:
+    """For an installation of the NumPy modules alone: what there is, and what is not."""
+    info = read_build_info(PACKAGE_DIR) or {}
+    cuda = f" and negative_cosine._cuda_core (CUDA {info['cuda']})" if info["cuda"] else ""
+    return (
+        "negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and TensorFlow is not "
+        f"installed: negative_cosine._core (the CPU){cuda} can be imported by name; the "
+        "TensorFlow op, its reference and the Keras layers are not there"
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
+
+    The dynamic loader maps a shorter file all the same, and then the process dies.
+    """
+    content = path.read_bytes()
+    if len(content) < 64 or not content.startswith(b"\x7fELF"):
+        return False
+    (section_headers,) = struct.unpack_from("<Q", content, 40)
+    size_of_each, count = struct.unpack_from("<HH", content, 58)
+    return bool(section_headers + size_of_each * count <= len(content))
