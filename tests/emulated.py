@@ -21,7 +21,7 @@ def load(name: str) -> Any:
         sys.path.append(str(FOLDER))
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(f"{name} is not built in {FOLDER}: run make emulation") from error
 
 

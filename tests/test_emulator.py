@@ -549,6 +549,27 @@ def test_a_launch_has_the_shared_memory_that_its_kernel_is_allowed(
         planted.allow_shared_bytes(kernel, most + 1)
 
 
+@pytest.mark.parametrize("replays", [0, 1, 3])
+def test_a_recorded_launch_happens_when_its_graph_is_launched(
+    planted: Any, replays: int
+) -> None:
+    planted.count_traffic(True)
+    output = planted.replay("copy_vectors", INPUT, replays=replays)
+    assert len(planted.statistics()) == replays
+    if replays > 0:
+        np.testing.assert_array_equal(output, INPUT)
+
+
+def test_to_wait_for_the_device_while_a_stream_is_recorded_is_an_error(
+    planted: Any,
+) -> None:
+    message = "cudaDeviceSynchronize while a stream is recorded into a graph"
+    with pytest.raises(RuntimeError, match=message):
+        planted.replay("copy_vectors", INPUT, wait=True)
+    # Nothing of it is left: the next recording is a right one.
+    np.testing.assert_array_equal(planted.replay("copy_vectors", INPUT), INPUT)
+
+
 def test_the_launches_of_a_long_session_are_told_apart(planted: Any) -> None:
     """What a launch wrote is stamped with one of 254 stamps, which come round."""
     for _ in range(600):

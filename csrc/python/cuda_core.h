@@ -6,7 +6,7 @@
 
 namespace negative_cosine {
 
-// negative_cosine_loss, device_info, copy_bandwidth and time_passes.
+// negative_cosine_loss, prepare_step, device_info and copy_bandwidth.
 void define_cuda_core(pybind11::module_& module);
 
 }  // namespace negative_cosine

@@ -73,8 +73,11 @@ class DeviceCopies {
 
   char* allocate(int64_t bytes, int64_t offset = 0) {
     buffers_.emplace_back(bytes + offset);
+    allocated_bytes_ += bytes + offset;
     return buffers_.back().get() + offset;
   }
+
+  int64_t allocated_bytes() const { return allocated_bytes_; }
 
  private:
   struct Result {
@@ -84,6 +87,7 @@ class DeviceCopies {
   };
   std::vector<DeviceBuffer> buffers_;
   std::vector<Result> results_;
+  int64_t allocated_bytes_ = 0;
 };
 
 }  // namespace negative_cosine

@@ -215,40 +215,54 @@ struct LossResults {
   }
 };
 
+// Defines module.name(query, doc, **options): what body(arguments, values...) returns.
+// `settings` are the function's own options, with values of the types `Values`. `Scope`
+// is a module, or a class, of which this then defines the constructor.
+template <typename... Values, typename Scope, typename Body, typename... Settings>
+void define_with_loss_arguments(Scope& scope, const char* name, const char* description,
+                                const Body& body, const Settings&... settings) {
+  using namespace pybind11::literals;
+  const auto call = [body](const py::array& query, const py::array& doc,
+                           double logit_scale, std::optional<int64_t> num_negatives,
+                           const std::string& sampler, const OptionalArray& seed,
+                           const OptionalArray& negative_indices, bool mask_self,
+                           const OptionalArray& doc_ids, const OptionalArray& query_ids,
+                           double margin, const OptionalArray& doc_log_q,
+                           const OptionalArray& sample_weight,
+                           const std::string& normalize_over,
+                           const std::string& reduction, Values... values) {
+    const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler, seed,
+                                  negative_indices, mask_self, doc_ids, query_ids,
+                                  margin, doc_log_q, sample_weight, normalize_over,
+                                  reduction);
+    return body(arguments, values...);
+  };
+  scope.def(name, call, "query"_a, "doc"_a, py::kw_only(), "logit_scale"_a = 20.0,
+            "num_negatives"_a = py::none(), "sampler"_a = "shuffle",
+            "seed"_a = py::none(), "negative_indices"_a = py::none(),
+            "mask_self"_a = true, "doc_ids"_a = py::none(), "query_ids"_a = py::none(),
+            "margin"_a = 0.0, "doc_log_q"_a = py::none(),
+            "sample_weight"_a = py::none(), "normalize_over"_a = "candidates",
+            "reduction"_a = "mean", settings..., description);
+}
+
 // Defines negative_cosine_loss(query, doc, **options): every output of the forward pass
 // by its name in ForwardOutputs and, given loss_gradient, those of the gradient pass.
-// `run(params, results, settings...)` runs the passes; `settings` are the module's own
-// options, with values of the types `Values`.
+// `run(params, results, settings...)` runs the passes.
 template <typename... Values, typename Run, typename... Settings>
 void define_negative_cosine_loss(py::module_& module, const Run& run,
                                  const Settings&... settings) {
   using namespace pybind11::literals;
-  const auto call =
-      [run](const py::array& query, const py::array& doc, double logit_scale,
-            std::optional<int64_t> num_negatives, const std::string& sampler,
-            const OptionalArray& seed, const OptionalArray& negative_indices,
-            bool mask_self, const OptionalArray& doc_ids,
-            const OptionalArray& query_ids, double margin,
-            const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
-            const std::string& normalize_over, const std::string& reduction,
-            const OptionalArray& loss_gradient, Values... values) {
-        const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler,
-                                      seed, negative_indices, mask_self, doc_ids,
-                                      query_ids, margin, doc_log_q, sample_weight,
-                                      normalize_over, reduction);
-        const LossResults results(arguments, loss_gradient);
-        run(arguments.params, results, values...);
-        return results.arrays;
-      };
-  module.def("negative_cosine_loss", call, "query"_a, "doc"_a, py::kw_only(),
-             "logit_scale"_a = 20.0, "num_negatives"_a = py::none(),
-             "sampler"_a = "shuffle", "seed"_a = py::none(),
-             "negative_indices"_a = py::none(), "mask_self"_a = true,
-             "doc_ids"_a = py::none(), "query_ids"_a = py::none(), "margin"_a = 0.0,
-             "doc_log_q"_a = py::none(), "sample_weight"_a = py::none(),
-             "normalize_over"_a = "candidates", "reduction"_a = "mean",
-             "loss_gradient"_a = py::none(), settings...,
-             "Forward outputs by name and, given loss_gradient, the gradients.");
+  const auto body = [run](const LossArguments& arguments,
+                          const OptionalArray& loss_gradient, Values... values) {
+    const LossResults results(arguments, loss_gradient);
+    run(arguments.params, results, values...);
+    return results.arrays;
+  };
+  define_with_loss_arguments<OptionalArray, Values...>(
+      module, "negative_cosine_loss",
+      "Forward outputs by name and, given loss_gradient, the gradients.", body,
+      "loss_gradient"_a = py::none(), settings...);
 }
 
 }  // namespace negative_cosine

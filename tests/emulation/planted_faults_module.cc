@@ -11,6 +11,7 @@
 
 #include "controls.h"
 #include "planted_faults.h"
+#include "python/cuda_handles.h"
 
 namespace py = pybind11;
 
@@ -51,37 +52,70 @@ Kernel known_kernel(const std::string& name) {
   return kernel;
 }
 
-// The kernel's output, of which there is as much as of its input.
+// A launch of a kernel whose output is as long as its input.
+class Launch {
+ public:
+  Launch(const std::string& name, const Floats& input, bool wrong, unsigned blocks,
+         unsigned threads, int repeats, size_t shared_bytes)
+      : kernel_(known_kernel(name)),
+        size_(static_cast<size_t>(input.nbytes())),
+        input_(size_),
+        output_(size_),
+        scratch_(size_),
+        ticket_(sizeof(unsigned)) {
+    raise_unless_successful(
+        cudaMemcpy(input_.as<void>(), input.data(), size_, cudaMemcpyHostToDevice));
+    raise_unless_successful(cudaMemset(ticket_.as<void>(), 0, sizeof(unsigned)));
+    arguments_.input = input_.as<const float>();
+    arguments_.output = output_.as<float>();
+    arguments_.scratch = scratch_.as<float>();
+    arguments_.ticket = ticket_.as<unsigned>();
+    arguments_.count = static_cast<int>(input.size());
+    arguments_.repeats = repeats;
+    arguments_.wrong = wrong;
+    config_.gridDim = blocks;
+    config_.blockDim = threads;
+    config_.dynamicSmemBytes = shared_bytes;
+  }
+
+  void put_on(cudaStream_t stream) {
+    config_.stream = stream;
+    raise_unless_successful(cudaLaunchKernelEx(&config_, kernel_, arguments_));
+  }
+
+  Floats output() const {
+    Floats output(arguments_.count);
+    raise_unless_successful(cudaMemcpy(output.mutable_data(), output_.as<void>(), size_,
+                                       cudaMemcpyDeviceToHost));
+    return output;
+  }
+
+ private:
+  Kernel kernel_;
+  size_t size_;
+  DeviceBuffer input_, output_, scratch_, ticket_;
+  Arguments arguments_;
+  cudaLaunchConfig_t config_;
+};
+
 Floats run(const std::string& name, const Floats& input, bool wrong, unsigned blocks,
            unsigned threads, int repeats, size_t shared_bytes) {
-  const Kernel kernel = known_kernel(name);
-  const size_t size = static_cast<size_t>(input.nbytes());
-  const DeviceBuffer device_input(size);
-  const DeviceBuffer device_output(size);
-  const DeviceBuffer device_scratch(size);
-  const DeviceBuffer device_ticket(sizeof(unsigned));
-  raise_unless_successful(
-      cudaMemcpy(device_input.as<void>(), input.data(), size, cudaMemcpyHostToDevice));
-  raise_unless_successful(cudaMemset(device_ticket.as<void>(), 0, sizeof(unsigned)));
+  Launch launch(name, input, wrong, blocks, threads, repeats, shared_bytes);
+  launch.put_on(nullptr);
+  return launch.output();
+}
 
-  Arguments arguments;
-  arguments.input = device_input.as<const float>();
-  arguments.output = device_output.as<float>();
-  arguments.scratch = device_scratch.as<float>();
-  arguments.ticket = device_ticket.as<unsigned>();
-  arguments.count = static_cast<int>(input.size());
-  arguments.repeats = repeats;
-  arguments.wrong = wrong;
-  cudaLaunchConfig_t config;
-  config.gridDim = blocks;
-  config.blockDim = threads;
-  config.dynamicSmemBytes = shared_bytes;
-  raise_unless_successful(cudaLaunchKernelEx(&config, kernel, arguments));
-
-  Floats output(input.size());
-  raise_unless_successful(cudaMemcpy(output.mutable_data(), device_output.as<void>(),
-                                     size, cudaMemcpyDeviceToHost));
-  return output;
+// The output of a launch that is recorded once and replayed; with `wait` somebody waits
+// for the device while it is recorded.
+Floats replay(const std::string& name, const Floats& input, int replays, bool wait) {
+  Launch launch(name, input, false, 2, 128, 1, 0);
+  const negative_cosine::Stream stream;
+  const negative_cosine::Graph graph(stream.get(), [&] {
+    launch.put_on(stream.get());
+    if (wait) raise_unless_successful(cudaDeviceSynchronize());
+  });
+  for (int i = 0; i < replays; ++i) graph.launch(stream.get());
+  return launch.output();
 }
 
 // Allocates so many bytes and frees them; raises what a caller of cudaMalloc would see.
@@ -108,6 +142,8 @@ PYBIND11_MODULE(_planted_faults, module) {
   module.def("run", &planted::run, "kernel"_a, "input"_a, py::kw_only(),
              "wrong"_a = false, "blocks"_a = 1, "threads"_a = 32, "repeats"_a = 1,
              "shared_bytes"_a = 0);
+  module.def("replay", &planted::replay, "kernel"_a, "input"_a, py::kw_only(),
+             "replays"_a = 1, "wait"_a = false);
   module.def("kernel_names", &planted::kernel_names);
   emulator::define_controls(module);
   module.def("allocate", &planted::allocate, "size"_a);

@@ -8,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "block.h"
 #include "device.h"
@@ -17,7 +18,18 @@
 #include "shared_arrays.h"
 #include "traffic.h"
 
-struct CUstream_st {};
+using DeviceWork = std::function<cudaError_t()>;
+
+struct CUgraph_st {
+  std::vector<DeviceWork> nodes;
+};
+struct CUgraphExec_st {
+  std::vector<DeviceWork> nodes;
+};
+struct CUstream_st {
+  CUgraph_st* graph = nullptr;  // that it is recorded into
+  bool is_spoilt = false;       // what nobody may do meanwhile was done
+};
 struct CUevent_st {
   std::chrono::steady_clock::time_point time;
 };
@@ -92,6 +104,27 @@ cudaError_t fail_unless_only_device(int device) {
   return fail(cudaErrorInvalidDevice, "there is no device " + std::to_string(device));
 }
 
+// The streams that are recorded.
+std::vector<CUstream_st*> recorded_streams;
+
+// Waiting for a stream that is recorded, or for all, would wait for ever.
+cudaError_t fail_if_recorded(cudaStream_t stream, const std::string& call) {
+  for (CUstream_st* recorded : recorded_streams) {
+    if (stream != nullptr && stream != recorded) continue;
+    recorded->is_spoilt = true;
+    return fail(cudaErrorStreamCaptureUnsupported,
+                call + " while a stream is recorded into a graph");
+  }
+  return cudaSuccess;
+}
+
+// Now, or when the graph is launched that the stream is recorded into.
+cudaError_t put_on(cudaStream_t stream, DeviceWork work) {
+  if (stream == nullptr || stream->graph == nullptr) return work();
+  stream->graph->nodes.push_back(std::move(work));
+  return cudaSuccess;
+}
+
 // What a call that waits for the device reports: a kernel's fault, no other call's
 // error.
 cudaError_t fault_not_yet_seen() {
@@ -138,6 +171,12 @@ constexpr ErrorText kErrorTexts[] = {
     {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+     "the operation cannot be performed in the present state"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
     {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"},
 };
 
@@ -192,21 +231,24 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                     " bytes of shared memory and may have " + std::to_string(allowed) +
                     ": cudaFuncSetAttribute allows a kernel more");
   }
-  begin_launch_in_shared_arrays(config.dynamicSmemBytes);
-  begin_launch_in_memory();
-  begin_launch_in_traffic(config);
-  try {
-    run_grid(config.gridDim, config.blockDim, thread);
-  } catch (const Fault& fault) {
-    return fail(fault.error, fault.message);
-  }
-  return cudaSuccess;
+  return put_on(config.stream, [config, thread = std::move(thread)] {
+    begin_launch_in_shared_arrays(config.dynamicSmemBytes);
+    begin_launch_in_memory();
+    begin_launch_in_traffic(config);
+    try {
+      run_grid(config.gridDim, config.blockDim, thread);
+    } catch (const Fault& fault) {
+      return fail(fault.error, fault.message);
+    }
+    return cudaSuccess;
+  });
 }
 
 }  // namespace emulator
 
 using emulator::fail;
 using emulator::fail_if;
+using emulator::fail_if_recorded;
 using emulator::fail_unless_only_device;
 
 // --- Errors ------------------------------------------------------------------------
@@ -303,7 +345,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return fail_unless_only_device(device);
 }
 
-cudaError_t cudaDeviceSynchronize() { return emulator::fault_not_yet_seen(); }
+cudaError_t cudaDeviceSynchronize() {
+  const cudaError_t error = fail_if_recorded(nullptr, "cudaDeviceSynchronize");
+  return error == cudaSuccess ? emulator::fault_not_yet_seen() : error;
+}
 
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
@@ -352,8 +397,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind k
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size,
-                            cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, size, kind);
+                            cudaMemcpyKind kind, cudaStream_t stream) {
+  return emulator::put_on(stream, [=] { return cudaMemcpy(to, from, size, kind); });
 }
 
 cudaError_t cudaMemset(void* address, int byte, size_t size) {
@@ -361,8 +406,8 @@ cudaError_t cudaMemset(void* address, int byte, size_t size) {
   return fail_if(emulator::fill(address, byte, size));
 }
 
-cudaError_t cudaMemsetAsync(void* address, int byte, size_t size, cudaStream_t) {
-  return cudaMemset(address, byte, size);
+cudaError_t cudaMemsetAsync(void* address, int byte, size_t size, cudaStream_t stream) {
+  return emulator::put_on(stream, [=] { return cudaMemset(address, byte, size); });
 }
 
 // --- Streams and events ------------------------------------------------------------
@@ -372,13 +417,18 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return cudaStreamCreate(stream);
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return emulator::fault_not_yet_seen();
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const cudaError_t error = fail_if_recorded(stream, "cudaStreamSynchronize");
+  return error == cudaSuccess ? emulator::fault_not_yet_seen() : error;
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -402,6 +452,59 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
                                  cudaEvent_t end) {
   const std::chrono::duration<float, std::milli> elapsed = end->time - start->time;
   *milliseconds = elapsed.count();
+  return cudaSuccess;
+}
+
+// --- Graphs ------------------------------------------------------------------------
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr) {
+    return fail(cudaErrorStreamCaptureUnsupported,
+                "the null stream cannot be recorded");
+  }
+  if (stream->graph != nullptr) {
+    return fail(cudaErrorIllegalState, "the stream is being recorded already");
+  }
+  stream->graph = new CUgraph_st();
+  stream->is_spoilt = false;
+  emulator::recorded_streams.push_back(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (stream == nullptr || stream->graph == nullptr) {
+    return fail(cudaErrorIllegalState, "the stream is not being recorded");
+  }
+  auto& recorded = emulator::recorded_streams;
+  recorded.erase(std::find(recorded.begin(), recorded.end(), stream));
+  *graph = std::exchange(stream->graph, nullptr);
+  if (!stream->is_spoilt) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return fail(cudaErrorStreamCaptureInvalidated,
+              emulator::text_of(cudaErrorStreamCaptureInvalidated).meaning);
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable,
+                                          cudaGraph_t graph, unsigned long long) {
+  *executable = new CUgraphExec_st{graph->nodes};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const DeviceWork& node : executable->nodes) {
+    if (const cudaError_t error = node(); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
   return cudaSuccess;
 }
 

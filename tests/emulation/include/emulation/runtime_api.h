@@ -33,6 +33,9 @@ enum cudaError_t {
   cudaErrorMisalignedAddress = 716,
   cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorIllegalState = 401,
   cudaErrorUnknown = 999
 };
 
@@ -89,6 +92,17 @@ struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 struct CUevent_st;
 using cudaEvent_t = CUevent_st*;
+struct CUgraph_st;
+using cudaGraph_t = CUgraph_st*;
+struct CUgraphExec_st;
+using cudaGraphExec_t = CUgraphExec_st*;
+
+constexpr unsigned cudaStreamNonBlocking = 1;
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal = 0,
+  cudaStreamCaptureModeThreadLocal = 1,
+  cudaStreamCaptureModeRelaxed = 2
+};
 
 // --- Errors ------------------------------------------------------------------------
 // After a fault in a kernel, the string says what it was and which thread met it.
@@ -124,6 +138,7 @@ cudaError_t cudaMemsetAsync(void* address, int byte, size_t size,
 
 // --- Streams and events ------------------------------------------------------------
 cudaError_t cudaStreamCreate(cudaStream_t* stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaEventCreate(cudaEvent_t* event);
@@ -132,6 +147,17 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
                                  cudaEvent_t end);
+
+// --- Graphs ------------------------------------------------------------------------
+// While a stream is recorded, what is put on it waits for the graph to be launched, and
+// to wait for the stream or for the device is an error, as on a device.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable,
+                                          cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 // --- Launches ----------------------------------------------------------------------
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
@@ -159,7 +185,8 @@ struct cudaLaunchConfig_t {
 
 namespace emulator {
 
-// Runs `thread` for every thread of the grid, before it returns.
+// Runs `thread` for every thread of the grid, before it returns; on a stream that is
+// recorded, when the graph is launched.
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    std::function<void()> thread);
 
@@ -172,5 +199,5 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
                 "CUDA copies a kernel's arguments as bytes");
   const std::tuple<Expected...> copies(std::forward<Actual>(arguments)...);
   return emulator::launch(*config, reinterpret_cast<const void*>(kernel),
-                          [&] { std::apply(kernel, copies); });
+                          [kernel, copies] { std::apply(kernel, copies); });
 }

@@ -1,0 +1,124 @@
+"""Steps whose arrays stay on the device: what the timings of the kernels are made of.
+
+They are run launch by launch, or recorded once and replayed, as XLA records and replays the
+custom calls. While a step is recorded it may not wait for the device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import DTYPES, Batch
+from cores import ON_CUDA, ON_EMULATOR, Core
+
+pytestmark = ON_CUDA
+
+SOURCES = pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
+HOW = pytest.mark.parametrize("how", ["plain", "graph"])
+GRADIENTS = ("query_gradient", "doc_gradient", "logit_scale_gradient")
+
+
+def candidates_of(batch: Batch, source: str) -> dict[str, Any]:
+    if source == "indices":
+        return {"negative_indices": batch.indices}
+    count = batch.docs - 1 if source == "all" else batch.k
+    return {"sampler": source, "num_negatives": count, "seed": np.array(batch.seed)}
+
+
+def prepare(core: Core, batch: Batch, source: str, **options: Any) -> Any:
+    candidates = candidates_of(batch, source)
+    return core.module.prepare_step(batch.query, batch.doc, **candidates, **options)
+
+
+@HOW
+@SOURCES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_prepared_step_gives_the_bits_of_a_single_one(
+    core: Core, dtype: str, source: str, how: str
+) -> None:
+    batch = Batch((70, 75, 100, 31), dtype)
+    expected = core.run(batch, source, {})
+    step = prepare(core, batch, source)
+    for _ in range(2):
+        step.launch(3, how)
+        for name, values in step.results().items():
+            assert values.tobytes() == expected[name].tobytes(), name
+
+
+@HOW
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_loss_alone_has_no_gradients(core: Core, reduction: str, how: str) -> None:
+    batch = Batch((37, 41, 20, 5), "float32")
+    step = prepare(core, batch, "shuffle", training=False, reduction=reduction)
+    step.launch(1, how)
+    results = step.results()
+    assert not set(GRADIENTS) & set(results)
+    assert results["loss"].shape == ((37,) if reduction == "none" else ())
+    expected = core.run(batch, "shuffle", {"reduction": reduction})
+    np.testing.assert_array_equal(results["loss"], expected["loss"])
+
+
+def test_statistics_are_left_out_where_nobody_wants_them(core: Core) -> None:
+    batch = Batch((37, 41, 20, 5), "float32")
+    with_statistics = prepare(core, batch, "ring").results()
+    without = prepare(core, batch, "ring", statistics=False).results()
+    assert set(with_statistics) - set(without) == {"num_kept", "positive_rank"}
+
+
+def test_float32_products_are_rounded_where_they_may_be(core: Core) -> None:
+    batch = Batch((70, 75, 64, 20), "float32")
+    exact, rounded = (
+        prepare(core, batch, "ring", allow_tf32=allowed).results()["positive_cosine"]
+        for allowed in (False, True)
+    )
+    assert 1e-6 < abs(exact - rounded).max() < 2**-10
+
+
+@HOW
+@pytest.mark.parametrize("flush_bytes", [0, 4096])
+def test_each_sample_has_its_time(core: Core, flush_bytes: int, how: str) -> None:
+    step = prepare(core, Batch((5, 6, 8, 3), "float32"), "shuffle")
+    times = step.milliseconds(samples=4, steps=2, how=how, flush_bytes=flush_bytes)
+    assert len(times) == 4
+    assert min(times) > 0
+
+
+def test_the_memory_beside_the_inputs_is_that_of_outputs_and_work(core: Core) -> None:
+    rows, docs, dim = 64, 80, 32
+    batch = Batch((rows, docs, dim, 5), "float32")
+    loss = prepare(core, batch, "shuffle", training=False).bytes_beside_inputs
+    step = prepare(core, batch, "shuffle").bytes_beside_inputs
+    gradients = 4 * dim * (rows + docs)
+    direction = 4 * dim * rows
+    sums = 4 * dim * docs  # of rows that are streamed, should they be
+    assert gradients + direction < step - loss < gradients + direction + sums + 2048
+
+
+def test_an_unknown_way_to_launch_is_refused_with_those_there_are(core: Core) -> None:
+    step = prepare(core, Batch((5, 6, 8, 3), "float32"), "shuffle")
+    message = "how must be 'plain' or 'graph', got 'stream'"
+    with pytest.raises(ValueError, match=message):
+        step.launch(1, "stream")
+    with pytest.raises(ValueError, match=message):
+        step.milliseconds(how="stream")
+
+
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"steps": 0}, {"flush_bytes": -1}])
+def test_counts_below_one_are_refused(core: Core, wrong: dict[str, int]) -> None:
+    step = prepare(core, Batch((5, 6, 8, 3), "float32"), "shuffle")
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}.* must be at least"):
+        step.milliseconds(**wrong)
+
+
+@SOURCES
+@ON_EMULATOR
+def test_a_recorded_step_is_one_call_and_as_many_launches(core: Core, source: str) -> None:
+    step = prepare(core, Batch((70, 75, 64, 20), "bfloat16"), source)
+    counts = []
+    for how in ("plain", "graph"):
+        core.module.reset_statistics()
+        step.launch(1, how)
+        counts.append(len(core.module.statistics()))
+    assert counts[0] == counts[1] >= 3
