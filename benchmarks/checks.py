@@ -1,7 +1,7 @@
-"""Before it is timed, every implementation is compared with the reference.
+"""Before it is timed, every implementation is compared with the tests' float64 oracle.
 
 A small batch, on candidates that are the same for both: the loss and, in training, both
-gradients.
+gradients. It needs no framework but the implementation's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.gpu_model import Size
-from benchmarks.problem import Array, Candidates, Problem, random_problem
+from benchmarks.problem import SCALE, Array, Candidates, Problem, random_problem
+from benchmarks.tests_modules import tests_module
 from benchmarks.ways import WAYS, Way, make_step
 
 SEED = (3, 5)
@@ -25,38 +26,36 @@ GPU_TOLERANCE = {**TOLERANCE, "float32": 1e-2}
 
 
 class WrongResultError(Exception):
-    """An implementation computes something else than the reference."""
+    """An implementation computes something else than the oracle."""
 
 
 def draw_candidates(size: Size, sampler: str) -> Candidates:
     """What this package's sampler draws."""
-    from negative_cosine import sample_negatives
+    from negative_cosine import _core
 
     rows = size.batch_size
-    count = None if sampler == "all" else size.num_negatives
-    table = sample_negatives(rows, rows, count, sampler, SEED)
-    return Candidates(table.numpy(), SEED)
+    count = rows - 1 if sampler == "all" else size.num_negatives
+    return Candidates(_core.sample_negatives(rows, rows, count, *SEED, sampler), SEED)
 
 
-def reference_outputs(way: Way, training: bool, problem: Problem) -> list[Array]:
-    """What the reference computes on the problem's table, on the CPU."""
-    import tensorflow as tf
-    from negative_cosine import reference_negative_cosine_loss
+def rounded(rows: Array, dtype: str) -> Array:
+    """Rows as an implementation gets them."""
+    if dtype == "bfloat16":
+        import ml_dtypes  # it comes with TensorFlow and JAX, and a bare machine may lack it
 
+        return rows.astype(ml_dtypes.bfloat16)
+    return rows.astype(dtype)
+
+
+def expected_outputs(way: Way, training: bool, problem: Problem) -> list[Array]:
+    """What the oracle computes of the problem's rows and table."""
     assert problem.candidates is not None
-    with tf.device("/cpu:0"), tf.GradientTape() as tape:
-        query, doc = (
-            tf.constant(rows, problem.dtype) for rows in (problem.query, problem.doc)
-        )
-        tape.watch([query, doc])
-        loss = reference_negative_cosine_loss(
-            query,
-            doc,
-            negative_indices=problem.candidates.table,
-            mask_self=way.masks_self,
-        )
-    gradients = tape.gradient(loss, [query, doc]) if training else []
-    return [np.asarray(value).astype(np.float64) for value in (loss, *gradients)]
+    query, doc = (rounded(rows, problem.dtype) for rows in (problem.query, problem.doc))
+    result = tests_module("oracle").negative_cosine_loss(
+        query, doc, problem.candidates.table, scale=SCALE, mask_self=way.masks_self
+    )
+    gradients = [result.query_gradient, result.doc_gradient] if training else []
+    return [np.asarray(value) for value in (result.loss, *gradients)]
 
 
 def sums_of_rows(training: bool, problem: Problem) -> list[Array]:
@@ -73,7 +72,7 @@ def sums_of_rows(training: bool, problem: Problem) -> list[Array]:
 def check(
     name: str, training: bool, dtype: str, device: str = "cpu", threads: int = 2
 ) -> None:
-    """Raises WrongResultError if a way differs from the reference."""
+    """Raises WrongResultError if a way differs from the oracle."""
     way = WAYS[name]
     size = replace(CHECK_SIZE, dtype=dtype)
     problem = random_problem(size, draw_candidates(size, way.sampler))
@@ -84,18 +83,18 @@ def check(
         expected = sums_of_rows(training, problem)
         tolerance = TOLERANCE["float32"]  # what it reads, it adds up in float32
     else:
-        expected = reference_outputs(way, training, problem)
-    for what, mine, reference in zip(NAMES, actual, expected, strict=False):
-        difference = relative_difference(mine, reference)
+        expected = expected_outputs(way, training, problem)
+    for what, mine, exact in zip(NAMES, actual, expected, strict=False):
+        difference = relative_difference(mine, exact)
         if not difference <= tolerance:  # NaN is a difference too
             raise WrongResultError(
-                f"{name} is wrong in {dtype}: its {what} differs from the reference by "
-                f"{difference:.2g} of the largest element, allowed is {tolerance:g}. "
+                f"{name} is wrong in {dtype}: its {what} differs from the float64 oracle's "
+                f"by {difference:.2g} of the largest element, allowed is {tolerance:g}. "
                 "Nothing was timed"
             )
     if len(actual) != len(expected):
         raise WrongResultError(
-            f"{name} gives {len(actual)} results, the reference {len(expected)}"
+            f"{name} gives {len(actual)} results, the oracle {len(expected)}"
         )
 
 

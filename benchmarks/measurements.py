@@ -90,11 +90,16 @@ def why_it_does_not_run(task: Task, dtype: str, device: str, threads: int) -> st
     """Checks a way's results once, and says why it cannot run here, "" if it can.
 
     Raises:
-        checks.WrongResultError: it computes something else than the reference.
+        checks.WrongResultError: it computes something else than the oracle.
     """
+    # A missing native kernel or compiler; and whatever another library raises where its
+    # kernels do not get along with what is installed.
+    failures = Exception if WAYS[task[0]].packages else RuntimeError
     try:
         checks.check(*task, dtype, device, threads)
-    except RuntimeError as error:  # a missing native kernel, a missing compiler
+    except checks.WrongResultError:
+        raise
+    except failures as error:
         return str(error) or type(error).__name__
     return ""
 
@@ -118,8 +123,6 @@ def measure_peaks(
     tasks: Sequence[Task], arguments: argparse.Namespace, size: Size
 ) -> dict[Task, float]:
     """The peak memory of each task; without those that have no room."""
-    import tensorflow as tf
-
     if arguments.without_memory:
         return dict.fromkeys(tasks, math.nan)
     peak_bytes = {
@@ -133,7 +136,7 @@ def measure_peaks(
         modes = [training for _, training in group]
         try:
             found = peak_bytes(way, modes, size, arguments.threads)
-        except (tf.errors.ResourceExhaustedError, MemoryError, BrokenProcessPool):
+        except (MemoryError, BrokenProcessPool):
             for task in group:
                 leave_out(task, size, "out of memory")
         else:
@@ -193,7 +196,7 @@ def measure_sizes(
     rows = []
     for case, size in arguments.problems:
         rows += measure_size(arguments, case, size, device)
-    packages = {WAYS[row["impl"]].package for row in rows} - {""}
+    packages = {package for row in rows for package in WAYS[row["impl"]].packages}
     versions = {package: machine.version(package) for package in packages}
     return with_facts(rows, {**facts, **versions})
 

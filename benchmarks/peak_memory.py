@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.gpu_model import Size
-from benchmarks.problem import Step, random_problem
+from benchmarks.problem import Problem, Step, random_problem
 from benchmarks.ways import WAYS, make_step
 
 
@@ -38,8 +39,9 @@ def measure_here(way: str, training: bool, size: Size, threads: int) -> int:
     if WAYS[way].module == "tensorflow_ways":  # no other way's child imports TensorFlow
         limit_tensorflow(threads)
     step = make_step(way, training, random_problem(size), "cpu", threads)
-    for _ in range(2):  # traces and compiles; the results are let go
-        step.wait_for(step.run())
+    with no_room_as_memory_error():
+        for _ in range(2):  # traces and compiles; the results are let go
+            step.wait_for(step.run())
     gc.collect()  # JAX lets go of its buffers only then
     before = process_memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
@@ -63,38 +65,71 @@ def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) ->
 
 
 def gpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
-    """The growth of a framework's memory on the GPU in one step after a warm-up.
+    """The memory on the GPU that a framework takes for one step after a warm-up.
 
     Raises:
-        MemoryError: PyTorch finds no room. TensorFlow has an error of its own.
+        MemoryError: a framework finds no room.
     """
-    growth = torch_growth if WAYS[way].module == "torch_ways" else tensorflow_growth
-    return [
-        growth(make_step(way, training, random_problem(size), "gpu", threads))
-        for training in modes
-    ]
+    growth = GROWTH[WAYS[way].module]
+    with no_room_as_memory_error():
+        return [growth(way, training, random_problem(size), threads) for training in modes]
 
 
-def tensorflow_growth(step: Step) -> int:
+@contextlib.contextmanager
+def no_room_as_memory_error() -> Iterator[None]:
+    """Each framework says in its own way that it finds no memory; here it becomes one.
+
+    PyTorch raises ``OutOfMemoryError``, TensorFlow ``ResourceExhaustedError``, and JAX an
+    error of XLA that begins with the status.
+    """
+    try:
+        yield
+    except Exception as error:
+        names = ("OutOfMemoryError", "ResourceExhaustedError")
+        if type(error).__name__ in names or "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def warmed_up(way: str, training: bool, problem: Problem, threads: int) -> Step:
+    """A step on the GPU that was traced and compiled, and has what it keeps for good."""
+    step = make_step(way, training, problem, "gpu", threads)
+    step.wait_for(step.run())
+    return step
+
+
+def tensorflow_growth(way: str, training: bool, problem: Problem, threads: int) -> int:
     """What TensorFlow's allocator counts."""
     import tensorflow as tf
 
-    step.wait_for(step.run())
+    step = warmed_up(way, training, problem, threads)
     before = tf.config.experimental.get_memory_info("GPU:0")["current"]
     tf.config.experimental.reset_memory_stats("GPU:0")
     step.wait_for(step.run())
     return int(tf.config.experimental.get_memory_info("GPU:0")["peak"] - before)
 
 
-def torch_growth(step: Step) -> int:
+def torch_growth(way: str, training: bool, problem: Problem, threads: int) -> int:
     """What PyTorch's allocator counts."""
     import torch
 
-    try:
-        step.wait_for(step.run())
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step.wait_for(step.run())
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
+    step = warmed_up(way, training, problem, threads)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step.wait_for(step.run())
     return int(torch.cuda.max_memory_allocated() - before)
+
+
+def jax_growth(way: str, training: bool, problem: Problem, threads: int) -> int:
+    """What XLA planned for the compiled step, once a step has found room for it."""
+    from benchmarks import jax_ways
+
+    warmed_up(way, training, problem, threads)
+    return jax_ways.planned_bytes(WAYS[way], training, problem, "gpu", threads)
+
+
+GROWTH = {
+    "tensorflow_ways": tensorflow_growth,
+    "torch_ways": torch_growth,
+    "jax_ways": jax_growth,
+}

@@ -46,7 +46,8 @@ def sweep_column(sweep: pd.DataFrame, path: Path) -> str:
 def style(name: str) -> dict[str, Any]:
     """How a way is drawn, the same in every picture; this package's own stand out."""
     way: Way = WAYS[name]
-    colors = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    maps = [matplotlib.colormaps[name] for name in ("tab20", "tab20b")]
+    colors = [color for each in maps for color in each.colors]  # type: ignore[attr-defined]
     return {
         "label": way.label,
         "color": colors[list(WAYS).index(name)],

@@ -1,4 +1,4 @@
-"""Steps of PyTorch: a sampled softmax, eager and compiled, and a full one in tiles.
+"""Steps of PyTorch: a sampled softmax and a full one, as written and by kernels.
 
 On the CPU PyTorch's threads are OpenMP's, TensorFlow's are its own: both sets live in the
 process and wait while the other works.
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from benchmarks import library_losses
 from benchmarks.problem import SCALE, Array, Problem, Step
 from benchmarks.tiled_softmax import tiled_loss
 from benchmarks.ways import Way
@@ -37,15 +38,45 @@ def sampled_loss(
     return F.cross_entropy(logits, labels)
 
 
-def in_batch_loss(
+def in_batch_loss(query: Tensor, doc: Tensor) -> Tensor:
+    """Unit rows, one product with all documents, one cross-entropy with its diagonal."""
+    query, doc = F.normalize(query, dim=1), F.normalize(doc, dim=1)
+    labels = torch.arange(len(query), device=query.device)
+    return F.cross_entropy(query @ doc.T * SCALE, labels)
+
+
+def atomics_loss(
     query: Tensor, doc: Tensor, num_negatives: int, table: Tensor | None
 ) -> Tensor:
-    """Every other document is a negative; no ``[B, B]`` tensor is made."""
-    del num_negatives, table
-    return tiled_loss(query, doc)
+    """The sampled loss by kernels of this repository, with int32 candidates."""
+    from benchmarks.triton_softmax import sampled_softmax_loss  # it needs Triton
+
+    if table is None:
+        shape, device = (len(doc), num_negatives), doc.device
+        table = torch.randint(len(doc), shape, dtype=torch.int32, device=device)
+    return sampled_softmax_loss(query, doc, table.to(torch.int32))
 
 
-LOSSES: dict[str, Loss] = {"sampled": sampled_loss, "tiled": in_batch_loss}
+def full(loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """A loss to which every other document is a negative: it needs no candidates."""
+
+    def of_the_whole_batch(
+        query: Tensor, doc: Tensor, num_negatives: int, table: Tensor | None
+    ) -> Tensor:
+        return loss(query, doc)
+
+    return of_the_whole_batch
+
+
+LOSSES: dict[str, Loss] = {
+    "sampled": sampled_loss,
+    "in-batch": full(in_batch_loss),
+    "tiled": full(tiled_loss),
+    "inf-cl-triton": full(library_losses.inf_cl_loss),
+    "liger": full(library_losses.liger_loss),
+    "cut-cross-entropy": full(library_losses.cut_cross_entropy_loss),
+    "triton-atomics": atomics_loss,
+}
 
 
 def find_device(device: str) -> torch.device:

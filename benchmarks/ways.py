@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.gpu_model import BYTES, Size
 from benchmarks.problem import Problem, Step
 
 BASELINE = "fused"  # what ratios are to, where it is among the ways that run
+
+SIXTEEN_BITS = ("float16", "bfloat16")
+UP_TO_FLOAT32 = (*SIXTEEN_BITS, "float32")
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,14 @@ class Way:
     sampler: str = "shuffle"
     masks_self: bool = False
     copies: tuple[int, int] = (0, 0)
-    package: str = ""  # what it needs beyond this package's own requirements
-    only_on_cpu: bool = False
+    packages: tuple[str, ...] = ()  # what it imports beyond this package's requirements
+    only_on: str = ""  # the device, where there is but one that it is for
+    dtypes: tuple[str, ...] = tuple(BYTES)
     overflows_float16: bool = False
+    dim_multiple: int = 1  # D must be one
+    batch_multiple: int = 1  # B must be one, or smaller
+    # Within a step the host reads from the device, and waits: no CUDA graph can record it.
+    waits: bool = False
     reads_alone: bool = False  # computes no loss: the floor
 
     @property
@@ -85,7 +94,20 @@ def _torch(
     compiled: bool = False,
     sampler: str = "shuffle",
 ) -> Way:
-    return Way(label, "torch_ways", loss, compiled, sampler, copies=copies, package="torch")
+    return Way(
+        label, "torch_ways", loss, compiled, sampler, copies=copies, packages=("torch",)
+    )
+
+
+def _kernels(label: str, loss: str, *packages: str, **facts: Any) -> Way:
+    """Kernels for PyTorch in Triton: they never hold all logits, nor gathered rows."""
+    facts = {"sampler": "all", "dtypes": UP_TO_FLOAT32, **facts}
+    packages = ("torch", "triton", *packages)
+    return Way(label, "torch_ways", loss, packages=packages, only_on="gpu", **facts)
+
+
+def _jax(label: str, loss: str, copies: tuple[int, int], sampler: str = "shuffle") -> Way:
+    return Way(label, "jax_ways", loss, True, sampler, copies=copies, packages=("jax",))
 
 
 WAYS = {
@@ -101,21 +123,46 @@ WAYS = {
     "in-batch-xla": _tensorflow("full in-batch softmax, XLA", "in-batch", (2, 2), True),
     "torch": _torch("PyTorch", "sampled", (2, 3)),
     "torch-compile": _torch("PyTorch, torch.compile", "sampled", (1, 2), compiled=True),
-    "inf-cl": _torch("tiled softmax, PyTorch", "tiled", sampler="all"),
-    "jax": Way(
-        "JAX, jit",
-        "jax_ways",
-        compiled=True,
-        copies=(2, 3),
-        package="jax",
-        only_on_cpu=True,
+    "torch-in-batch": _torch(
+        "full in-batch softmax, PyTorch", "in-batch", (3, 4), sampler="all"
     ),
+    "torch-in-batch-compile": _torch(
+        "full in-batch softmax, torch.compile", "in-batch", (2, 2), True, "all"
+    ),
+    "inf-cl": _torch("tiled softmax, PyTorch", "tiled", sampler="all"),
+    # It makes float32 of any rows, and TensorFloat-32 of what its tensor cores multiply. It
+    # cuts rows into 16 to 256 numbers, a power of two. In a batch of some tiles and a rest
+    # its gradients of doc take in numbers from behind the last row's.
+    "inf-cl-triton": _kernels(
+        "Inf-CL's Triton kernels",
+        "inf-cl-triton",
+        "inf_cl",
+        dim_multiple=16,
+        batch_multiple=64,
+    ),
+    # A product with the logits of some queries at a time, and a kernel that turns these
+    # into their gradient in place. Its float64 is rounded to float32.
+    "liger": _kernels(
+        "Liger's fused linear cross-entropy", "liger", "liger_kernel", waits=True
+    ),
+    # Where 128 x 128 weights are all below a 32nd of the dtype's epsilon, it leaves their
+    # part of the gradient out, as it does by default. It has no gradient in float32.
+    "cut-cross-entropy": _kernels(
+        "Cut Cross-Entropy",
+        "cut-cross-entropy",
+        "cut_cross_entropy",
+        dtypes=SIXTEEN_BITS,
+        waits=True,
+    ),
+    "triton-atomics": _kernels(
+        "sampled softmax in Triton, atomics", "triton-atomics", sampler="shuffle"
+    ),
+    "jax": _jax("JAX, jit", "sampled", (2, 3)),
+    "jax-in-batch": _jax("full in-batch softmax, JAX, jit", "in-batch", (2, 3), "all"),
     "reference": Way(
         "reference", "tensorflow_ways", "reference", masks_self=True, copies=(2, 4)
     ),
-    "gather": Way(
-        "reading the rows alone", "gather_way", only_on_cpu=True, reads_alone=True
-    ),
+    "gather": Way("reading the rows alone", "gather_way", only_on="cpu", reads_alone=True),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tomli
+from rivals import import_packages
 
 from benchmarks import (
     bench,
@@ -26,7 +29,6 @@ from benchmarks import (
     gpu_samplers,
     limits,
     measurements,
-    peak_memory,
     report,
     tensorflow_ways,
 )
@@ -118,7 +120,7 @@ def test_a_wrong_implementation_is_found_before_anything_is_timed(
     with pytest.raises(SystemExit, match="1"):
         run_bench(tmp_path, "--impl", "fused", "vectorised")
     error = capsys.readouterr().err
-    assert "vectorised is wrong in float32: its loss differs from the reference" in error
+    assert "vectorised is wrong in float32: its loss differs from the float64" in error
     assert "Nothing was timed" in error
     assert (tmp_path / "new" / "results.csv").read_text() == ""
 
@@ -135,7 +137,7 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Those that run wherever the tests do.
-ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].package]
+ALWAYS_THERE = [impl for impl in WAYS if not WAYS[impl].packages]
 
 
 @pytest.mark.parametrize("impl", ALWAYS_THERE)
@@ -153,7 +155,7 @@ def test_a_loss_that_is_nan_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         return tf.reduce_sum(query) * np.nan
 
     monkeypatch.setitem(tensorflow_ways.LOSSES, "vectorised", nan)
-    with pytest.raises(checks.WrongResultError, match="differs from the reference by nan"):
+    with pytest.raises(checks.WrongResultError, match="oracle's by nan of"):
         checks.check("vectorised", False, "float32")
 
 
@@ -183,12 +185,18 @@ def test_where_everything_is_left_out_the_program_says_so(
     assert "nothing was timed" in error
 
 
-def test_a_library_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = replace(WAYS["torch"], package="no_such_package")
-    monkeypatch.setitem(WAYS, "torch", missing)
-    size = Size(8, 4, 32)
-    reason = limits.reason_to_leave_out("torch", False, size, "cpu", 1.0)
-    assert reason == "no_such_package is not installed: pip install .[bench]"
+def test_what_the_rivals_need_is_in_the_extras_that_are_named() -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for way in WAYS.values():
+        extras = re.search(r"\[(.+)\]", limits.how_to_install(way))
+        assert extras
+        listed = [
+            requirement
+            for extra in extras[1].split(",")
+            for requirement in project["optional-dependencies"][extra]
+        ]
+        names = {re.split("[<>=]", requirement)[0] for requirement in listed}
+        assert {package.replace("_", "-") for package in way.packages} <= names
 
 
 def test_what_knows_no_gpu_is_left_out_there() -> None:
@@ -208,7 +216,8 @@ def test_every_sampler_and_every_full_softmax_is_timed_on_a_gpu(
 ) -> None:
     arguments = command_line.parse(command_line.make_parser(""), ["--device", "gpu"])
     assert impl in arguments.impl
-    monkeypatch.setitem(WAYS, impl, replace(WAYS[impl], package=""))  # as if it were there
+    as_if_it_were_there = replace(WAYS[impl], packages=())
+    monkeypatch.setitem(WAYS, impl, as_if_it_were_there)
     for (_, size), training in itertools.product(arguments.problems, arguments.training):
         assert limits.reason_to_leave_out(impl, training, size, "gpu", 1.0) is None
 
@@ -229,121 +238,14 @@ def test_predicted_memory_is_that_of_the_tensors_made_by_hand() -> None:
     assert WAYS["in-batch"].predicted_bytes(size, training=False) == 2 * 64 * 64 * 4
 
 
-def import_peer(impl: str) -> None:
-    """Skips a test of a library that make test does not install."""
-    package = WAYS[impl].package
-    pytest.importorskip(package, reason=f"{package} is optional: pip install .[bench]")
-
-
-@pytest.mark.parametrize("impl", ["torch", "torch-compile", "inf-cl", "jax"])
-@pytest.mark.parametrize("training", [False, True])
-def test_a_peer_of_another_library_gives_this_loss(impl: str, training: bool) -> None:
-    import_peer(impl)
-    checks.check(impl, training, "float32")
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
-def test_the_tiled_loss_passes_its_check_in_every_dtype(dtype: str) -> None:
-    import_peer("inf-cl")
-    checks.check("inf-cl", True, dtype)
-
-
-def test_a_pytorch_without_a_gpu_is_left_out_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import_peer("inf-cl")
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    measurements.why_it_does_not_run.cache_clear()
-    reason = measurements.why_it_does_not_run(("inf-cl", True), "float32", "gpu", 2)
-    measurements.why_it_does_not_run.cache_clear()
-    assert reason == (
-        f"PyTorch {torch.__version__} finds no GPU: install its build for CUDA"
-    )
-
-
-def test_pytorch_waits_for_all_that_a_gpu_was_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import_peer("inf-cl")
-    import torch
-
-    from benchmarks import torch_ways
-
-    class OnGpu:
-        is_cuda = True
-
-        def item(self) -> None:
-            happened.append("read")
-
-    happened: list[str] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("waited"))
-    torch_ways.wait_for((OnGpu(),))
-    assert happened == ["waited", "read"]
-
-
-def test_peak_memory_is_what_pytorchs_allocator_adds_to_what_it_held(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import_peer("inf-cl")
-    import torch
-
-    happened: list[str] = []
-
-    def held() -> int:
-        happened.append("look")
-        return 100
-
-    step = Step(lambda: happened.append("step"), lambda result: None, lambda result: [])
-    monkeypatch.setattr(torch.cuda, "memory_allocated", held)
-    monkeypatch.setattr(
-        torch.cuda, "reset_peak_memory_stats", lambda: happened.append("forget")
-    )
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 130)
-    assert peak_memory.torch_growth(step) == 30
-    assert happened == ["step", "look", "forget", "step"]
-
-
-def test_where_pytorch_finds_no_room_it_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import_peer("inf-cl")
-    import torch
-
-    def fill() -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
-    step = Step(fill, lambda result: None, lambda result: [])
-    monkeypatch.setattr(peak_memory, "make_step", lambda *arguments: step)
-    arguments = command_line.parse(command_line.make_parser(""), ["--device", "gpu"])
-    tasks = [("inf-cl", True)]
-    assert measurements.measure_peaks(tasks, arguments, Size(64, 3, 8)) == {}
-    assert "inf-cl, train: left out: out of memory" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("impl", ["torch", "inf-cl", "jax"])
-def test_a_peer_is_timed_and_its_version_written(impl: str, tmp_path: Path) -> None:
-    import_peer(impl)
+def test_a_rival_is_timed_and_its_version_written(impl: str, tmp_path: Path) -> None:
+    import_packages(impl)
     results = run_bench(tmp_path, "--impl", "fused", impl, "--mode", "train")
     assert list(results["impl"]) == ["fused", impl]
-    package = WAYS[impl].package
-    assert (results[package] == metadata.version(package)).all()
+    for package in WAYS[impl].packages:
+        assert (results[package] == metadata.version(package)).all()
     assert (results["peak_bytes"] >= 0).all()
-
-
-def test_jax_keeps_to_its_threads() -> None:
-    import_peer("jax")
-    code = (
-        "import os; from benchmarks import jax_ways\n"
-        "def threads(): return set(os.listdir('/proc/self/task'))\n"
-        "before, allowed = threads(), os.sched_getaffinity(0)\n"
-        "jax_ways.start_with_threads(1)\n"
-        "assert os.sched_getaffinity(0) == allowed\n"
-        "new = [int(thread) for thread in threads() - before]\n"
-        "assert new and all(len(os.sched_getaffinity(thread)) == 1 for thread in new)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @no_gpu_here
