@@ -29,7 +29,7 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
 demo: install
 	$(BIN)/python -m examples.code_search
 
-test: lint emulation instructions sanitizers
+test: lint emulation instructions sanitizers bare-test
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
@@ -135,6 +135,7 @@ bare: $(BARE_VENV)/requirements
 	PATH="$(BARE_BIN):$$PATH" NEGATIVE_COSINE_TENSORFLOW=0 NEGATIVE_COSINE_TEST_DIR=$(BARE) \
 	  $(BARE_BIN)/python setup.py --quiet build --build-temp $(BARE_VENV)/cmake --build-lib $(BARE)
 	cp -r benchmarks tests pyproject.toml $(BARE)
+	git describe --always --dirty >$(BARE)/commit.txt || echo unknown >$(BARE)/commit.txt
 	@sed -n 's/.*"devices": "\(.*\)",/$(subst /,\/,$(BARE)) was built for \1/p' \
 	  $(BARE)/negative_cosine/_build_info.json
 

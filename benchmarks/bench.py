@@ -1,10 +1,10 @@
 """Times the loss alone and the training step (loss and both gradients), way by way.
 
-Every implementation is first compared with the reference on a small batch. Then all run
+Every implementation is first compared with a float64 oracle on a small batch. Then all run
 in one process after a warm-up, interleaved: in each round each way takes some steps in a
 row, as training does. The table gives the median and the 20% and 80% quantiles of the
 rounds; the CSV also says what it ran on. A step includes what its framework takes to
-start it; without TensorFlow only the CUDA kernels are timed.
+start it; without TensorFlow the CUDA kernels are timed by themselves.
 
     python -m benchmarks.bench --case 1024 4096 --output results.csv
     python -m benchmarks.bench --case large --impl fused torch-compile jax --mode train
@@ -54,16 +54,13 @@ def measure(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The rows of results, or the end of the program where there can be none."""
-    if arguments.without_tensorflow:
-        try:
-            core = cuda_core.load_core()
-        except cuda_core.NoDeviceError as error:
-            parser.exit(2, f"{error}\n")
-        return measurements.without_tensorflow(core, arguments)
-    start_tensorflow(parser, arguments)
+    if not arguments.without_tensorflow:
+        start_tensorflow(parser, arguments)
     run = measurements.on_gpu if arguments.device == "gpu" else measurements.on_cpu
     try:
         rows = run(arguments)
+    except cuda_core.NoDeviceError as error:
+        parser.exit(2, f"{error}\n")
     except WrongResultError as error:
         parser.exit(1, f"{error}\n")
     if not rows:

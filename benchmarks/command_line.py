@@ -63,7 +63,9 @@ def add_what_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--device", choices=list(STEPS), help="default: cpu")
     parser.add_argument(
-        "--without-tensorflow", action="store_true", help="the CUDA core by itself"
+        "--without-tensorflow",
+        action="store_true",
+        help="on a GPU, what needs none: the CUDA core, PyTorch, JAX",
     )
     parser.add_argument(
         "--without-memory", action="store_true", help="do not measure peak memory"
@@ -96,20 +98,38 @@ def parse(
 ) -> argparse.Namespace:
     """The arguments, checked; with ``problems`` and ``training`` for cases and modes."""
     arguments = parser.parse_args(command_line)
-    if arguments.without_tensorflow and arguments.device == "cpu":
-        parser.error("--without-tensorflow times the CUDA core: there is no cpu for it")
-    if arguments.without_tensorflow and arguments.impl:
-        parser.error("--without-tensorflow times the fused passes alone: leave --impl out")
+    if arguments.without_tensorflow:
+        check_without_tensorflow(parser, arguments)
     arguments.device = arguments.device or (
         "gpu" if arguments.without_tensorflow else "cpu"
     )
     arguments.steps = arguments.steps or STEPS[arguments.device]
-    arguments.impl = list(dict.fromkeys(arguments.impl or WAYS))
+    arguments.impl = list(dict.fromkeys(arguments.impl or default_ways(arguments)))
     arguments.training = [
         MODES.index(mode) == 1 for mode in MODES if mode in arguments.mode
     ]
     arguments.problems = problems(arguments)
     return arguments
+
+
+def check_without_tensorflow(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> None:
+    """Ends the program where something is asked for that needs TensorFlow."""
+    if arguments.device == "cpu":
+        parser.error("--without-tensorflow times the CUDA core: there is no cpu for it")
+    unfit = [name for name in arguments.impl or [] if WAYS[name].needs_tensorflow]
+    if unfit:
+        fit = ", ".join(default_ways(arguments))
+        parser.error(f"{', '.join(unfit)} need TensorFlow; without it there are {fit}")
+
+
+def default_ways(arguments: argparse.Namespace) -> list[str]:
+    """All ways, or those that run on a GPU without TensorFlow."""
+    if not arguments.without_tensorflow:
+        return list(WAYS)
+    on_gpu = [name for name in WAYS if WAYS[name].only_on != "cpu"]
+    return [name for name in on_gpu if not WAYS[name].needs_tensorflow]
 
 
 def problems(arguments: argparse.Namespace) -> list[tuple[str, Size]]:

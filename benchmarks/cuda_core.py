@@ -6,15 +6,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.gpu_model import Size
-
 # Where it lies on a machine without TensorFlow, on which the package is not installed.
 SOURCE_FOLDER = Path(__file__).parent.parent / "python" / "negative_cosine"
 
 
-class NoDeviceError(Exception):
+class NoDeviceError(RuntimeError):
     """The CUDA core is not built, or finds no device."""
 
 
@@ -47,29 +43,3 @@ def load_core() -> Any:
     except (ImportError, RuntimeError) as error:
         raise NoDeviceError(f"the CUDA core does not run here: {error}") from error
     return core
-
-
-def random_rows(size: Size, seed: int) -> Any:
-    """An input of any of the four dtypes."""
-    rows = np.random.default_rng(seed).normal(size=(size.batch_size, size.dim))
-    if size.dtype == "bfloat16":
-        import ml_dtypes  # it comes with TensorFlow, and a bare machine may lack it
-
-        return rows.astype(ml_dtypes.bfloat16)
-    return rows.astype(size.dtype)
-
-
-def time_passes(
-    core: Any, size: Size, training: bool, rounds: int, steps: int
-) -> list[float]:
-    """Milliseconds a step of each round, by CUDA events."""
-    times: list[float] = core.time_passes(
-        random_rows(size, 0),
-        random_rows(size, 1),
-        num_negatives=size.num_negatives,
-        seed=np.array([1, 2]),
-        training=training,
-        rounds=rounds,
-        steps=steps,
-    )
-    return times

@@ -8,7 +8,6 @@ The batches, the judge and the bounds are the tests', in ``tests/hard_cases.py``
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.tables import print_table
+from benchmarks.tests_modules import tests_module
 
-TESTS = Path(__file__).parent.parent / "tests"
 IMPLEMENTATIONS = ("native", "reference")
 GRADIENTS = ("query", "doc", "scale", "temperature")
 
@@ -33,12 +32,8 @@ COLUMNS = (
 
 
 def hard_cases() -> Any:
-    """The tests' module, which stands beside what it imports."""
-    if str(TESTS) not in sys.path:
-        sys.path.append(str(TESTS))
-    import hard_cases
-
-    return hard_cases
+    """The tests' module."""
+    return tests_module("hard_cases")
 
 
 def describe(case: Any) -> list[dict[str, Any]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_model import Device
 
+ROOT = Path(__file__).parent.parent
 LARGE = 2**30  # bytes of a copy that no cache holds
 
 
@@ -34,6 +36,18 @@ def measured_gpu(core: Any, rounds: int = 10) -> Device:
         l2_capacity=l2_capacity,
         memory_bandwidth=core.copy_bandwidth(LARGE, rounds),
     )
+
+
+def commit() -> str:
+    """What the sources are: by git, or as `make bare` wrote it down; empty if unknown."""
+    described = ROOT / "commit.txt"
+    if described.is_file():
+        return described.read_text().strip()
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def version(package: str) -> str:

@@ -24,12 +24,11 @@ from benchmarks.ways import BASELINE, WAYS, make_step, row_bytes
 Row = dict[str, Any]
 Task = tuple[str, bool]  # a way, and whether it trains
 
-CORE_ALONE = "fused-core"  # the kernels without TensorFlow
-# What gpu_samplers predicts: the kernels, by sampler.
-PREDICTED = {
-    CORE_ALONE: "shuffle",
-    **{way: WAYS[way].sampler for way in (BASELINE, "fused-ring", "fused-all")},
-}
+# What gpu_samplers predicts: the kernels, through TensorFlow and by themselves.
+PREDICTED = (
+    *(BASELINE, "fused-ring", "fused-all"),
+    *("core", "core-ring", "core-all"),
+)
 
 
 def make_row(
@@ -60,11 +59,12 @@ def make_row(
 
 def predicted_milliseconds(row: Row, device_name: str) -> float:
     """What was said of a row of the kernels beforehand, if the device is known."""
-    device, sampler = gpu_model.find_device(device_name), PREDICTED.get(row["impl"])
-    if device is None or sampler is None:
+    device = gpu_model.find_device(device_name)
+    if device is None or row["impl"] not in PREDICTED:
         return math.nan
     size = Size(row["batch_size"], row["num_negatives"], row["dim"], row["dtype"])
     training = row["mode"] == MODES[True]
+    sampler = WAYS[row["impl"]].sampler
     return 1e3 * gpu_samplers.seconds(sampler, size, training, device)
 
 
@@ -158,7 +158,7 @@ def floor_milliseconds(
     quickly it copies. The other ways share rows between queries.
     """
     way, training = task
-    if way != CORE_ALONE and not WAYS[way].gathers:
+    if not WAYS[way].gathers:
         return math.nan
     if device is not None:
         return 1e3 * gpu_model.floor_seconds(size, training, device)
@@ -207,29 +207,17 @@ def on_cpu(arguments: argparse.Namespace) -> list[Row]:
 
 
 def on_gpu(arguments: argparse.Namespace) -> list[Row]:
-    """The measurements on TensorFlow's first GPU."""
+    """The measurements on the first GPU that TensorFlow, or else CUDA, has."""
+    with_tensorflow = not arguments.without_tensorflow
     try:
         core = cuda_core.load_core()
     except cuda_core.NoDeviceError as error:
+        if not with_tensorflow:
+            raise
         print(f"no floor: {error}", file=sys.stderr)
         device, facts = None, machine.tensorflow_gpu_facts()
     else:
         device, facts = machine.measured_gpu(core), machine.gpu_facts(core)
-    return measure_sizes(arguments, device, {**facts, **machine.tensorflow_facts()})
-
-
-def without_tensorflow(core: Any, arguments: argparse.Namespace) -> list[Row]:
-    """The CUDA core's passes by themselves."""
-    device = machine.measured_gpu(core)
-    rows = []
-    for (case, size), training in itertools.product(arguments.problems, arguments.training):
-        measured = cuda_core.time_passes(
-            core, size, training, arguments.repeat, arguments.steps
-        )
-        times = np.array(measured)
-        task = (CORE_ALONE, training)
-        figures = summary(times, times)
-        figures |= {"steps": arguments.steps, "ratio_to": CORE_ALONE}
-        floor = floor_milliseconds(task, size, device, {})
-        rows.append(make_row(case, size, task, figures, floor))
-    return with_facts(rows, machine.gpu_facts(core))
+    if with_tensorflow:
+        facts |= machine.tensorflow_facts()
+    return measure_sizes(arguments, device, facts)

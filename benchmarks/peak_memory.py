@@ -128,7 +128,16 @@ def jax_growth(way: str, training: bool, problem: Problem, threads: int) -> int:
     return jax_ways.planned_bytes(WAYS[way], training, problem, "gpu", threads)
 
 
+def core_growth(way: str, training: bool, problem: Problem, threads: int) -> int:
+    """What the core's caller allocates for a step: outputs, gradients and work memory."""
+    from benchmarks import core_ways
+
+    prepared = core_ways.prepare(WAYS[way], training, problem, "gpu")
+    return int(prepared.bytes_beside_inputs)
+
+
 GROWTH = {
+    "core_ways": core_growth,
     "tensorflow_ways": tensorflow_growth,
     "torch_ways": torch_growth,
     "jax_ways": jax_growth,

@@ -46,6 +46,11 @@ class Way:
     reads_alone: bool = False  # computes no loss: the floor
 
     @property
+    def needs_tensorflow(self) -> bool:
+        """Whether it is written in TensorFlow."""
+        return self.module == "tensorflow_ways"
+
+    @property
     def gathers(self) -> bool:
         """Whether each query reads K rows that it shares with no neighbour."""
         return self.sampler == "shuffle"
@@ -69,6 +74,10 @@ def row_bytes(size: Size, training: bool) -> int:
 
 def _ours(label: str, loss: str, sampler: str = "shuffle", compiled: bool = False) -> Way:
     return Way(label, "tensorflow_ways", loss, compiled, sampler, masks_self=True)
+
+
+def _core(label: str, sampler: str) -> Way:
+    return Way(label, "core_ways", sampler=sampler, masks_self=True, only_on="gpu")
 
 
 def _tensorflow(
@@ -115,6 +124,9 @@ WAYS = {
     "fused-xla": _ours("fused, XLA", "fused", compiled=True),
     "fused-ring": _ours("fused, ring", "fused-ring", "ring"),
     "fused-all": _ours("fused, all", "fused-all", "all"),
+    "core": _core("CUDA core alone", "shuffle"),
+    "core-ring": _core("CUDA core alone, ring", "ring"),
+    "core-all": _core("CUDA core alone, all", "all"),
     "article": _tensorflow("article's code, right axis", "article", (3, 5)),
     "article-xla": _tensorflow("article's code, right axis, XLA", "article", (3, 4), True),
     "vectorised": _tensorflow("vectorised TensorFlow", "vectorised", (2, 3)),

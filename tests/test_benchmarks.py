@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import emulated
 import numpy as np
 import pandas as pd
 import pytest
@@ -284,8 +285,11 @@ def test_the_benchmark_without_tensorflow_imports_no_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+CORES = ("core", "core-ring", "core-all")
+
+
 class FakeCore:
-    """A CUDA core whose device answers at once."""
+    """A device of another name: the emulator runs its kernels."""
 
     def device_info(self) -> dict[str, object]:
         return {
@@ -301,26 +305,35 @@ class FakeCore:
     def copy_bandwidth(self, num_bytes: int, rounds: int) -> float:
         return 4e12 if num_bytes < 2**25 else 2e12
 
-    def time_passes(self, query: object, doc: object, **options: object) -> list[float]:
-        assert isinstance(query, np.ndarray)
-        assert query.shape == (96, 32)
-        assert options["num_negatives"] == 3
-        return [0.5, 1.0, 1.5]
+    def prepare_step(self, *arrays: object, **options: object) -> object:
+        return emulated.cuda_core().prepare_step(*arrays, **options)
 
 
 def test_the_core_alone_is_timed_and_compared_with_floor_and_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_core, "load_core", FakeCore)
-    results = run_bench(tmp_path, "--without-tensorflow", "--dtypes", "bfloat16", "float64")
-    assert list(results["mode"]) == ["forward", "train"] * 2
-    assert (results["median_ms"] == 1).all()
+    options = ["--impl", *CORES, "--dtypes", "bfloat16", "float64", "--sizes", "40x3x32"]
+    results = run_bench(tmp_path, "--without-tensorflow", *options)
+    assert [*zip(results["impl"], results["mode"], strict=True)] == [
+        (impl, mode) for impl in CORES for mode in ("forward", "train")
+    ] * 2
+    assert (results["median_ms"] > 0).all()
+    assert (results["peak_bytes"] > 0).all()
     assert (results["device"] == "NVIDIA H200").all()
     assert (results["driver"] == "580.65.06").all()
-    expected = 1e3 * 96 * 5 * 32 * 2 / 4e12
-    np.testing.assert_allclose(results["floor_ms"][0], expected)
-    np.testing.assert_allclose(results["share_of_floor"][0], expected)
+    gathered = results[results["impl"] == "core"].iloc[0]
+    expected = 1e3 * 40 * 5 * 32 * 2 / 4e12
+    np.testing.assert_allclose(gathered["floor_ms"], expected)
+    np.testing.assert_allclose(gathered["share_of_floor"], expected / gathered["median_ms"])
     assert (results["predicted_ms"] > 0.005).all()
+
+
+def test_without_tensorflow_whatever_needs_none_is_timed_on_a_gpu() -> None:
+    parser = command_line.make_parser("")
+    arguments = command_line.parse(parser, ["--without-tensorflow"])
+    assert set(arguments.impl) >= {*CORES, "torch", "jax", "inf-cl"}
+    assert not {"fused", "in-batch", "reference", "gather"} & {*arguments.impl}
 
 
 def predicted(impl: str, size: Size, mode: str = "train") -> float:
@@ -333,7 +346,10 @@ def predicted(impl: str, size: Size, mode: str = "train") -> float:
 @pytest.mark.parametrize("mode", ["forward", "train"])
 @pytest.mark.parametrize(
     ("impl", "sampler"),
-    [("fused", "shuffle"), ("fused-ring", "ring"), ("fused-all", "all")],
+    [
+        *(("fused", "shuffle"), ("fused-ring", "ring"), ("fused-all", "all")),
+        *(("core", "shuffle"), ("core-ring", "ring"), ("core-all", "all")),
+    ],
 )
 def test_a_row_is_given_the_prediction_for_its_sampler(
     impl: str, sampler: str, mode: str
@@ -344,7 +360,7 @@ def test_a_row_is_given_the_prediction_for_its_sampler(
 
 
 def test_what_is_not_this_packages_kernels_is_given_no_prediction() -> None:
-    for impl in set(WAYS) - {"fused", "fused-ring", "fused-all"}:
+    for impl in set(WAYS) - {"fused", "fused-ring", "fused-all", *CORES}:
         assert np.isnan(predicted(impl, Size(8192, 200, 128)))
 
 
@@ -388,7 +404,10 @@ def test_the_core_is_not_timed_on_the_cpu(capsys: pytest.CaptureFixture[str]) ->
         (["--repeat", "0"], "must be a number of 1 or more, got '0'"),
         (["--time-limit", "soon"], "must be a number above 0, got 'soon'"),
         (["--case", "small", "--sizes", "8x4x32"], "not allowed with argument --case"),
-        (["--impl", "fused", "--without-tensorflow"], "leave --impl out"),
+        (
+            ["--impl", "fused", "core", "--without-tensorflow"],
+            "fused need TensorFlow; without it there are core, core-ring, core-all, torch",
+        ),
     ],
 )
 def test_wrong_options_are_refused(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from cases import (
     assert_values_close,
     run_oracle,
 )
+from checkout import ROOT
 from negative_cosine import _loader, fused_negative_cosine_loss
 from tensorflow_runs import run_loss
 
@@ -63,6 +64,55 @@ def test_the_library_is_loaded_where_there_is_no_driver() -> None:
     ).stdout
     assert "libcuda.so" not in needed
     assert "libcudart" not in needed
+
+
+def symbols(library: Path, kind: str) -> set[str]:
+    """The names that a library takes from others (undefined) or shows them (defined)."""
+    command = ["nm", "--dynamic", f"--{kind}-only", "--format=just-symbols", str(library)]
+    return set(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+LIBRARIES = pytest.mark.parametrize(
+    "name", ["_negative_cosine_ops", "_negative_cosine_xla", "_cuda_core"]
+)
+
+
+def built_library(name: str) -> Path:
+    (path,) = LIBRARY.path.parent.glob(f"{name}*.so")
+    return path
+
+
+@built_with_cuda
+@LIBRARIES
+def test_each_library_has_the_cuda_runtime_of_the_toolkit_that_compiled_it(
+    name: str,
+) -> None:
+    # TensorFlow exports the same functions, as calls into whatever libcudart it opened.
+    taken = symbols(built_library(name), "undefined")
+    assert not [symbol for symbol in taken if re.match(r"_*(cuda|cu[A-Z])", symbol)]
+
+
+@built_with_cuda
+@LIBRARIES
+def test_no_library_shows_others_its_runtime_or_its_core(name: str) -> None:
+    shown = symbols(built_library(name), "defined")
+    assert not [symbol for symbol in shown if re.match(r"_*(cuda|cu[A-Z])", symbol)]
+    # All that has our name are functions of C that Python or the loader calls by name.
+    ours = {symbol for symbol in shown if "negative_cosine" in symbol}
+    assert {symbol.partition("@")[0] for symbol in ours} <= {
+        "negative_cosine_cuda_problem",
+        "negative_cosine_registered_kernels",
+        "negative_cosine_xla_problem",
+    }
+
+
+def test_tensorflow_would_have_given_them_its_own_runtime() -> None:
+    # The reason for the order in which cmake/tensorflow.cmake links.
+    framework = Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"
+    shown = {symbol.partition("@")[0] for symbol in symbols(framework, "defined")}
+    assert {"cudaMalloc", "cudaLaunchKernelExC", "__cudaRegisterFatBinary"} <= shown
 
 
 @built_with_cuda
@@ -220,42 +270,17 @@ def test_on_a_gpu_more_than_two_to_the_31_elements_give_what_the_last_rows_give_
         np.testing.assert_array_equal(found[-alone + 4 :], expected[4:])
 
 
+@built_with_cuda
 @pytest.mark.gpu
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])
-def test_on_a_gpu_the_sanitizer_finds_nothing(tool: str, tmp_path: Path) -> None:
+def test_on_a_gpu_the_sanitizer_finds_nothing(tool: str) -> None:
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         pytest.skip("compute-sanitizer is not on PATH; it comes with the CUDA toolkit")
-    spec = importlib.util.find_spec("negative_cosine._cuda_core")
-    if spec is None:
-        pytest.skip("the package was built without nvcc, so without CUDA kernels")
-    script = tmp_path / "run.py"
-    script.write_text(f"""
-import importlib.machinery, importlib.util, itertools
-import numpy as np
-loader = importlib.machinery.ExtensionFileLoader("_cuda_core", {spec.origin!r})
-spec = importlib.util.spec_from_loader("_cuda_core", loader)
-core = importlib.util.module_from_spec(spec)
-loader.exec_module(core)
-random = np.random.default_rng(0)
-for dtype, dim in itertools.product(("float16", "float32", "float64"), (17, 64, 100, 2048)):
-    real = np.float64 if dtype == "float64" else np.float32
-    query = random.normal(size=(37, dim)).astype(dtype)
-    doc = random.normal(size=(41, dim)).astype(dtype)
-    for candidates, normalize_over in itertools.product((
-        dict(num_negatives=40, seed=np.array([1, 2])),
-        dict(num_negatives=40, seed=np.array([1, 2]), sampler="ring"),
-        dict(sampler="all"),
-        dict(negative_indices=random.integers(-1, 42, (37, 40))),
-    ), ("candidates", "batch")):
-        core.negative_cosine_loss(query, doc, **candidates, normalize_over=normalize_over,
-                                  doc_ids=random.integers(0, 20, 41),
-                                  doc_log_q=random.normal(size=41).astype(real),
-                                  sample_weight=random.uniform(size=37).astype(real),
-                                  loss_gradient=np.ones((), real))
-""")
+    program = [sys.executable, "-m", "benchmarks.evidence.every_kernel"]
     result = subprocess.run(
-        [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, str(script)],
+        [sanitizer, "--tool", tool, "--error-exitcode", "9", *program],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

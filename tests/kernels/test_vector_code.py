@@ -79,9 +79,9 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernel]:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
         pytest.skip("nvcc is not on PATH")
-    sources = vectors.RECORDED.parent
+    sources = vectors.ROOT / "tests" / "vectors"
     compiled = tmp_path_factory.mktemp("vectors") / "vectors.cubin"
-    include = f"-I{sources.parent.parent / 'csrc'}"
+    include = f"-I{vectors.ROOT / 'csrc'}"
     options = ["-cubin", "-std=c++17", "-arch=sm_90", "--fmad=false", include]
     subprocess.run([nvcc, *options, "-o", compiled, sources / "vectors.cu"], check=True)
     return machine_code.read_kernels(compiled, "sm_90")

@@ -49,10 +49,12 @@ def test_every_kernel_is_recorded(module: Any) -> None:
 def test_the_emulator_does_what_a_device_did(module: Any) -> None:
     if not vectors.RECORDED.exists():
         pytest.skip(
-            "no device has recorded tests/vectors/recorded.npz yet: python -m "
+            "no device has recorded benchmarks/results/vectors.npz yet: python -m "
             "benchmarks.gpu_evidence --only vectors, on a machine with a GPU, writes it"
         )
-    assert not vectors.differences(vectors.load(), module)
+    recorded = vectors.load()
+    assert vectors.device_of(recorded)["name"] != module.device_info()["name"]
+    assert not vectors.differences(recorded, module)
 
 
 def test_a_recording_comes_back_from_its_file(

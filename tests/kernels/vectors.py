@@ -2,7 +2,7 @@
 
 ``tests/vectors`` runs the instructions that the CUDA kernels use, on a device
 (``_vectors``) or in the emulator (``_emulated_vectors``). ``record_on_device`` writes
-``tests/vectors/recorded.npz``; ``differences`` says where a module gives something else.
+``benchmarks/results/vectors.npz``; ``differences`` says where a module gives something else.
 
 Left out is what no kernel meets and no document specifies: products of matrices that
 leave float32's range and cancel, and the bits of NaN.
@@ -26,7 +26,8 @@ from vector_operands import make_operands
 Array = NDArray[Any]
 Recorded = dict[str, Array]
 
-RECORDED = Path(__file__).parent.parent / "vectors" / "recorded.npz"
+ROOT = Path(__file__).parent.parent.parent
+RECORDED = ROOT / "benchmarks" / "results" / "vectors.npz"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Runs each family of kernels once on small arrays: for compute-sanitizer to watch.
+
+compute-sanitizer --tool memcheck python -m benchmarks.evidence.every_kernel
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.checks import rounded
+from benchmarks.cuda_core import load_core
+from benchmarks.gpu_model import BYTES
+
+ROWS, DOCS, K = 37, 41, 20
+# Rows in bytes. Row kernels: an odd one and those that registers hold, of one warp and of
+# several, and streamed ones; tiles: padded, of one slice and of several.
+ROW_BYTES = (68, 256, 512, 1024, 2048, 4096, 6144, 16400)
+SOURCES = ("shuffle", "ring", "all", "indices")
+
+
+def calls() -> Iterator[dict[str, Any]]:
+    """The settings of each run."""
+    for dtype, row_bytes, source in itertools.product(BYTES, ROW_BYTES, SOURCES):
+        for tf32 in {False, dtype == "float32" and source in ("ring", "all")}:
+            dim = row_bytes // BYTES[dtype] + (row_bytes == ROW_BYTES[0])
+            yield {"dtype": dtype, "dim": dim, "source": source, "allow_tf32": tf32}
+    for source in SOURCES:  # the softmax over the batch has kernels of its own
+        setting = {"dtype": "float32", "dim": 64, "source": source, "allow_tf32": False}
+        yield {**setting, "normalize_over": "batch"}
+
+
+def run(
+    core: Any, random: np.random.Generator, dtype: str, dim: int, source: str, **rest: Any
+) -> None:
+    """A training step with ids, logQ and weights; some indices point nowhere."""
+    real = np.float64 if dtype == "float64" else np.float32
+    query, doc = (rounded(random.normal(size=(n, dim)), dtype) for n in (ROWS, DOCS))
+    candidates: dict[str, Any] = {
+        "num_negatives": DOCS - 1 if source == "all" else K,
+        "sampler": source,
+        "seed": np.array([1, 2]),
+    }
+    if source == "indices":
+        candidates = {"negative_indices": random.integers(-1, DOCS + 1, (ROWS, K))}
+    core.negative_cosine_loss(
+        query,
+        doc,
+        **candidates,
+        doc_ids=random.integers(0, 20, DOCS),
+        query_ids=random.integers(0, 20, ROWS).astype(np.int32),
+        doc_log_q=random.normal(size=DOCS).astype(real),
+        sample_weight=random.uniform(size=ROWS).astype(real),
+        loss_gradient=np.ones((), real),
+        **rest,
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs them all, or every so many."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the runs")
+    arguments = parser.parse_args(words)
+    core, random = load_core(), np.random.default_rng(0)
+    done = 0
+    for call in itertools.islice(calls(), 0, None, arguments.every):
+        run(core, random, **call)
+        done += 1
+    print(f"{done} runs")
+
+
+if __name__ == "__main__":
+    main()
