@@ -1,11 +1,13 @@
 """Writes the documents' tables from the result files that they name: `make results`.
 
 A table stands between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
-several views of a file.
+several views of a file. What only a machine with a GPU can write may be missing: then a
+sentence says so.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import errors, gpu_model, gpu_samplers, machine_code, report, tile_code
+from benchmarks.evidence import report as evidence
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +24,12 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 Record = Mapping[Any, Any]
 Table = tuple[Sequence[str], list[list[str]]]  # the columns' names, and the cells
-View = Callable[[pd.DataFrame], Table]
+View = Callable[[Any], Table]  # of a file's rows, or of what it holds in JSON
+
+NOT_MEASURED = (
+    "*Not measured yet: `python -m benchmarks.gpu_evidence` writes {path} on a machine "
+    "with a GPU.*"
+)
 
 
 def row_by_row(
@@ -55,11 +63,11 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
     "benchmarks/results/errors.csv": errors.by_case,
-    "benchmarks/results/gpu_predictions.csv": row_by_row(
-        gpu_model.COLUMNS, gpu_model.cells
+    "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
+        gpu_model.COLUMNS, gpu_model.cells, lambda row: ("shuffle", row["mode"])
     ),
-    "benchmarks/results/gpu_samplers.csv": row_by_row(
-        gpu_samplers.COLUMNS, gpu_samplers.cells
+    "benchmarks/results/gpu_samplers.csv": evidence.beside_measured(
+        gpu_samplers.COLUMNS, gpu_samplers.cells, lambda row: (row["sampler"], "train")
     ),
     "benchmarks/results/gpu_wins.csv": row_by_row(
         gpu_samplers.WIN_COLUMNS, gpu_samplers.win_cells
@@ -72,15 +80,30 @@ TABLES: dict[str, View] = {
     ),
     "tests/version_matrix.csv": as_it_is,
 }
+# Written by benchmarks/gpu_evidence.py alone.
+MEASURED_ON_A_GPU: dict[str, View] = {
+    "benchmarks/results/gpu_checks.json": evidence.checks,
+    "benchmarks/results/gpu.csv": evidence.kernels,
+    "benchmarks/results/gpu_peers.csv": evidence.peers,
+    "benchmarks/results/gpu_ncu.csv": evidence.profiles,
+}
 
 
 def markdown_table(name: str) -> str:
     """The view of a result file, in Markdown."""
     path, _, _ = name.partition("#")
-    columns, rows = TABLES[name](pd.read_csv(ROOT / path))
+    if name in MEASURED_ON_A_GPU and not (ROOT / path).exists():
+        return NOT_MEASURED.format(path=path)
+    view = {**TABLES, **MEASURED_ON_A_GPU}[name]
+    columns, rows = view(read_results(ROOT / path))
     separator = ["---"] + ["---:"] * (len(columns) - 1)
     lines = [list(columns), separator, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def read_results(path: Path) -> Any:
+    """A CSV's rows, or what stands in a file of JSON."""
+    return pd.read_csv(path) if path.suffix == ".csv" else json.loads(path.read_text())
 
 
 def with_tables(text: str) -> str:

@@ -234,7 +234,7 @@ def test_native_for_a_device_without_a_kernel_says_so(
 ) -> None:
     monkeypatch.setattr("negative_cosine._loss.runs_on_gpu", lambda: True)
     monkeypatch.setattr("negative_cosine._loss.cuda_problem", lambda library: "no GPU")
-    with pytest.raises(RuntimeError, match=r"cannot run: no GPU\. To mend it, install"):
+    with pytest.raises(RuntimeError, match=r"cannot run: no GPU\. To fix it, install"):
         fused_negative_cosine_loss(**valid(), implementation="native")
 
 

@@ -113,7 +113,7 @@ def test_a_broken_library_is_not_loaded_and_says_why(
     library = _loader.open_library(package, tf.__version__)
     assert library.ops is None
     assert problem in library.problem
-    assert "reinstall negative-cosine" in library.mend
+    assert "reinstall negative-cosine" in library.fix
 
 
 def test_a_patch_release_of_the_same_tensorflow_is_accepted() -> None:
@@ -155,7 +155,7 @@ def test_a_user_of_a_broken_library_gets_one_warning_and_the_reference(
     breakage(package)
     warning, error = run_with(package, "-c", USE).strip().splitlines()
     assert "uses the slower reference: the native library" in warning
-    assert "To mend it, reinstall negative-cosine" in warning
+    assert "To fix it, reinstall negative-cosine" in warning
     assert "implementation='native' cannot run: the native library" in error
 
 
@@ -170,7 +170,7 @@ def test_the_report_of_a_broken_library_says_why(tmp_path: Path) -> None:
     truncate(package)
     lines = report_of(package)
     reason = "the native library cannot be opened: the file is cut short"
-    assert lines["native library"].startswith(f"not loaded: {reason}. To mend it, ")
+    assert lines["native library"].startswith(f"not loaded: {reason}. To fix it, ")
     assert lines["auto on CPU"] == f"reference: {reason}"
 
 
@@ -235,7 +235,7 @@ def test_a_broken_library_for_xla_is_named_and_leaves_the_op_as_it_is(
     assert problem in reason
     assert float(loss) < 1e-6
     assert "_negative_cosine_xla.so is not loaded (python -m negative_cosine" in error
-    assert "To mend it, reinstall negative-cosine" in error
+    assert "To fix it, reinstall negative-cosine" in error
 
 
 def test_the_report_has_what_a_bug_report_needs() -> None:
@@ -300,7 +300,7 @@ def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
     assert choice.native == (problem == "")
     assert choice.problem == problem
     if problem:
-        assert "NEGATIVE_COSINE_CUDA=1" in choice.mend
+        assert "NEGATIVE_COSINE_CUDA=1" in choice.fix
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,13 @@ PyTorch, of random numbers; a launch of a kernel that does nothing.
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks import nvidia_smi
 from benchmarks.evidence.command import load_core, parse
 from benchmarks.machine import LARGE, commit
 from benchmarks.steps import LeftOutError, part
@@ -36,33 +34,13 @@ STATE = (
     "ecc.mode.current",
     "compute_mode",
 )
-QUESTION_SECONDS = 20
-
-
-def card_state() -> dict[str, str]:
-    """Clocks, power and driver of the first GPU, as nvidia-smi says.
-
-    Raises:
-        LeftOutError: it is not there, or says nothing that can be read.
-    """
-    command = ["nvidia-smi", f"--query-gpu={','.join(STATE)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=QUESTION_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise LeftOutError(f"nvidia-smi: {error}") from error
-    values = next(csv.reader(io.StringIO(answer), skipinitialspace=True), [])
-    if len(values) != len(STATE):
-        raise LeftOutError(f"nvidia-smi says nothing that can be read: {answer[:80]!r}")
-    return dict(zip(STATE, values, strict=True))
 
 
 def facts(core: Any) -> dict[str, str]:
     """What every row of a result file says of where it comes from."""
     info = core.device_info()
     try:
-        driver = card_state()["driver_version"]
+        driver = nvidia_smi.query("driver_version")["driver_version"]
     except LeftOutError:
         driver = f"for CUDA {info['driver_version']}"
     return {
@@ -119,7 +97,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with part("device") as found:
         found.update(core.device_info(), commit=commit())
     with part("card as found") as found:
-        found.update(card_state())
+        found.update(nvidia_smi.query(*STATE))
     l2_bytes = core.device_info()["l2_bytes"]
     for name, size in (("memory", LARGE), ("L2", l2_bytes // 4)):
         with part(f"copies in {name}, bytes read and written a second") as found:
@@ -131,7 +109,7 @@ def main(words: Sequence[str] | None = None) -> None:
         with part(f"launch of an empty kernel {how}, microseconds") as found:
             found.update(microseconds=launch_microseconds(arguments.core, in_graph))
     with part("card afterwards") as found:
-        found.update(card_state())
+        found.update(nvidia_smi.query(*STATE))
 
 
 if __name__ == "__main__":

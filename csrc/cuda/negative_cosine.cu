@@ -42,6 +42,28 @@ Status no_kernel(const Device& device) {
                  std::to_string(device.capability)));
 }
 
+// The first driver for a toolkit's generation, by NVIDIA's CUDA compatibility guide:
+// within one, older drivers run what newer toolkits have built.
+int oldest_driver(int cuda) { return cuda >= 13 ? 580 : cuda == 12 ? 525 : 450; }
+
+Status no_driver_for_runtime() {
+  constexpr int kGeneration = CUDART_VERSION / 1000;
+  const std::string built_with = "CUDA " + to_version(CUDART_VERSION / 10, 100) +
+                                 ", which the CUDA kernels were built with";
+  const std::string update =
+      "driver " + std::to_string(oldest_driver(kGeneration)) + " or later";
+  int version = 0;  // of CUDA that the driver is for; 0 where there is none
+  if (cudaDriverGetVersion(&version) != cudaSuccess) cudaGetLastError();
+  if (version == 0) {
+    return Status::FailedPrecondition("no NVIDIA driver was found, and " + built_with +
+                                      ", needs " + update);
+  }
+  return Status::FailedPrecondition(
+      "the machine's NVIDIA driver is for CUDA " + to_version(version / 10, 100) +
+      " and too old for " + built_with + ": install " + update +
+      ", or build again with the toolkit of CUDA " + std::to_string(version / 1000));
+}
+
 Status to_status(cudaError_t error, const Device& device) {
   switch (error) {
     case cudaSuccess:
@@ -51,11 +73,7 @@ Status to_status(cudaError_t error, const Device& device) {
     case cudaErrorUnsupportedPtxVersion:
       return no_kernel(device);
     case cudaErrorInsufficientDriver:
-      return Status::FailedPrecondition(
-          "the machine's CUDA driver is older than the CUDA runtime " +
-          to_version(CUDART_VERSION / 10, 100) +
-          " that the kernels were built with: update the driver, or build with an "
-          "older CUDA toolkit");
+      return no_driver_for_runtime();
     case cudaErrorInvalidConfiguration:
       return Status::InvalidArgument(
           "the batch is too large for one launch of the CUDA kernels: take fewer rows, "

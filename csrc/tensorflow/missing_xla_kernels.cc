@@ -1,5 +1,5 @@
 // What a compiled function meets where the XLA library (csrc/xla) is missing: an error
-// that says so and what would mend it.
+// that says so and what would fix it.
 //
 // XLA looks for a kernel of its own devices. These have the lowest priority, so that
 // the XLA library's win wherever it is loaded. "Unimplemented" is the status after
@@ -19,7 +19,7 @@ class MissingXlaKernel : public OpKernel {
     context->SetStatus(absl::UnimplementedError(
         "negative_cosine cannot be compiled by XLA here: its library "
         "_negative_cosine_xla.so is not loaded (python -m negative_cosine says why). "
-        "To mend it, reinstall negative-cosine where a C++ compiler is found, do not "
+        "To fix it, reinstall negative-cosine where a C++ compiler is found, do not "
         "compile (jit_compile=False), or use implementation='reference'"));
   }
 

@@ -462,8 +462,8 @@ def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | 
         return None
     vector = _to_tensor(name, ids)
     if vector.dtype not in INDEX_DTYPES:
-        mend = f"; tf.unique({name}).idx numbers them" if vector.dtype == tf.string else ""
-        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}{mend}")
+        hint = f"; tf.unique({name}).idx numbers them" if vector.dtype == tf.string else ""
+        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}{hint}")
     _check_vector(name, vector, size, owner)
     return vector
 

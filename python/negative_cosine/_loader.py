@@ -31,13 +31,13 @@ REINSTALL = (
 
 @dataclass(frozen=True)
 class NativeLibrary:
-    """The opened op library, or why there is none and what would mend it."""
+    """The opened op library, or why there is none and what would fix it."""
 
     path: Path
     build_info: dict[str, Any] | None
     ops: Any | None = None
     problem: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     build_info = read_build_info(folder)
 
     def failed(problem: str) -> NativeLibrary:
-        return NativeLibrary(path, build_info, problem=problem, mend=REINSTALL)
+        return NativeLibrary(path, build_info, problem=problem, fix=REINSTALL)
 
     if is_built_without_tensorflow(build_info):
         return failed("the package was built with NEGATIVE_COSINE_TENSORFLOW=0")

@@ -109,7 +109,7 @@ def fused_negative_cosine_loss(
             outside ``[0, C)``, but on a GPU, and in the reference under XLA: there it is
             dropped.
         tf.errors.UnimplementedError: a compiled function, and the library for XLA is
-            missing; the message says what would mend it.
+            missing; the message says what would fix it.
         RuntimeError: ``implementation="native"`` cannot run here.
 
     Source:
@@ -239,18 +239,18 @@ def sample_negatives(
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether ``auto`` takes the native op, and if not, why and what would mend it."""
+    """Whether ``auto`` takes the native op, and if not, why and what would fix it."""
 
     native: bool
     problem: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 def choose_implementation(on_gpu: bool) -> Choice:
     """What ``auto`` takes on a device."""
     library = native_library()
     if library.ops is None:
-        return Choice(False, library.problem, library.mend)
+        return Choice(False, library.problem, library.fix)
     if on_gpu and (problem := cuda_problem(library)):
         return Choice(
             False,
@@ -288,12 +288,12 @@ def _takes_native(on_gpu: bool, implementation: str) -> bool:
         return True
     if implementation == "native":
         raise RuntimeError(
-            f"implementation='native' cannot run: {choice.problem}. To mend it, "
-            f"{choice.mend}."
+            f"implementation='native' cannot run: {choice.problem}. To fix it, "
+            f"{choice.fix}."
         )
     _warn_once(
-        f"negative_cosine uses the slower reference: {choice.problem}. To mend it, "
-        f"{choice.mend}."
+        f"negative_cosine uses the slower reference: {choice.problem}. To fix it, "
+        f"{choice.fix}."
     )
     return False
 

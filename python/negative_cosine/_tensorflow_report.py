@@ -32,7 +32,7 @@ def libraries() -> Lines:
     if library.ops is None:
         yield (
             "native library",
-            f"not loaded: {library.problem}. To mend it, {library.mend}.",
+            f"not loaded: {library.problem}. To fix it, {library.fix}.",
         )
         return
     yield "native library", "loaded"

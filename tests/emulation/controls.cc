@@ -40,6 +40,7 @@ void define_controls(py::module_& module) {
   module.def("set_memory_limit", &set_memory_limit, "bytes"_a);
   module.def("set_capability", &set_capability, "major"_a, "minor"_a);
   module.def("set_code_version", &set_code_version, "version"_a);
+  module.def("set_driver_version", &set_driver_version, "version"_a);
 }
 
 }  // namespace emulator

@@ -48,6 +48,7 @@ constexpr unsigned kMaxBlockZ = 64;
 int capability_major = 9;
 int code_version = 90;
 int capability_minor = 0;
+int driver_version = CUDART_VERSION;
 
 // What each kernel may ask for at a launch, where that is more than any kernel may.
 std::unordered_map<const void*, int> dynamic_shared_bytes;
@@ -99,7 +100,14 @@ cudaError_t fail_if(const std::string& problem) {
   return problem.empty() ? cudaSuccess : fail(cudaErrorInvalidValue, problem);
 }
 
+// Within a generation of CUDA drivers run what newer toolkits have built.
+bool has_driver() { return driver_version / 1000 >= CUDART_VERSION / 1000; }
+
 cudaError_t fail_unless_only_device(int device) {
+  if (!has_driver()) {
+    return fail(cudaErrorInsufficientDriver,
+                "CUDA driver version is insufficient for CUDA runtime version");
+  }
   if (device == 0) return cudaSuccess;
   return fail(cudaErrorInvalidDevice, "there is no device " + std::to_string(device));
 }
@@ -213,6 +221,8 @@ void set_capability(int major, int minor) {
 
 void set_code_version(int version) { code_version = version; }
 
+void set_driver_version(int version) { driver_version = version; }
+
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    std::function<void()> thread) {
   if (!is_possible(config.gridDim, config.blockDim)) {
@@ -279,7 +289,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaGetDevice(int* device) {
   *device = 0;
-  return cudaSuccess;
+  return fail_unless_only_device(0);
 }
 
 cudaError_t cudaSetDevice(int device) { return fail_unless_only_device(device); }
@@ -351,7 +361,7 @@ cudaError_t cudaDeviceSynchronize() {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = CUDART_VERSION;
+  *version = emulator::driver_version;
   return cudaSuccess;
 }
 

@@ -6,6 +6,8 @@ read of what nothing wrote, a missing barrier: each test here is a test of those
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import oracle
 import pytest
@@ -350,6 +352,42 @@ def test_a_launch_that_needs_more_memory_than_there_is_says_so(core: Core) -> No
             core.run(batch, "shuffle", {})
     finally:
         core.module.set_memory_limit(2**32)
+
+
+DRIVERS = {  # what the message says of them, of a build with CUDA 12.8
+    0: "no NVIDIA driver was found, and CUDA 12.8, which the CUDA kernels were built with, "
+    "needs driver 525 or later",
+    11040: "the machine's NVIDIA driver is for CUDA 11.4 and too old for CUDA 12.8, which "
+    "the CUDA kernels were built with: install driver 525 or later, or build again with "
+    "the toolkit of CUDA 11",
+}
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_driver_too_old_for_the_toolkit_is_refused_with_the_one_that_is_needed(
+    core: Core, driver: int
+) -> None:
+    batch = Batch((3, 4, 8, 2), "float32")
+    step = core.module.prepare_step(batch.query, batch.doc, sampler="all")
+    core.module.set_driver_version(driver)
+    try:
+        with pytest.raises(RuntimeError, match=re.escape(DRIVERS[driver])):
+            step.launch()
+    finally:
+        core.module.set_driver_version(12080)
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize("driver", [12000, 12080, 13000])
+def test_a_driver_of_the_toolkits_generation_or_later_will_do(
+    core: Core, driver: int
+) -> None:
+    core.module.set_driver_version(driver)
+    try:
+        core.check(Batch((3, 4, 8, 2), "float32"), "shuffle", {})
+    finally:
+        core.module.set_driver_version(12080)
 
 
 @ON_EMULATOR

@@ -2,7 +2,8 @@
 
 ``tests/vectors`` runs the instructions that the CUDA kernels use, on a device
 (``_vectors``) or in the emulator (``_emulated_vectors``). ``record_on_device`` writes
-``benchmarks/results/vectors.npz``; ``differences`` says where a module gives something else.
+``benchmarks/results/vectors.npz``, and ``differences`` says where a module gives something
+else.
 
 Left out is what no kernel meets and no document specifies: products of matrices that
 leave float32's range and cancel, and the bits of NaN.

@@ -47,5 +47,7 @@ void set_memory_limit(size_t bytes);
 void set_capability(int major, int minor);
 // What the kernels were compiled for, 75 for 7.5: by default, the device.
 void set_code_version(int version);
+// What the driver is for, as CUDA writes its versions: 12080 is 12.8, 0 is no driver.
+void set_driver_version(int version);
 
 }  // namespace emulator

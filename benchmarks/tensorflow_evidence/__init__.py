@@ -1,0 +1,1 @@
+"""The steps of benchmarks/gpu_tensorflow.py, each a program of its own."""
