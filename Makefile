@@ -127,12 +127,14 @@ asan-package: $(VENV)/requirements
 #   make bare BARE_PYTHON=python3.12 NEGATIVE_COSINE_CUDA_ARCHITECTURES=90
 BARE ?= build/bare
 BARE_PYTHON ?= $(PYTHON)
-BARE_VENV = build/bare-venv$(subst /,-,/$(BARE_PYTHON))
-BARE_BIN = $(CURDIR)/$(BARE_VENV)/bin
+# An environment for each Python.
+bare-venv-of = build/bare-venv$(subst /,-,/$(1))
+BARE_VENV = $(call bare-venv-of,$(BARE_PYTHON))
+BARE_BIN = $(BARE_VENV)/bin
 
 bare: $(BARE_VENV)/requirements
 	rm -rf $(BARE)
-	PATH="$(BARE_BIN):$$PATH" NEGATIVE_COSINE_TENSORFLOW=0 NEGATIVE_COSINE_TEST_DIR=$(BARE) \
+	PATH="$(CURDIR)/$(BARE_BIN):$$PATH" NEGATIVE_COSINE_TENSORFLOW=0 NEGATIVE_COSINE_TEST_DIR=$(BARE) \
 	  $(BARE_BIN)/python setup.py --quiet build --build-temp $(BARE_VENV)/cmake --build-lib $(BARE)
 	cp -r benchmarks tests pyproject.toml $(BARE)
 	git describe --always --dirty >$(BARE)/commit.txt || echo unknown >$(BARE)/commit.txt
@@ -143,7 +145,8 @@ bare: $(BARE_VENV)/requirements
 bare-test: emulation
 	$(MAKE) bare BARE=build/bare-test BARE_PYTHON=$(PYTHON) NEGATIVE_COSINE_CUDA=0
 	mkdir -p build/bare-test/build && cp -r build/emulation build/bare-test/build
-	cd build/bare-test && CUDA_VISIBLE_DEVICES= $(BARE_BIN)/python -m pytest -q -n 2 --core cpu tests
+	cd build/bare-test && CUDA_VISIBLE_DEVICES= \
+	  "$(CURDIR)/$(call bare-venv-of,$(PYTHON))/bin/python" -m pytest -q -n 2 --core cpu tests
 
 $(BARE_VENV)/requirements: pyproject.toml
 	$(BARE_PYTHON) -m venv $(BARE_VENV)

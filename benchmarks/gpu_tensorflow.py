@@ -108,6 +108,7 @@ def write(folder: Path, run_facts: dict[str, Any], outcomes: Sequence[Outcome]) 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs the steps."""
     arguments = make_parser().parse_args(words)
+    arguments.output = arguments.output.resolve()
     arguments.output.mkdir(parents=True, exist_ok=True)
     set_environment(arguments.dry_run)
     began = time.strftime("%Y-%m-%d %H:%M:%S %z")

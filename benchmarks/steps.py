@@ -47,6 +47,7 @@ from rich.table import Table
 PASSED, FAILED, LEFT_OUT, RUNNING = "passed", "failed", "left out", "running"
 
 PARTS_FILE = "BENCHMARK_STEP_PARTS"  # the environment variable that says where parts go
+ROOT = Path(__file__).parent.parent  # where steps run
 FEWEST_SECONDS = 2.0  # a step is not begun with less time
 SECONDS_TO_DIE = 5.0  # after each signal
 LONGEST_REASON = 200  # characters
@@ -201,7 +202,7 @@ def run_command(command: Sequence[str], limit: float, log: Path) -> int | None:
     outlives it. Python prints at once, and where it was when a signal ends it.
     """
     python = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-    environment = {**os.environ, **python, PARTS_FILE: str(parts_file(log))}
+    environment = {**os.environ, **python, PARTS_FILE: str(parts_file(log).resolve())}
     with log.open("ab") as output:
         process = _start(command, environment, output)
         try:
@@ -218,6 +219,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
+        cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -97,6 +97,7 @@ def markdown_table(name: str) -> str:
     view = {**TABLES, **MEASURED_ON_A_GPU}[name]
     columns, rows = view(read_results(ROOT / path))
     separator = ["---"] + ["---:"] * (len(columns) - 1)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [list(columns), separator, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

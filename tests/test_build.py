@@ -48,6 +48,29 @@ def metadata_of(wheel: zipfile.ZipFile) -> list[str]:
     return wheel.read(name).decode().splitlines()
 
 
+# A stub's own alias, and what pybind11 puts into each module and class.
+NOT_IN_BOTH = r"""
+negative_cosine\..*\.Array
+negative_cosine\..*\.PreparedStep(\.__.*)?
+"""
+
+
+@pytest.mark.parametrize("module", ["_core", "_cuda_core"])
+def test_a_modules_stub_names_all_that_the_module_has(module: str, tmp_path: Path) -> None:
+    if module == "_cuda_core":
+        pytest.importorskip(f"negative_cosine.{module}", reason="built without nvcc")
+    allowed = tmp_path / "allowed.txt"
+    allowed.write_text(NOT_IN_BOTH)
+    command = ["-m", "mypy.stubtest", "--ignore-unused-allowlist", "--allowlist"]
+    found = subprocess.run(
+        [sys.executable, *command, str(allowed), f"negative_cosine.{module}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert found.returncode == 0, found.stdout
+
+
 def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     checkout: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -194,11 +195,20 @@ CLEAN = "print('========= ERROR SUMMARY: 0 errors')"
             FAILED,
             "exit status 9: == Invalid __global__ read",
         ),
+        (
+            "print('== RACECHECK SUMMARY: 2 hazards displayed (0 errors, 2 warnings)')",
+            FAILED,
+            "RACECHECK SUMMARY: 2 hazards displayed (0 errors, 2 warnings)",
+        ),
         (CRASH, FAILED, "exit status -11"),
         (NONSENSE, FAILED, "no summary, and so no result"),
+        ("print('== SUMMARY: none')", FAILED, "a summary without a count"),
         (HANG, FAILED, "took longer than 1 s"),
     ],
-    ids=["missing", "clean", "refuses", "finds", "crashes", "nonsense", "hangs"],
+    ids=[
+        *("missing", "clean", "refuses", "finds", "warns", "crashes"),
+        *("nonsense", "no count", "hangs"),
+    ],
 )
 def test_the_sanitizers_verdict(
     code: str | None,
@@ -206,18 +216,30 @@ def test_the_sanitizers_verdict(
     reason: str,
     path: Path,
     parts: Parts,
-    words: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sanitizer, "SECONDS_OF_A_SMALL_RUN", 1)
+    monkeypatch.setattr(sanitizer, "SECONDS_OF_A_TOOL", 1)
     if code is not None:
         program(path, "compute-sanitizer", code)
-    sanitizer.main(words)
+    sanitizer.main(command.words_for(tmp_path, "device", small=False))
     found = parts()
-    assert tuple(found) == sanitizer.TOOLS or set(found) == set(sanitizer.TOOLS)
+    assert set(found) == set(sanitizer.TOOLS)
     for part in found.values():
-        assert part.outcome == outcome
-        assert reason in part.reason
+        assert (part.outcome, reason in part.reason) == (outcome, True), part.reason
+
+
+def test_the_sanitizer_says_how_much_it_watched() -> None:
+    output = "50 of 136 runs\n========= ERROR SUMMARY: 0 errors"
+    assert sanitizer.verdict(output, 0) == {
+        "summary": "ERROR SUMMARY: 0 errors",
+        "watched": "50 of 136 runs",
+    }
+
+
+def test_the_watched_program_ends_before_the_tool_around_it_is_stopped() -> None:
+    words = sanitizer.command("compute-sanitizer", "racecheck", sanitizer.SECONDS_WATCHED)
+    assert float(words[words.index("--seconds") + 1]) < sanitizer.SECONDS_OF_A_TOOL
 
 
 def test_a_sanitizer_watches_every_family_of_kernels() -> None:
@@ -233,12 +255,27 @@ def test_a_sanitizer_watches_every_family_of_kernels() -> None:
     }
 
 
-def test_the_watched_program_runs_each_call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_calls_that_come_first_are_of_every_kind() -> None:
+    calls = [*every_kernel.calls()]
+    spread = every_kernel.spread(calls)
+    assert sorted(map(str, spread)) == sorted(map(str, calls))
+    first = spread[: len(calls) // every_kernel.STRIDE]
+    assert {call["dtype"] for call in first} == {call["dtype"] for call in calls}
+    assert {call["source"] for call in first} == {call["source"] for call in calls}
+
+
+@pytest.mark.parametrize(("seconds", "count"), [("0.001", 1), ("100", 9)])
+def test_the_watched_program_runs_the_calls_that_there_is_time_for(
+    seconds: str,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    nine = [*every_kernel.calls()][:9]
     monkeypatch.setattr(every_kernel, "load_core", lambda: command.load_core("emulated"))
-    every_kernel.main(["--every", "9"])
-    assert capsys.readouterr().out == f"{-(-len([*every_kernel.calls()]) // 9)} runs\n"
+    monkeypatch.setattr(every_kernel, "calls", lambda: iter(nine))
+    every_kernel.main(["--seconds", seconds])
+    assert capsys.readouterr().out == f"{count} of 9 runs\n"
 
 
 # --- The tests of the kernels -----------------------------------------------------------
@@ -332,11 +369,12 @@ def test_every_sampler_dtype_and_setting_is_timed() -> None:
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_every_run_with_a_sampler_has_its_prediction(name: str) -> None:
+def test_every_run_that_the_model_knows_has_its_prediction(name: str) -> None:
     reported = DEVICES[name].reported_name
     for run, training in itertools.product(kernels.unique_runs(), (True, False)):
         predicted = kernels.predicted_microseconds(run, training, reported)
-        assert (predicted == "") == (run.source == "indices")
+        exact_tiles = run.source in ("ring", "all") and run.columns["dtype"] == "float32"
+        assert (predicted == "") == (run.source == "indices" or exact_tiles)
         assert predicted == "" or float(predicted) > 0
 
 
@@ -348,6 +386,9 @@ class FakeStep:
     def __init__(self, milliseconds: float, losses: Sequence[float]) -> None:
         self.time, self.losses = milliseconds, iter(losses)
         self.asked: list[dict[str, Any]] = []
+
+    def spoil_results(self) -> None:
+        pass
 
     def launch(self, count: int, how: str) -> None:
         assert count == 1
@@ -484,10 +525,14 @@ def test_what_can_be_recorded_is(name: str, batch_size: int, expected: bool) -> 
 
 
 def test_every_size_fits_the_rivals_that_the_documents_compare() -> None:
-    for size, modes in peers.SIZES:
-        for name, training in itertools.product(("core", "torch", "jax"), modes):
-            assert not [*peers.why_not(name, size, "gpu", training)][1:]
-    assert peers.SIZES[0][0] == Size(8192, 50, 128, "bfloat16")
+    for (size, training, _), name in itertools.product(peers.SIZES, ("core", "core-all")):
+        assert not [*peers.why_not(name, size, "gpu", training)]
+    assert peers.SIZES[0] == (Size(8192, 50, 128, "bfloat16"), True, True)
+
+
+def test_only_torch_compile_is_slow_to_make_ready() -> None:
+    slow = [name for name in peers.NAMES if peers.is_torch_compile(name)]
+    assert slow == ["torch-compile", "torch-in-batch-compile"]
 
 
 # --- ncu --------------------------------------------------------------------------------
@@ -539,15 +584,25 @@ def ncu_that_writes(lines: list[str]) -> str:
 def one_family(monkeypatch: pytest.MonkeyPatch) -> None:
     family = {"tiles, 16 bits": families.FAMILIES["tiles, 16 bits"]}
     monkeypatch.setattr(ncu, "FAMILIES", family)
-    monkeypatch.setattr(ncu, "SECONDS_OF_A_SMALL_RUN", 1)
+    monkeypatch.setattr(ncu, "SECONDS_OF_A_FAMILY", 1)
+    # No program here needs the device.
+    monkeypatch.setattr(ncu, "load_core", lambda name: command.load_core("emulated"))
 
 
 @pytest.mark.usefixtures("one_family")
+@pytest.mark.parametrize("hears", [True, False])
 def test_the_launches_of_the_second_step_become_rows(
-    path: Path, parts: Parts, words: list[str], tmp_path: Path
+    hears: bool, path: Path, parts: Parts, tmp_path: Path
 ) -> None:
-    program(path, "ncu", ncu_that_writes(csv_lines(6)))
-    ncu.main(words)
+    # It begins where the program says so, or else it looks at both steps.
+    only_the_second = ncu_that_writes(csv_lines(3 if hears else 0))
+    program(
+        path,
+        "ncu",
+        "start = sys.argv[sys.argv.index('--profile-from-start') + 1]\n"
+        f"if start == 'off': {only_the_second}\nelse: {ncu_that_writes(csv_lines(6))}",
+    )
+    ncu.main(command.words_for(tmp_path, "device", small=False))
     (part,) = parts().values()
     assert (part.outcome, part.facts["launches"]) == (PASSED, 3)
     table = pd.read_csv(tmp_path / ncu.FILE)
@@ -585,11 +640,11 @@ def test_the_launches_of_the_second_step_become_rows(
     ids=["missing", "fails", "crashes", "hangs", "nonsense", "no table", "no launch"],
 )
 def test_an_ncu_that_shows_nothing_is_passed_over(
-    code: str | None, outcome: str, reason: str, path: Path, parts: Parts, words: list[str]
+    code: str | None, outcome: str, reason: str, path: Path, parts: Parts, tmp_path: Path
 ) -> None:
     if code is not None:
         program(path, "ncu", code)
-    ncu.main(words)
+    ncu.main(command.words_for(tmp_path, "device", small=False))
     (part,) = parts().values()
     assert (part.outcome, reason in part.reason) == (outcome, True), part.reason
 
@@ -617,6 +672,16 @@ def test_all_steps_run_in_their_order_correctness_first() -> None:
         *("device", "vectors", "suite", "sanitizer"),
         *("kernels", "peers", "ncu"),
     ]
+
+
+def test_the_script_may_be_started_as_a_file_from_anywhere(tmp_path: Path) -> None:
+    script = Path(gpu_evidence.__file__).resolve()
+    words = ["--dry-run", "--only", "device", "--output", "results"]
+    found = subprocess.run(
+        [sys.executable, str(script), *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert (tmp_path / "results" / gpu_evidence.CHECKS).exists()
 
 
 def test_only_the_steps_that_are_named_run() -> None:

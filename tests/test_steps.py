@@ -63,6 +63,15 @@ def test_a_step_that_passes_has_its_parts_with_what_they_found(tmp_path: Path) -
     assert outcome.part("another") is None
 
 
+def test_a_step_runs_where_its_modules_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run_one(Path("."), "with part('where') as facts: facts['cwd'] = os.getcwd()")
+    (where,) = outcome.parts
+    assert where.facts["cwd"] == str(ROOT)
+
+
 def test_a_failed_part_fails_its_step_and_the_parts_behind_it_run(tmp_path: Path) -> None:
     program = (
         "with part('wrong') as facts: facts['loss'] = 2; assert 1 == 2, 'not the loss'\n"

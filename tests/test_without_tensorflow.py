@@ -47,7 +47,7 @@ def test_an_import_says_in_one_line_what_is_there_and_what_is_not(package: Path)
     (line,) = result.stderr.strip().splitlines()
     assert line.endswith(
         "UserWarning: negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and "
-        "TensorFlow is not installed: negative_cosine._core (the CPU) and "
+        "TensorFlow cannot be imported: negative_cosine._core (the CPU) and "
         "negative_cosine._cuda_core (CUDA 13.0.88) can be imported by name; the "
         "TensorFlow op, its reference and the Keras layers are not there"
     )
@@ -90,7 +90,7 @@ def test_the_report_describes_it(package: Path) -> None:
     assert lines["TensorFlow"].startswith("none: negative_cosine was built with")
     assert "tensorflow None" in lines["built for"]
     assert lines["CPU kernels in use"] in ("portable", "avx2", "avx512")
-    assert lines["GPU"].startswith(("none: no CUDA device was found", "name ", "not known"))
+    assert lines["GPU"].startswith(("none: no NVIDIA driver", "name ", "not known"))
 
 
 def test_where_tensorflow_is_installed_all_of_it_in_python_works(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 CORES = ("device", "emulated")
+NO_DEVICE = "a dry run has no device to watch"
 
 
 def parse(description: str, words: Sequence[str] | None) -> argparse.Namespace:

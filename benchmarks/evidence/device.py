@@ -103,11 +103,11 @@ def main(words: Sequence[str] | None = None) -> None:
         with part(f"copies in {name}, bytes read and written a second") as found:
             size = min(size, 1 << 12) if arguments.small else size
             found.update(bytes=size, rate=core.copy_bandwidth(size, 10))
-    with part("bfloat16 matrix product, operations a second") as found:
-        found.update(rate=product_rate(64 if arguments.small else 8192, 10))
     for how, in_graph in (("by itself", False), ("in a graph", True)):
         with part(f"launch of an empty kernel {how}, microseconds") as found:
             found.update(microseconds=launch_microseconds(arguments.core, in_graph))
+    with part("bfloat16 matrix product, operations a second") as found:
+        found.update(rate=product_rate(64 if arguments.small else 8192, 10))
     with part("card afterwards") as found:
         found.update(nvidia_smi.query(*STATE))
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.checks import rounded
+from benchmarks.command_line import positive
 from benchmarks.cuda_core import load_core
 from benchmarks.gpu_model import BYTES
 
@@ -20,6 +23,7 @@ ROWS, DOCS, K = 37, 41, 20
 # Rows in bytes. Row kernels: an odd one and those that registers hold, of one warp and of
 # several, and streamed ones; tiles: padded, of one slice and of several.
 ROW_BYTES = (68, 256, 512, 1024, 2048, 4096, 6144, 16400)
+STRIDE = 7  # prime to how many sources, row sizes and dtypes there are
 SOURCES = ("shuffle", "ring", "all", "indices")
 
 
@@ -32,6 +36,11 @@ def calls() -> Iterator[dict[str, Any]]:
     for source in SOURCES:  # the softmax over the batch has kernels of its own
         setting = {"dtype": "float32", "dim": 64, "source": source, "allow_tf32": False}
         yield {**setting, "normalize_over": "batch"}
+
+
+def spread(everything: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same in strides: what little time allows is of every kind."""
+    return [call for first in range(STRIDE) for call in everything[first::STRIDE]]
 
 
 def run(
@@ -61,16 +70,19 @@ def run(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Runs them all, or every so many."""
+    """Runs them all, or what there is time for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the runs")
+    parser.add_argument("--seconds", type=positive, default=math.inf, help="ends then")
     arguments = parser.parse_args(words)
     core, random = load_core(), np.random.default_rng(0)
-    done = 0
-    for call in itertools.islice(calls(), 0, None, arguments.every):
+    wanted = spread([*calls()])
+    end, done = time.monotonic() + arguments.seconds, 0
+    for call in wanted:
+        if done and time.monotonic() > end:
+            break
         run(core, random, **call)
         done += 1
-    print(f"{done} runs")
+    print(f"{done} of {len(wanted)} runs", flush=True)
 
 
 if __name__ == "__main__":

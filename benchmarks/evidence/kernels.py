@@ -2,7 +2,8 @@
 
 A step is timed by CUDA events as it is launched plainly and as a recorded graph replays
 it: the difference is what the host takes. With the inputs in the L2 cache, as the step
-before has left them, and with other bytes there.
+before has left them, and with other bytes there; to write these takes the device so long
+that the host is ahead of it, and its time does not show.
 """
 
 from __future__ import annotations
@@ -97,8 +98,9 @@ def unique_runs() -> list[Run]:
 def predicted_microseconds(run: Run, training: bool, device_name: str) -> float | str:
     """What was said beforehand, empty where nothing was."""
     device = gpu_model.find_device(device_name)
-    if device is None or run.source == "indices":
-        return ""
+    is_exact = run.dtype == "float32" and not run.tf32 and run.source in ("ring", "all")
+    if device is None or run.source == "indices" or is_exact:
+        return ""  # of float32 tiles the model knows rounded products alone
     size = Size(run.batch_size, run.num_negatives, run.dim, run.dtype)
     return round(1e6 * gpu_samplers.seconds(run.source, size, training, device), 2)
 
@@ -146,6 +148,7 @@ def check(step: Any) -> None:
     """
     losses = []
     for how in ("plain", "graph"):
+        step.spoil_results()
         step.launch(1, how)
         losses.append(step.results()["loss"])
     assert np.isfinite(losses[0]).all(), f"the loss is {losses[0]}"

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.command import load_core, parse
+from benchmarks.evidence.command import NO_DEVICE, load_core, parse
 from benchmarks.evidence.device import facts
 from benchmarks.evidence.families import FAMILIES
 from benchmarks.evidence.tables import Table
 from benchmarks.evidence.tools import find_tool, run_tool
-from benchmarks.steps import part
+from benchmarks.steps import LeftOutError, part
 
 FILE = "gpu_ncu.csv"
 
@@ -61,29 +61,42 @@ COLUMNS = ("family", *SIZES, "kernel", *METRICS, *STALLS)
 UNITS = {"nsecond": 1e-3, "usecond": 1.0, "msecond": 1e3, "second": 1e6}
 UNITS |= {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 PREFIXES = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-SECONDS_OF_A_FAMILY, SECONDS_OF_A_SMALL_RUN = 40.0, 3.0
+SECONDS_OF_A_FAMILY = 40.0
 
 
-def command(ncu: str, family: str, core: str, small: bool, log: Path) -> list[str]:
-    """Looks at every launch, and leaves the clocks alone."""
+def command(ncu: str, family: str, log: Path, from_start: bool) -> list[str]:
+    """Looks at a step's launches, and leaves clocks and caches as they are."""
     sections = [word for section in SECTIONS for word in ("--section", section)]
+    options = ["--csv", "--page", "raw", "--print-units", "base", "--log-file", str(log)]
+    options += ["--clock-control", "none", "--cache-control", "none"]
+    options += ["--profile-from-start", "on" if from_start else "off"]
     program = [sys.executable, "-m", "benchmarks.evidence.one_step", family]
-    program += ["--core", core, *(["--small"] if small else [])]
-    options = ["--clock-control", "none", "--csv", "--page", "raw", "--print-units", "base"]
-    options += ["--log-file", str(log)]
     return [ncu, *options, *sections, *program]
 
 
-def profile(ncu: str, family: str, core: str, small: bool) -> list[dict[str, str]]:
-    """The rows of ncu's table, a launch each, in the units of its second row.
+def profile(ncu: str, family: str) -> list[dict[str, str]]:
+    """The launches of the family's second step, as ncu has them.
+
+    The program says where it begins. Where ncu does not hear that, it looks at both steps,
+    and the second half is meant.
 
     Raises:
         AssertionError: ncu failed, or printed nothing that can be read.
     """
+    try:
+        return launches(ncu, family, from_start=False)
+    except AssertionError as error:
+        print(f"{error}\nAgain, from the start:")
+        rows = launches(ncu, family, from_start=True)
+        return rows[len(rows) // 2 :]
+
+
+def launches(ncu: str, family: str, from_start: bool) -> list[dict[str, str]]:
+    """The rows of ncu's table, a launch each, in the units of its second row."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "ncu.csv"
-        limit = SECONDS_OF_A_SMALL_RUN if small else SECONDS_OF_A_FAMILY
-        status, output = run_tool(command(ncu, family, core, small, log), limit)
+        words = command(ncu, family, log, from_start)
+        status, output = run_tool(words, SECONDS_OF_A_FAMILY)
         text = log.read_text(errors="replace") if log.exists() else ""
     said = (text + output)[-500:]
     assert status == 0, f"ncu ended with status {status}: {said}"
@@ -140,23 +153,21 @@ def short_name(kernel: str) -> str:
     return re.sub(r"\b\w+::", "", name[1] if name else kernel)
 
 
-def last_launches(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Those of the second step: the second half."""
-    return rows[len(rows) // 2 :]
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Profiles each family, as a part."""
     arguments = parse(__doc__ or "", words)
     table = Table(arguments.output / FILE, COLUMNS, facts(load_core(arguments.core)))
+    if arguments.core == "emulated":
+        with part("all families"):
+            raise LeftOutError(NO_DEVICE)
+        return
     for family, run in FAMILIES.items():
         with part(family) as found:
-            ncu = find_tool("ncu", "Nsight Compute")
-            rows = profile(ncu, family, arguments.core, arguments.small)
+            rows = profile(find_tool("ncu", "Nsight Compute"), family)
             sizes = {name: run.columns[name] for name in SIZES}
-            for row in last_launches(rows):
+            for row in rows:
                 table.add({"family": family, **sizes, **figures(row)})
-            found.update(launches=len(last_launches(rows)))
+            found.update(launches=len(rows))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,24 @@
-"""Runs one family's step: for a profiler to look at the launches behind the first ones.
+"""Runs one family's step: for a profiler to look at its launches.
 
-The step runs twice: when it is prepared, and once more.
+The step runs twice: when it is prepared, and once more. A profiler that listens for it is
+told to begin between the two.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 from collections.abc import Sequence
 
 from benchmarks.evidence.command import CORES, load_core
 from benchmarks.evidence.families import FAMILIES, Rows, prepare
+
+
+def start_profiler() -> None:
+    """As cudaProfilerStart does it: by the driver, for the current context."""
+    with contextlib.suppress(OSError):  # no driver, no device, no profiler
+        ctypes.CDLL("libcuda.so.1").cuProfilerStart()
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -23,6 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
     run = run.smaller() if arguments.small else run
     rows = Rows(run.batch_size, run.dim)
     step = prepare(load_core(arguments.core), run, rows, training=True)
+    start_profiler()
     step.launch()
     step.wait()
 

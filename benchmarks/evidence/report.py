@@ -65,9 +65,10 @@ def beside_measured(
 def measured(key: str, prediction: Record, source: str, mode: str) -> float:
     """What a step took on a device, NaN where it was not measured."""
     rows, count, dim = map(int, prediction["size"].split("x"))
+    is_rounded = prediction["dtype"] == "float32" and source in ("ring", "all")
     wanted = {
         "source": source,
-        "dtype": prediction["dtype"],
+        "dtype": "tf32" if is_rounded else prediction["dtype"],
         "mode": mode,
         "batch_size": rows,
         "num_negatives": count,

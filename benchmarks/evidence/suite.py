@@ -12,14 +12,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.evidence.command import parse
-from benchmarks.evidence.tools import ROOT, run_tool
-from benchmarks.steps import LeftOutError, part
+from benchmarks.evidence.tools import run_tool
+from benchmarks.steps import ROOT, LeftOutError, part
 
 FOLDER = ROOT / "tests" / "kernels"
 FILES = ("test_rows", "test_tiles", "test_prepared_steps", "test_jax_calls")
 MOST_WORKERS = 12  # each with a context of its own on the device
 MOST_FAILED = 60  # what follows the failure of a device tells no more
-SECONDS_OF_A_FILE = 100.0
+SECONDS_OF_A_FILE = 40.0
 # JAX would take three quarters of the device's memory, and each worker has a JAX.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # Of a dry run: a few tests of each file.

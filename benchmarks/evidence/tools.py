@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.steps import LeftOutError
+from benchmarks.steps import ROOT, LeftOutError
 
-ROOT = Path(__file__).parent.parent.parent
+SECONDS_TO_DIE = 5.0
 
 
 def find_tool(name: str, whose: str) -> str:
@@ -54,11 +54,17 @@ def run_tool(
         for pid in (*descendants(process.pid), process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        raise TimeoutError(
-            f"took longer than {limit:g} s; its last words: {output[-300:]!r}"
-        ) from None
+        raise TimeoutError(f"took longer than {limit:g} s; {last_words(process)}") from None
     return process.returncode, output
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    """What a killed program had said."""
+    try:
+        output, _ = process.communicate(timeout=SECONDS_TO_DIE)
+    except subprocess.TimeoutExpired:  # a driver may hold it for good
+        return "it cannot be killed"
+    return f"its last words: {output[-300:]!r}"
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -74,6 +74,8 @@ Status to_status(cudaError_t error, const Device& device) {
       return no_kernel(device);
     case cudaErrorInsufficientDriver:
       return no_driver_for_runtime();
+    case cudaErrorNoDevice:
+      return Status::FailedPrecondition("no CUDA device was found");
     case cudaErrorInvalidConfiguration:
       return Status::InvalidArgument(
           "the batch is too large for one launch of the CUDA kernels: take fewer rows, "

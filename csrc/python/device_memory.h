@@ -79,10 +79,19 @@ class DeviceCopies {
 
   int64_t allocated_bytes() const { return allocated_bytes_; }
 
+  // Bytes of ones where results go: NaN, or numbers that no result has.
+  void spoil_results() const {
+    for (const Result& result : results_) {
+      raise_unless_successful(
+          cudaMemset(result.device, 0xff, static_cast<size_t>(result.bytes)),
+          "writing to device memory");
+    }
+  }
+
  private:
   struct Result {
     void* host;
-    const char* device;
+    char* device;
     int64_t bytes;
   };
   std::vector<DeviceBuffer> buffers_;

@@ -53,6 +53,13 @@ class DeviceRun {
     copies_.copy_back();
   }
 
+  // So that what a launch leaves out is seen.
+  void spoil_results() const {
+    wait();
+    copies_.spoil_results();
+    raise_unless_successful(cudaDeviceSynchronize(), "writing to device memory");
+  }
+
   // Outputs, gradients and work memory.
   int64_t bytes_beside_inputs() const {
     return copies_.allocated_bytes() - input_bytes_;

@@ -23,7 +23,7 @@ class PreparedStep {
     params.allow_tf32 = allow_tf32;
     run_ = std::make_unique<DeviceRun>(params, results_, 0, stream_.get());
     run_->launch();  // loads the kernels, which no recording may do
-    run_->wait();
+    run_->spoil_results();
   }
 
   // Puts some steps on the device, and waits for none.
@@ -34,11 +34,17 @@ class PreparedStep {
 
   void wait() const { run_->wait(); }
 
-  // What the last step computed, by name.
+  // What the last step computed, by name: arrays of their own.
   py::dict results() const {
     run_->copy_back();
-    return results_.arrays;
+    py::dict copies;
+    for (const auto& [name, array] : results_.arrays)
+      copies[name] = array.attr("copy")();
+    return copies;
   }
+
+  // Results are from now on what the launches to come have written.
+  void spoil_results() const { run_->spoil_results(); }
 
   // Milliseconds a step of each sample, by the device's clock. With `flush_bytes` so
   // many other bytes are written before each sample, to drive the inputs out of the

@@ -45,10 +45,11 @@ def has_numpy_modules_alone() -> bool:
 def what_is_there() -> str:
     """For an installation of the NumPy modules alone: what there is, and what is not."""
     info = read_build_info(PACKAGE_DIR) or {}
-    cuda = f" and negative_cosine._cuda_core (CUDA {info['cuda']})" if info["cuda"] else ""
+    version = info.get("cuda")
+    cuda = f" and negative_cosine._cuda_core (CUDA {version})" if version else ""
     return (
-        "negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and TensorFlow is not "
-        f"installed: negative_cosine._core (the CPU){cuda} can be imported by name; the "
+        "negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and TensorFlow cannot "
+        f"be imported: negative_cosine._core (the CPU){cuda} can be imported by name; the "
         "TensorFlow op, its reference and the Keras layers are not there"
     )
 

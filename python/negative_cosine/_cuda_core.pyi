@@ -1,6 +1,5 @@
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -27,15 +26,42 @@ def negative_cosine_loss(
     allow_tf32: bool = False,
     statistics: bool = True,
 ) -> dict[str, Array]: ...
-def device_info() -> dict[str, Any]: ...
-def copy_bandwidth(num_bytes: int, rounds: int = 10) -> float: ...
-def time_passes(
+def prepare_step(
     query: Array,
     doc: Array,
     *,
-    num_negatives: int,
-    seed: NDArray[np.int64],
+    logit_scale: float = 20.0,
+    num_negatives: int | None = None,
+    sampler: str = "shuffle",
+    seed: Array | None = None,
+    negative_indices: Array | None = None,
+    mask_self: bool = True,
+    doc_ids: Array | None = None,
+    query_ids: Array | None = None,
+    margin: float = 0.0,
+    doc_log_q: Array | None = None,
+    sample_weight: Array | None = None,
+    normalize_over: str = "candidates",
+    reduction: str = "mean",
     training: bool = True,
-    rounds: int = 10,
-    steps: int = 10,
-) -> list[float]: ...
+    statistics: bool = True,
+    allow_tf32: bool = False,
+) -> PreparedStep: ...
+
+class PreparedStep:
+    def launch(self, count: int = 1, how: str = "plain") -> None: ...
+    def wait(self) -> None: ...
+    def results(self) -> dict[str, Array]: ...
+    def spoil_results(self) -> None: ...
+    def milliseconds(
+        self,
+        samples: int = 30,
+        steps: int = 1,
+        how: str = "plain",
+        flush_bytes: int = 0,
+    ) -> list[float]: ...
+    @property
+    def bytes_beside_inputs(self) -> int: ...
+
+def device_info() -> dict[str, Any]: ...
+def copy_bandwidth(num_bytes: int, rounds: int = 10) -> float: ...

@@ -283,8 +283,8 @@ cudaError_t cudaPeekAtLastError() { return emulator::last_error; }
 // --- The device --------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+  *count = emulator::has_driver() ? 1 : 0;
+  return fail_unless_only_device(0);
 }
 
 cudaError_t cudaGetDevice(int* device) {
@@ -374,7 +374,8 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 
 cudaError_t cudaMalloc(void** address, size_t size) {
   *address = size == 0 ? nullptr : emulator::allocate(size);
-  if (size == 0 || *address != nullptr) return cudaSuccess;
+  const cudaError_t error = fail_unless_only_device(0);
+  if (error != cudaSuccess || size == 0 || *address != nullptr) return error;
   return fail(cudaErrorMemoryAllocation,
               emulator::text_of(cudaErrorMemoryAllocation).meaning);
 }
@@ -424,7 +425,7 @@ cudaError_t cudaMemsetAsync(void* address, int byte, size_t size, cudaStream_t s
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   *stream = new CUstream_st();
-  return cudaSuccess;
+  return fail_unless_only_device(0);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {

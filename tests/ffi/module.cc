@@ -71,7 +71,6 @@ PYBIND11_MODULE(_ffi_calls, module) {
   using namespace pybind11::literals;
   namespace calls = negative_cosine::xla_calls;
   module.doc() = "The custom calls of negative_cosine, for JAX.";
-  module.attr("with_cuda") = static_cast<bool>(NEGATIVE_COSINE_WITH_CUDA);
   module.def("handlers", &calls::handlers, "platform"_a,
              "Capsules by the calls' names, for jax.ffi.register_ffi_target.");
   module.def(

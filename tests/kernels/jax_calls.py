@@ -49,6 +49,11 @@ def register(platform: str) -> None:
         jax.ffi.register_ffi_target(target, capsule, platform=platform)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU may multiply float32 rows with ten bits of each element."""
+    _ffi_calls.allow_tf32(allowed)
+
+
 class Loss:
     """The loss of batches of one shape, with its own gradient."""
 

@@ -15,7 +15,8 @@ import vectors
 
 from benchmarks import gpu_evidence
 from benchmarks.evidence import kernels, ncu, peers, tables
-from benchmarks.evidence.tools import ROOT
+from benchmarks.evidence.command import NO_DEVICE
+from benchmarks.steps import ROOT
 
 # A minute, and the same wherever it runs: once, where no TensorFlow could help it.
 pytestmark = pytest.mark.cores("cpu")
@@ -65,7 +66,7 @@ def test_every_step_has_its_outcome_in_order(checks: Any) -> None:
     for step in checks["steps"]:
         if step["outcome"] == "left out":
             assert step["step"] in ("sanitizer", "ncu"), step["reason"]
-            assert "is not on PATH" in step["reason"]
+            assert step["reason"] == NO_DEVICE
 
 
 def test_the_ceilings_are_measured(checks: Any) -> None:
@@ -109,6 +110,11 @@ def test_this_packages_kernels_are_timed_beside_the_rivals(output: Path) -> None
         for launch in ("plain", "graph"):
             assert table.loc[(name, launch), "samples"] == peers.SAMPLES
     assert table.loc[("core", "plain"), "ratio"] == 1
+
+
+def test_a_rival_is_compared_with_the_step_that_has_its_candidates(output: Path) -> None:
+    pytest.importorskip("jax", reason="jax is not installed: make bare-test has it")
+    table = pd.read_csv(output / "gpu_peers.csv").set_index(["impl", "launch"])
     assert table.loc[("jax", "plain"), "ratio_to"] == "core, plain"
     assert table.loc[("jax", "plain"), "versions"].startswith("jax ")
 

@@ -32,6 +32,13 @@ def prepare(core: Core, batch: Batch, source: str, **options: Any) -> Any:
     return core.module.prepare_step(batch.query, batch.doc, **candidates, **options)
 
 
+def launched(core: Core, batch: Batch, source: str, **options: Any) -> dict[str, Any]:
+    step = prepare(core, batch, source, **options)
+    step.launch()
+    results: dict[str, Any] = step.results()
+    return results
+
+
 @HOW
 @SOURCES
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -41,10 +48,21 @@ def test_a_prepared_step_gives_the_bits_of_a_single_one(
     batch = Batch((70, 75, 100, 31), dtype)
     expected = core.run(batch, source, {})
     step = prepare(core, batch, source)
-    for _ in range(2):
-        step.launch(3, how)
+    for count in (1, 3):
+        step.spoil_results()
+        step.launch(count, how)
         for name, values in step.results().items():
             assert values.tobytes() == expected[name].tobytes(), name
+
+
+def test_results_are_those_of_the_launches_and_of_nothing_before(core: Core) -> None:
+    step = prepare(core, Batch((37, 41, 20, 5), "float32"), "shuffle")
+    assert np.isnan(step.results()["loss"])
+    step.launch()
+    first = step.results()
+    step.spoil_results()
+    assert np.isfinite(first["row_loss"]).all()
+    assert np.isnan(step.results()["row_loss"]).all()
 
 
 @HOW
@@ -62,15 +80,15 @@ def test_the_loss_alone_has_no_gradients(core: Core, reduction: str, how: str) -
 
 def test_statistics_are_left_out_where_nobody_wants_them(core: Core) -> None:
     batch = Batch((37, 41, 20, 5), "float32")
-    with_statistics = prepare(core, batch, "ring").results()
-    without = prepare(core, batch, "ring", statistics=False).results()
+    with_statistics = launched(core, batch, "ring")
+    without = launched(core, batch, "ring", statistics=False)
     assert set(with_statistics) - set(without) == {"num_kept", "positive_rank"}
 
 
 def test_float32_products_are_rounded_where_they_may_be(core: Core) -> None:
     batch = Batch((70, 75, 64, 20), "float32")
     exact, rounded = (
-        prepare(core, batch, "ring", allow_tf32=allowed).results()["positive_cosine"]
+        launched(core, batch, "ring", allow_tf32=allowed)["positive_cosine"]
         for allowed in (False, True)
     )
     assert 1e-6 < abs(exact - rounded).max() < 2**-10

@@ -488,6 +488,30 @@ def test_many_queries_far_below_another_keep_their_part_of_the_doc_gradient(
     assert abs(results["doc_gradient"][1, 1] / wanted - 1) < 0.01
 
 
+# Tensor cores add 16 products at a time, and cut the sum off after its 24th bit.
+ELEMENTS_A_SUM, LAST_BIT = 16, 2.0**-23
+
+
+@ON_CUDA
+@SAMPLERS
+@pytest.mark.parametrize("dim", [64, 512, 2048])
+def test_sums_of_one_sign_lose_at_most_a_last_bit_with_each_addition(
+    core: Core, dim: int, sampler: str
+) -> None:
+    batch = Batch((70, 75, dim, 35), "bfloat16")
+    batch.query, batch.doc = abs(batch.query), abs(batch.doc)
+    batch.doc[3] = batch.query[2]  # a cosine of 1
+    expected = run_oracle(batch, sampler, {})
+    results = core.run(batch, sampler, {})
+    cosine = dim / ELEMENTS_A_SUM * LAST_BIT + 1e-6
+    for name, bound in (("positive_cosine", cosine), ("row_loss", 2 * 20 * cosine)):
+        assert abs(results[name] - getattr(expected, name)).max() < bound, name
+    for name in ("query", "doc"):
+        found = results[f"{name}_gradient"].astype(np.float64)
+        error = abs(found - getattr(expected, f"{name}_gradient"))
+        assert error.max() < 1e-2 * expected.gradient_sizes[name]
+
+
 # --- float32 rows of which the caller allows ten bits ------------------------------------
 
 

@@ -92,12 +92,33 @@ def test_a_device_is_recorded(module: Any, tmp_path: Path) -> None:
     assert vectors.differences(vectors.load(path), module) == []
 
 
-def test_a_device_that_does_not_repeat_itself_is_not_recorded(tmp_path: Path) -> None:
-    last_run = 2 * len(INSTRUCTIONS) - 1
+def test_what_a_device_does_not_repeat_is_named_and_the_rest_is_recorded(
+    module: Any, tmp_path: Path
+) -> None:
+    path, last_run = tmp_path / "recorded.npz", 2 * len(INSTRUCTIONS) - 1
     unsteady = device(lambda run, results: results ^ np.uint8(run == last_run))
-    with pytest.raises(RuntimeError, match=r"two runs on the device differ in result: "):
-        vectors.record_on_device(unsteady, tmp_path / "recorded.npz")
-    assert not [*tmp_path.iterdir()]
+    with pytest.raises(RuntimeError, match=r"^copy_async\.16: two runs differ$"):
+        vectors.record_on_device(unsteady, path)
+    missing = vectors.differences(vectors.load(path), module)
+    assert missing == ["result: copy_async.16 is missing"]
+
+
+def test_what_ends_a_devices_work_is_named_and_what_it_did_is_recorded(
+    module: Any, tmp_path: Path
+) -> None:
+    def stop(run: int, results: Array) -> Array:
+        if run >= 2 * len(INSTRUCTIONS) - 3:
+            raise RuntimeError("an illegal memory access")
+        return results
+
+    path = tmp_path / "recorded.npz"
+    stopped = r"copy_async\.8: an illegal memory access; copy_async\.16: an illegal"
+    with pytest.raises(RuntimeError, match=stopped):
+        vectors.record_on_device(device(stop), path)
+    assert vectors.differences(vectors.load(path), module) == [
+        "result: copy_async.16 is missing",
+        "result: copy_async.8 is missing",
+    ]
 
 
 def test_a_device_without_the_instructions_is_not_recorded(tmp_path: Path) -> None:
