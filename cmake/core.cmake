@@ -6,6 +6,7 @@ set(warnings -Wall -Wextra)
 
 add_library(core STATIC ${csrc}/core/inputs.cc ${csrc}/cpu/cpu_features.cc
                         ${csrc}/cpu/index_check.cc ${csrc}/cpu/inverted_table.cc
+                        ${csrc}/cpu/value_check.cc
                         ${csrc}/cpu/negative_cosine.cc ${csrc}/cpu/parallel_for.cc)
 target_include_directories(core PUBLIC ${csrc})
 target_compile_options(core PRIVATE ${warnings})

@@ -100,6 +100,7 @@ def valid_attributes(table: bool) -> dict[str, Any]:
 def valid_saved(real: Any = np.float32) -> dict[str, Any]:
     return {
         "loss_gradient": np.array(1, real),
+        "row_loss": np.ones(ROWS, real),
         "row_facts": np.ones((ROWS, 4), real),
         "doc_inverse_norm": np.ones(DOCS, real),
         "row_scale_gradient": np.ones(ROWS, real),
@@ -360,7 +361,9 @@ def test_a_thread_without_memory_is_an_error_and_not_the_end(compiled: bool) -> 
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("name", ["row_facts", "doc_inverse_norm", "row_scale_gradient"])
+@pytest.mark.parametrize(
+    "name", ["row_loss", "row_facts", "doc_inverse_norm", "row_scale_gradient"]
+)
 def test_a_saved_tensor_of_another_length_is_refused_by_name(
     name: str, compiled: bool
 ) -> None:

@@ -1,7 +1,8 @@
 """The float64 judge: SPEC's formulas in NumPy, written apart from the package.
 
 Nothing here is shared with the code under test. Everything is dense: a ``[B, C]`` matrix
-of cosines, and another that counts how often query i drew document j and kept it.
+of cosines, and another that counts how often query i drew document j and kept it. It
+knows no NaN: a test puts numbers in the place of what has to be left out.
 """
 
 from __future__ import annotations
@@ -43,10 +44,15 @@ def unit_rows(rows: Array) -> tuple[Array, Array]:
 
 
 def kept_candidates(
-    table: Array, num_queries: int, mask_self: bool, doc_ids: Any, query_ids: Any
+    table: Array,
+    num_queries: int,
+    mask_self: bool,
+    doc_ids: Any,
+    query_ids: Any,
+    is_excluded: Array | None = None,
 ) -> Array:
-    """SPEC section 2, pair by pair."""
-    kept = np.ones(table.shape, bool)
+    """SPEC section 2, pair by pair; ``is_excluded`` of the documents by their logQ."""
+    kept = np.ones(table.shape, bool) if is_excluded is None else ~is_excluded[table]
     for i, row in enumerate(table):
         for k, j in enumerate(row):
             if mask_self and j == i:
@@ -83,6 +89,8 @@ def negative_cosine_loss(
     )
     share = weight / rows if reduction == "mean" and rows else weight
     s = scale / temperature
+    is_excluded = np.isposinf(log_q)  # nobody's candidate, and no positive can beat it
+    log_q = np.where(is_excluded, 0.0, log_q)
 
     unit_query, query_inverse = unit_rows(query)
     unit_doc, doc_inverse = unit_rows(doc)
@@ -92,7 +100,7 @@ def negative_cosine_loss(
     positive_logit = s * (positive_cosine - margin) - log_q[:rows]
     all_logits = s * cosine - log_q[None, :]
 
-    kept = kept_candidates(table, rows, mask_self, doc_ids, query_ids)
+    kept = kept_candidates(table, rows, mask_self, doc_ids, query_ids, is_excluded)
     counts = np.zeros((rows, docs))
     for i, k in zip(*np.nonzero(kept), strict=True):
         counts[i, table[i, k]] += 1
@@ -104,17 +112,22 @@ def negative_cosine_loss(
         relative = all_logits - positive_logit[:, None] + log_counts
         row_loss = np.logaddexp(0.0, logsumexp(relative))
         probability = np.exp(relative - row_loss[:, None])
+        row_loss[is_excluded[:rows] & kept.any(axis=1)] = np.inf
         # d loss / d z, by document, and for the positive's own logit.
-        by_logit = share[:, None] * probability
-        by_positive = share * np.expm1(-row_loss)
+        counted = np.where(np.isinf(row_loss), 0.0, share)
+        by_logit = counted[:, None] * probability
+        by_positive = counted * np.expm1(-row_loss)
         positive_terms = np.abs(by_positive)
     else:
         others = positive_logit[None, :] - positive_logit[:, None]
         others[diagonal, diagonal] = -np.inf
+        others[:, is_excluded[:rows]] = -np.inf
         row_loss = np.logaddexp(0.0, logsumexp(others))
+        row_loss[is_excluded[:rows]] = np.inf
+        counted = np.where(np.isinf(row_loss), 0.0, share)
         by_logit = np.zeros_like(cosine)
-        by_positive = np.exp(-row_loss) * share.sum() - share
-        positive_terms = np.exp(-row_loss) * np.abs(share.sum()) + np.abs(share)
+        by_positive = np.exp(-row_loss) * counted.sum() - counted
+        positive_terms = np.exp(-row_loss) * np.abs(counted.sum()) + np.abs(counted)
 
     by_cosine = s * by_logit
     by_cosine[diagonal, diagonal] += s * by_positive
@@ -122,7 +135,8 @@ def negative_cosine_loss(
     terms[diagonal, diagonal] += s * positive_terms
     s_terms = np.append(by_logit * cosine, by_positive * (positive_cosine - margin))
     s_gradient, s_size = s_terms.sum(), np.abs(s_terms).sum()
-    losses = share * row_loss
+    losses = np.multiply(share, row_loss, out=np.zeros(rows), where=share != 0)
+    by_weight = np.where((share == 0) & np.isinf(row_loss), 0.0, row_loss)
     return Result(
         loss=losses if reduction == "none" else losses.sum(),
         row_loss=row_loss,
@@ -134,13 +148,13 @@ def negative_cosine_loss(
         doc_gradient=tangent(by_cosine.T @ unit_query, unit_doc, doc_inverse),
         scale_gradient=s_gradient / temperature,
         temperature_gradient=-s_gradient * scale / temperature**2,
-        sample_weight_gradient=row_loss / rows if reduction == "mean" else row_loss,
+        sample_weight_gradient=by_weight / rows if reduction == "mean" else by_weight,
         gradient_sizes={
             "query": largest(terms @ abs(unit_doc) * query_inverse[:, None]),
             "doc": largest(terms.T @ abs(unit_query) * doc_inverse[:, None]),
             "scale": s_size / temperature,
             "temperature": s_size * scale / temperature**2,
-            "sample_weight": largest(row_loss),
+            "sample_weight": largest(by_weight),
         },
         gradient_terms={
             "query": terms.sum(axis=1) * query_inverse,

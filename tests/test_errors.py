@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
+import fractions
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from negative_cosine import fused_negative_cosine_loss, sample_negatives
+from negative_cosine import _core, fused_negative_cosine_loss, sample_negatives
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
 
@@ -44,11 +47,12 @@ WRONG = [
     ),
     (
         {"num_negatives": 5, "sampler": "ring"},
-        "at most C - 1 for sampler='ring'.*5.*got 5",
+        r"at most C - 1 for sampler='ring'.*5.*got 5; give a smaller num_negatives or "
+        r"sampler='shuffle', or .* by batch\(\.\.\., drop_remainder=True\)",
     ),
     (
         {"num_negatives": 3, "sampler": "all"},
-        "None or C - 1 for sampler='all'.*5.*got 3",
+        "must be C - 1 for sampler='all'.*5.*got 3; leave num_negatives out",
     ),
     ({"num_negatives": None}, "num_negatives or negative_indices, got neither"),
     ({"negative_indices": tf.zeros([3, 2], tf.int32)}, "got both.*num_negatives=2"),
@@ -68,7 +72,51 @@ WRONG = [
     ({"doc_ids": tf.zeros([5])}, "doc_ids must be int32 or int64, got float32"),
     (
         {"doc_ids": ["a", "b", "b", "c", "d"]},
-        r"doc_ids must be int32 or int64, got string; tf.unique\(doc_ids\).idx numbers",
+        r"doc_ids must be int32 or int64, got string; .*in every batch, replica and run: "
+        r"tf\.strings\.to_hash_bucket_fast\(doc_ids, 2\*\*62\), or .*Hashing\(2\*\*62\)",
+    ),
+    (
+        {"doc_ids": np.zeros([5], np.uint64)},
+        r"doc_ids must be int32 or int64, got uint64; tf.bitcast\(doc_ids, tf.int64\)",
+    ),
+    (
+        {"query_ids": np.zeros([3], np.int16)},
+        r"query_ids must be int32 or int64, got int16; tf.cast\(query_ids, tf.int64\)",
+    ),
+    (
+        {"doc_ids": tf.zeros([5, 1], tf.int32)},
+        r"doc_ids must have shape \[5\].*\(5, 1\); tf.squeeze\(doc_ids, 1\)",
+    ),
+    ({"doc_ids": np.zeros([5], bool)}, "doc_ids must be int32 or int64, got bool$"),
+    (
+        {"doc_ids": tf.ragged.constant([[1]] * 5)},
+        "doc_ids must .*got RaggedTensor, whose rows have lengths of their own",
+    ),
+    (
+        {"doc_ids": tf.sparse.from_dense([1] * 5)},
+        "doc_ids must .*got SparseTensor; tf.sparse.to_dense",
+    ),
+    (
+        {"query": keras.Input([4], batch_size=3)},
+        "query must .*got KerasTensor, .*use the layer NegativeCosineLoss",
+    ),
+    (
+        {"num_negatives": None, "negative_indices": np.zeros([3, 2], np.uint8)},
+        r"negative_indices must be int32 or int64, got uint8; tf.cast\(negative_indices",
+    ),
+    ({"num_negatives": tf.constant(2)}, "num_negatives must be an integer.*, no tensor: a"),
+    ({"num_negatives": np.array([2])}, r"num_negatives must be an integer.*array\(\[2\]"),
+    ({"margin": tf.constant(0.1)}, "margin must be a finite number.*, no tensor: a graph"),
+    ({"margin": keras.Variable(0.1)}, "margin must be a finite number.*, no tensor: a"),
+    ({"margin": float("nan")}, "margin must be a finite number, got nan"),
+    ({"margin": True}, "margin must be a finite number, got True"),
+    ({"mask_self": tf.constant(True)}, "mask_self must be True or False.*, no tensor: a"),
+    ({"seed": (True, False)}, r"seed must be two integers.*got \(True, False\)"),
+    ({"seed": np.array([True, False])}, "seed must be two integers.*got array"),
+    ({"seed": (np.uint64(2**63), 1)}, "seed must be two integers of 64 bits at most"),
+    (
+        {"seed": np.zeros([2], np.uint64)},
+        r"seed must.*uint64 of.*; tf.bitcast\(seed, tf.int",
     ),
     (
         {"query_ids": tf.zeros([5], tf.int32)},
@@ -132,6 +180,106 @@ def test_a_wrong_argument_is_a_value_error_that_names_it(
         fused_negative_cosine_loss(**arguments)
 
 
+class Options(str, enum.Enum):
+    """A user's own names for what the loss takes."""
+
+    RING = "ring"
+    SUM = "sum"
+    BATCH = "batch"
+    NATIVE = "native"
+
+
+ALIKE = [
+    ("num_negatives", 3, [np.int64(3), np.uint8(3), np.array(3)]),
+    ("margin", 0.25, [np.float16(0.25), np.array(0.25), fractions.Fraction(1, 4)]),
+    ("margin", -1.0, [-1, np.array(-1)]),
+    ("mask_self", False, [np.bool_(False), np.array(False)]),
+    ("return_stats", False, [np.bool_(False), np.array(False)]),
+    ("cross_replica", False, [np.bool_(False), np.array(False)]),
+    ("sampler", "ring", [np.str_("ring"), Options.RING]),
+    ("reduction", "sum", [np.str_("sum"), Options.SUM]),
+    ("normalize_over", "batch", [np.str_("batch"), Options.BATCH]),
+    ("implementation", "native", [np.str_("native"), Options.NATIVE]),
+    (
+        "seed",
+        (1, 2),
+        [
+            [1, 2],
+            (np.int64(1), np.int32(2)),
+            np.array([1, 2], np.uint8),
+            np.array([1, 2], ">i8"),
+            (tf.constant(1), 2),
+            tf.Variable([1, 2]),
+            keras.Variable([1, 2], dtype="int64"),
+        ],
+    ),
+    (
+        "doc_ids",
+        [1, 1, 1, 1, 2],
+        [
+            np.array([1, 1, 1, 1, 2], ">i4"),
+            tf.constant([1, 1, 1, 1, 2], tf.int64),
+            tf.Variable([1, 1, 1, 1, 2]),
+            keras.Variable([1, 1, 1, 1, 2], dtype="int32"),
+            [2**40, 2**40, 2**40, 2**40, 2**41],  # as int32 all would be 0
+        ],
+    ),
+    (
+        "query",
+        np.eye(3, 4, dtype=np.float32),
+        [
+            np.eye(3, 4).tolist(),
+            np.eye(3, 4, dtype=">f4"),
+            tf.Variable(tf.eye(3, 4)),
+            keras.Variable(tf.eye(3, 4)),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("implementation", "mode"),
+    [("native", "eager"), ("native", "graph"), ("reference", "eager")],
+)
+@pytest.mark.parametrize(("name", "value", "others"), ALIKE, ids=[a[0] for a in ALIKE])
+def test_every_kind_of_a_value_means_the_same(
+    name: str, value: Any, others: list[Any], implementation: str, mode: str
+) -> None:
+    random = np.random.default_rng(0)
+    usual = {
+        **valid(),
+        "query": tf.constant(random.normal(size=(3, 4)), tf.float32),
+        "doc": tf.constant(random.normal(size=(5, 4)), tf.float32),
+        "seed": (5, 1),  # row 1 meets itself
+        "implementation": implementation,
+    }
+
+    def loss_of(given: Any) -> Any:
+        def call() -> Any:
+            return fused_negative_cosine_loss(**{**usual, name: given})
+
+        return (call if mode == "eager" else tf.function(call, autograph=False))().numpy()
+
+    expected = loss_of(value)
+    if name not in ("return_stats", "cross_replica", "implementation"):
+        without = fused_negative_cosine_loss(**usual)
+        assert abs(expected - without) > 1e-3, "the option has to matter"
+    for other in others:
+        np.testing.assert_allclose(loss_of(other), expected, rtol=1e-6, err_msg=repr(other))
+
+
+@IMPLEMENTATIONS
+def test_a_negative_margin_is_a_margin(implementation: str) -> None:
+    query, doc = tf.eye(3, 4), tf.eye(5, 4)
+    losses = [
+        fused_negative_cosine_loss(
+            query, doc, 2, seed=(1, 2), margin=margin, implementation=implementation
+        )
+        for margin in (-0.5, 0.0, 0.5)
+    ]
+    assert losses[0] < losses[1] < losses[2]
+
+
 def in_unknown_shapes(arguments: dict[str, Any], implementation: str) -> Any:
     """Calls the loss in a graph that knows the ranks of its tensors and no size."""
     tensors = {name: value for name, value in arguments.items() if tf.is_tensor(value)}
@@ -144,7 +292,7 @@ def in_unknown_shapes(arguments: dict[str, Any], implementation: str) -> Any:
     @tf.function(input_signature=[signature], autograph=False)
     def call(tensors: dict[str, tf.Tensor]) -> tf.Tensor:
         return fused_negative_cosine_loss(
-            **tensors, **rest, seed=(1, 2), implementation=implementation
+            **{"seed": (1, 2), **tensors, **rest}, implementation=implementation
         )
 
     return call(tensors)
@@ -160,6 +308,9 @@ def in_unknown_shapes(arguments: dict[str, Any], implementation: str) -> Any:
         ({"query_ids": tf.zeros([5], tf.int64)}, "query_ids must have"),
         ({"sample_weight": tf.zeros([5])}, "sample_weight must have"),
         ({"doc_log_q": tf.zeros([3])}, "doc_log_q must have"),
+        ({"seed": tf.zeros([3], tf.int64)}, "seed must .*two integers"),
+        ({"seed": tf.zeros([0], tf.int32)}, "seed must .*two integers"),
+        ({"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])}, "query must have at least"),
         (
             {"num_negatives": None, "negative_indices": tf.zeros([2, 2], tf.int32)},
             r"negative_indices must have shape \[B, K\]",
@@ -174,21 +325,42 @@ def test_a_size_that_only_the_graph_knows_is_refused_there(
         in_unknown_shapes(arguments, implementation)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"num_negatives": 5, "sampler": "ring"},
-            "at most C - 1 for sampler=.{1,3}ring",
-        ),
-        ({"num_negatives": 3, "sampler": "all"}, "must be C - 1 for sampler=.{1,3}all"),
-    ],
+TOO_MANY_AND_TOO_FEW = pytest.mark.parametrize(
+    ("sampler", "count"), [("ring", 5), ("all", 3)]
 )
-def test_k_out_of_a_samplers_range_is_refused_in_the_graph(
-    change: dict[str, Any], message: str
+
+
+@TOO_MANY_AND_TOO_FEW
+def test_k_out_of_a_samplers_range_is_refused_in_the_graph_with_the_same_way_out(
+    sampler: str, count: int
 ) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        in_unknown_shapes({**valid(), **change}, "reference")
+    arguments = {**valid(), "num_negatives": count, "sampler": sampler}
+    with pytest.raises(ValueError, match="must be") as known:
+        fused_negative_cosine_loss(**arguments, implementation="reference")
+    way_out = str(known.value).split("; ")[1]
+    rule = f"C - 1 for sampler=.{{1,3}}{sampler}"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rule) as found:
+        in_unknown_shapes(arguments, "reference")
+    text = str(found.value).replace("\\'", "'")
+    assert way_out in text
+    assert f"got] [{count}] [and C =] [5]" in text
+
+
+@TOO_MANY_AND_TOO_FEW
+def test_the_core_refuses_k_in_the_same_words(sampler: str, count: int) -> None:
+    with pytest.raises(ValueError, match="must be") as of_python:
+        fused_negative_cosine_loss(
+            **{**valid(), "num_negatives": count, "sampler": sampler}
+        )
+    with pytest.raises(ValueError, match="must be") as of_the_core:
+        _core.negative_cosine_loss(
+            np.ones([3, 4], np.float32),
+            np.ones([5, 4], np.float32),
+            num_negatives=count,
+            sampler=sampler,
+            seed=np.array([1, 2]),
+        )
+    assert str(of_the_core.value) == str(of_python.value)
 
 
 @IMPLEMENTATIONS
@@ -232,9 +404,9 @@ def test_under_xla_an_index_outside_the_documents_is_dropped() -> None:
 def test_native_for_a_device_without_a_kernel_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("negative_cosine._loss.runs_on_gpu", lambda: True)
+    monkeypatch.setattr("negative_cosine._loss.device_in_use", lambda: "GPU")
     monkeypatch.setattr("negative_cosine._loss.cuda_problem", lambda library: "no GPU")
-    with pytest.raises(RuntimeError, match=r"cannot run: no GPU\. To fix it, install"):
+    with pytest.raises(RuntimeError, match=r"cannot run: no GPU\. To fix it, "):
         fused_negative_cosine_loss(**valid(), implementation="native")
 
 
@@ -243,9 +415,21 @@ def test_native_for_a_device_without_a_kernel_says_so(
     [
         ((3, 2, 1), "num_candidates must be at least batch_size = 3, got 2"),
         ((-1, 2, 1), "batch_size must be an integer"),
+        ((True, 2, 1), "batch_size must be an integer.*, got True"),
+        ((2.0, 2, 1), "batch_size must be an integer.*, got 2.0"),
+        ((tf.constant(2.0), 2, 1), "batch_size must be an integer.* or a scalar int32 or"),
+        ((tf.constant([2]), 2, 1), "batch_size must be an integer"),
+        ((tf.constant(-1), 2, 1), "batch_size must be an integer"),
+        ((2, tf.constant(1), 1), "num_candidates must be at least batch_size = 2, got 1"),
         ((2, 2**31, 1), "num_candidates must be an integer"),
+        ((2, tf.constant(2**31), 1), "num_candidates must be an integer"),
+        ((2, 3, tf.constant(1)), "num_negatives must be an integer.*, no tensor: a graph"),
         ((2, 2, 0), "num_negatives must be an integer of at least 1"),
-        ((2, 2, 2, "ring"), "at most C - 1"),
+        (
+            (2, 2, 2, "ring"),
+            "at most C - 1.*C = 2 is num_candidates, got 2; give a smaller",
+        ),
+        ((2, 4, 2, "all"), "must be C - 1.*C = 4 is num_candidates, got 2; leave num_neg"),
         ((2, 2, 1, "none"), "sampler must be one of"),
     ],
 )
@@ -254,6 +438,47 @@ def test_sample_negatives_refuses_wrong_sizes(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         sample_negatives(*arguments)
+
+
+def test_sample_negatives_refuses_a_size_of_unknown_rank_with_the_way_out() -> None:
+    draw = tf.function(lambda size: sample_negatives(size, 5, 1), autograph=False)
+    with pytest.raises(
+        ValueError, match=r"batch_size must.*ensure_shape\(batch_size, \[\]"
+    ):
+        draw.get_concrete_function(tf.TensorSpec(None, tf.int32))
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+@pytest.mark.parametrize(
+    ("rows", "docs", "options", "message"),
+    [
+        (3, 2, {}, r"batch_size <= num_candidates.*\[3\].*\[2\]"),
+        (-1, 2, {}, r"0 <= batch_size.*\[-1\].*\[2\]"),
+        (
+            2,
+            5,
+            {"sampler": "ring"},
+            r"at most C - 1.*C is num_cand.*; give a .*\[5\].*\[5\]",
+        ),
+        (2, 5, {"sampler": "all"}, r"must be C - 1.*C is num_cand.*; leave .*\[5\].*\[5\]"),
+        (2, 8, {"seed": tf.zeros([3], tf.int64)}, r"seed must be two integers.*\[3\]"),
+    ],
+)
+def test_sample_negatives_refuses_what_only_the_graph_knows(
+    rows: int, docs: int, options: dict[str, Any], message: str, dtype: tf.DType
+) -> None:
+    seed = options.get("seed", tf.constant([1, 2], tf.int64))
+    sampler = options.get("sampler", "shuffle")
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([], dtype)] * 2 + [tf.TensorSpec([None], tf.int64)],
+        autograph=False,
+    )
+    def draw(rows: tf.Tensor, docs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return sample_negatives(rows, docs, 5, sampler, seed)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        draw(tf.constant(rows, dtype), tf.constant(docs, dtype), seed)
 
 
 @IMPLEMENTATIONS
@@ -286,18 +511,20 @@ def test_an_empty_batch_has_loss_zero_and_empty_gradients(
 
 @IMPLEMENTATIONS
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "shape"),
     [
-        ("sample_weight", tf.ones([3, 1])),
-        ("doc_log_q", tf.ones([5, 1])),
-        ("doc_ids", tf.ones([5, 1], tf.int32)),
-        ("query_ids", tf.ones([3, 1], tf.int32)),
-        ("seed", tf.ones([2, 1], tf.int32)),
-        ("negative_indices", tf.ones([6], tf.int32)),
+        ("query", tf.ones([3, 4]), r"\[None, None\]"),
+        ("doc", tf.ones([5, 4]), r"\[None, None\]"),
+        ("sample_weight", tf.ones([3, 1]), r"\[None\]"),
+        ("doc_log_q", tf.ones([5, 1]), r"\[None\]"),
+        ("doc_ids", tf.ones([5, 1], tf.int32), r"\[None\]"),
+        ("query_ids", tf.ones([3, 1], tf.int32), r"\[None\]"),
+        ("seed", tf.ones([2, 1], tf.int32), r"\[2\]"),
+        ("negative_indices", tf.ones([6], tf.int32), r"\[None, None\]"),
     ],
 )
-def test_an_option_of_unknown_rank_is_refused_not_broadcast(
-    name: str, value: tf.Tensor, implementation: str
+def test_a_tensor_of_unknown_rank_is_refused_not_broadcast(
+    name: str, value: tf.Tensor, shape: str, implementation: str
 ) -> None:
     arguments = {**valid(), name: value}
     if name == "negative_indices":
@@ -309,5 +536,6 @@ def test_an_option_of_unknown_rank_is_refused_not_broadcast(
         )
 
     graph = tf.function(call, autograph=False)
-    with pytest.raises(ValueError, match=f"{name} must"):
+    way_out = rf"tell its rank by tf\.ensure_shape\({name}, {shape}\)"
+    with pytest.raises(ValueError, match=f"{name} must.*{way_out}"):
         graph.get_concrete_function(tf.TensorSpec(None, value.dtype))

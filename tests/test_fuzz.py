@@ -44,6 +44,8 @@ def test_a_valid_call_gives_them_in_graphs_and_compiled_too(profile: str) -> Non
 
 
 SPECIAL = [float("nan"), float("inf"), float("-inf"), 1e4, -1e4, 0.0]
+# The others are refused: test_left_out_rows.py.
+SPECIAL_LOG_Q = [value for value in SPECIAL if value > float("-inf")]
 
 
 @st.composite
@@ -59,7 +61,8 @@ def calls_with_special_numbers(draw: st.DrawFn) -> Call:
     }
     for name in draw(st.sets(st.sampled_from(sorted(inputs)), min_size=1)):
         rows = inputs[name]
-        rows[draw(st.integers(0, len(rows) - 1))] = draw(st.sampled_from(SPECIAL))
+        special = SPECIAL_LOG_Q if name == "doc_log_q" else SPECIAL
+        rows[draw(st.integers(0, len(rows) - 1))] = draw(st.sampled_from(special))
         if name in ("doc_log_q", "sample_weight"):
             call.options[name] = rows
     call.options["reduction"] = "none"

@@ -297,20 +297,12 @@ def test_a_gradient_beyond_float16_is_infinite_with_its_sign(implementation: str
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-@pytest.mark.parametrize(
-    ("share", "implementation", "counts"),
-    [
-        (0.49, "native", True),
-        (0.51, "native", False),
-        (0.49, "reference", True),
-        (0.51, "reference", True),
-    ],
-)
-def test_the_op_takes_a_row_for_zero_above_half_the_largest_number(
-    share: float, implementation: str, counts: bool, dtype: str
+@pytest.mark.parametrize("implementation", ["native", "reference"])
+@pytest.mark.parametrize(("share", "counts"), [(0.49, True), (0.51, False)])
+def test_a_row_above_half_the_largest_number_is_without_direction(
+    share: float, counts: bool, implementation: str, dtype: str
 ) -> None:
-    # A product with such a row could overflow: docs/numerics.md. The reference divides
-    # the row by its largest element first.
+    # A product with such a row could overflow: docs/numerics.md.
     batch = Batch((3, 4, 3, 2), dtype)
     batch.query[0] = batch.doc[0] = batch.doc[1] = batch.doc[3] = longest_row(dtype, share)
     exact = oracle.unit_rows(batch.query.astype(np.longdouble))[0]

@@ -68,28 +68,45 @@ def test_all_is_every_other_candidate_once() -> None:
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_graph_of_unknown_size_draws_the_same_table(jit: bool) -> None:
-    from negative_cosine._sampler import candidate_table
-
+@pytest.mark.parametrize("sampler", ["shuffle", "ring", "all"])
+def test_a_graph_of_unknown_size_draws_the_same_table(sampler: str, jit: bool) -> None:
     @tf.function(
         jit_compile=jit,
         autograph=False,
         input_signature=[tf.TensorSpec([None]), tf.TensorSpec([2], tf.int64)],
     )
-    def draw(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        size = tf.shape(rows)[0]
-        tables = [
-            candidate_table(size, size, 4, sampler, seed) for sampler in ("shuffle", "ring")
-        ]
-        return tf.concat(tables, axis=1)
+    def draw(docs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        size = tf.shape(docs)[0]
+        count = None if sampler == "all" else 4
+        return sample_negatives(size - 1, size, count, sampler, seed)
 
     for size in (5, 37, 1025):
         seed = (7, -8)
-        expected = [
-            oracle.sample_negatives(size, size, 4, s, seed) for s in ("shuffle", "ring")
-        ]
+        count = size - 1 if sampler == "all" else 4
+        expected = oracle.sample_negatives(size - 1, size, count, sampler, seed)
         drawn = draw(tf.zeros([size]), tf.constant(seed, tf.int64))
-        np.testing.assert_array_equal(drawn, np.concatenate(expected, axis=1))
+        np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    "as_kind",
+    [
+        np.int64,
+        np.uint8,
+        np.array,
+        tf.constant,
+        lambda size: tf.constant(size, tf.int64),
+        tf.Variable,
+    ],
+    ids=["int64", "uint8", "array", "int32 tensor", "int64 tensor", "variable"],
+)
+@pytest.mark.parametrize("which", ["batch_size", "num_candidates", "both"])
+def test_sizes_are_integers_of_any_kind(as_kind: Any, which: str, mode: str) -> None:
+    rows = 9 if which == "num_candidates" else as_kind(9)
+    docs = 12 if which == "batch_size" else as_kind(12)
+    draw = functools.partial(sample_negatives, rows, docs, 4, "ring", (5, 6))
+    table = draw() if mode == "eager" else tf.function(draw, autograph=False)()
+    np.testing.assert_array_equal(table, oracle.sample_negatives(9, 12, 4, "ring", (5, 6)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 37, 64, 100, 1024, 5000])

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "core/math.h"
 #include "core/params.h"
 
 namespace negative_cosine {
@@ -21,22 +22,35 @@ NEGATIVE_COSINE_INLINE bool has_equal_ids(const LossParams& params, int64_t cand
          equal_queries();
 }
 
-// SPEC section 2, mask_self and ids.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate) {
+  if (params.doc_log_q == nullptr) return 0;
+  return load_value(static_cast<const Real*>(params.doc_log_q) + candidate);
+}
+
+// SPEC section 2, doc_log_q: a document that is nobody's candidate.
+template <typename Real>
+NEGATIVE_COSINE_INLINE bool is_excluded(Real log_q) {
+  return log_q == kInfinity<Real>;
+}
+
+NEGATIVE_COSINE_INLINE bool is_excluded(const LossParams& params, int64_t candidate) {
+  return params.data_type == DataType::kFloat64
+             ? is_excluded(log_q_at<double>(params, candidate))
+             : is_excluded(log_q_at<float>(params, candidate));
+}
+
+// SPEC section 2, mask_self, ids and logQ.
 NEGATIVE_COSINE_INLINE bool is_dropped(const LossParams& params, int64_t row,
                                        int64_t candidate) {
   if (params.mask_self && candidate == row) return true;
+  if (is_excluded(params, candidate)) return true;
   const auto equal = [&](const void* ids, IndexType type) {
     return load_index(ids, type, candidate) == load_index(ids, type, row);
   };
   return has_equal_ids(
       params, candidate, [&] { return equal(params.doc_ids, params.doc_ids_type); },
       [&] { return equal(params.query_ids, params.query_ids_type); });
-}
-
-template <typename Real>
-NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate) {
-  if (params.doc_log_q == nullptr) return 0;
-  return load_value(static_cast<const Real*>(params.doc_log_q) + candidate);
 }
 
 template <typename Real>
@@ -52,10 +66,21 @@ NEGATIVE_COSINE_INLINE Real relative_logit(Real scale, Real margin, Real cosine,
   return scale * ((cosine - positive_cosine) + margin);
 }
 
+// A logQ of minus infinity or NaN, which a host refuses and a device cannot, makes it
+// infinite; so does one of infinity of the positive's own.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real corrected_logit(Real relative_logit, Real log_q,
                                             Real positive_log_q) {
-  return relative_logit - (log_q - positive_log_q);
+  const Real difference = log_q - positive_log_q;
+  const auto is_finite = difference - difference == 0;
+  return is_finite ? relative_logit - difference : Real{} + __builtin_inff();
+}
+
+// Whether a candidate counts in the positive's rank. NaN does: what cannot be compared
+// is no hit.
+template <typename Real>
+NEGATIVE_COSINE_INLINE bool is_above_positive(Real relative_logit) {
+  return !(relative_logit <= 0);
 }
 
 template <typename Real>

@@ -64,10 +64,13 @@ Status check_all(const LossInputs& inputs) {
   if (inputs.query.shape[0] == 0 || inputs.num_negatives.value_or(others) == others) {
     return Status::Ok();
   }
-  return invalid("num_negatives",
-                 "be C - 1 for sampler='all', where C = " +
-                     std::to_string(inputs.doc.shape[0]) + " is doc's number of rows",
-                 std::to_string(*inputs.num_negatives));
+  return invalid(
+      "num_negatives",
+      "be C - 1 for sampler='all', where C = " + std::to_string(inputs.doc.shape[0]) +
+          " is doc's number of rows",
+      std::to_string(*inputs.num_negatives) +
+          "; leave num_negatives out, or give None: it then is C - 1 in every "
+          "batch");
 }
 
 Status check_table(const Shape& table, int64_t rows) {
@@ -97,10 +100,13 @@ Status check_candidates(const LossInputs& inputs, Sampler sampler) {
   // In an empty batch nobody meets anyone.
   if (sampler == Sampler::kRing && rows > 0 &&
       *inputs.num_negatives > count_others(inputs)) {
-    return invalid("num_negatives",
-                   "be at most C - 1 for sampler='ring', where C = " +
-                       std::to_string(inputs.doc.shape[0]) + " is doc's number of rows",
-                   std::to_string(*inputs.num_negatives));
+    return invalid(
+        "num_negatives",
+        "be at most C - 1 for sampler='ring', where C = " +
+            std::to_string(inputs.doc.shape[0]) + " is doc's number of rows",
+        std::to_string(*inputs.num_negatives) +
+            "; give a smaller num_negatives or sampler='shuffle', or leave a "
+            "dataset's short last batch out by batch(..., drop_remainder=True)");
   }
   if (!inputs.seed) return invalid("seed", "be given with num_negatives", "none");
   return check_shape("seed", inputs.seed, {2}, "two integers");
@@ -243,6 +249,7 @@ Status set_saved_inputs(const SavedInputs& inputs, const LossParams& params,
   } saved[] = {
       {"loss_gradient", inputs.loss_gradient, is_reduced ? 1 : rows,
        &arguments->loss_gradient, false},
+      {"row_loss", inputs.row_loss, rows, &arguments->row_loss, false},
       {"row_facts", inputs.row_facts, 4 * rows, &arguments->row_facts, false},
       {"doc_inverse_norm", inputs.doc_inverse_norm, params.num_candidates,
        &arguments->doc_inverse_norm, false},

@@ -40,6 +40,7 @@ struct LossInputs {
 // What the forward pass left for the gradient, and the loss's own gradient.
 struct SavedInputs {
   Input loss_gradient;
+  Input row_loss;
   Input row_facts;
   Input doc_inverse_norm;
   Input row_scale_gradient;
@@ -64,6 +65,7 @@ constexpr NamedInput<LossInputs, std::optional<Input>> kOptionalInputs[] = {
 
 constexpr NamedInput<SavedInputs, Input> kSavedInputs[] = {
     {"loss_gradient", &SavedInputs::loss_gradient},
+    {"row_loss", &SavedInputs::row_loss},
     {"row_facts", &SavedInputs::row_facts},
     {"doc_inverse_norm", &SavedInputs::doc_inverse_norm},
     {"row_scale_gradient", &SavedInputs::row_scale_gradient},

@@ -9,6 +9,13 @@
 
 namespace negative_cosine {
 
+template <typename Real>
+constexpr Real kLargestNumber =
+    sizeof(Real) == 4 ? Real(__FLT_MAX__) : Real(__DBL_MAX__);
+
+template <typename Real>
+constexpr Real kInfinity = static_cast<Real>(__builtin_inf());
+
 NEGATIVE_COSINE_INLINE float exp_of(float x) { return ::expf(x); }
 NEGATIVE_COSINE_INLINE double exp_of(double x) { return ::exp(x); }
 NEGATIVE_COSINE_INLINE float expm1_of(float x) { return ::expm1f(x); }

@@ -11,10 +11,6 @@
 namespace negative_cosine {
 
 template <typename Real>
-constexpr Real kLargestNumber =
-    sizeof(Real) == 4 ? Real(__FLT_MAX__) : Real(__DBL_MAX__);
-
-template <typename Real>
 NEGATIVE_COSINE_INLINE bool may_have_overflowed(Real sum_of_squares) {
   return sum_of_squares > (sizeof(Real) == 4 ? Real(1e38) : Real(1e308));
 }
@@ -34,7 +30,7 @@ NEGATIVE_COSINE_INLINE Real inverse_norm_of_scaled(Real largest,
   return (1 / largest) / norm_ratio;
 }
 
-// 0 for a row without direction, whose product may have overflowed.
+// 0 for a row without direction, even beside NaN.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real cosine_of(Real product, Real inverse_norm) {
   return inverse_norm == 0 ? Real(0) : product * inverse_norm;

@@ -41,7 +41,8 @@ struct LossParams {
   const void* query_ids = nullptr;  // [B] or null
   IndexType query_ids_type = IndexType::kInt32;
 
-  // What enters the logits and the sum.
+  // What enters the logits and the sum. A document whose logQ is infinity is nobody's
+  // candidate; a row of weight 0 adds nothing to the loss or to a gradient.
   double margin = 0.0;
   const void* doc_log_q = nullptr;      // Real [C] or null
   const void* sample_weight = nullptr;  // Real [B] or null
@@ -55,16 +56,18 @@ struct LossParams {
   void* scratch = nullptr;  // forward_scratch_bytes() or gradient_scratch_bytes()
 };
 
-// What the gradient pass needs of a query row besides its embedding, side by side: the
-// rows that drew a document are scattered, and this costs one cache line (one sector of
-// a GPU's memory) each.
+// What the gradient pass needs of a query row that drew a document, besides its
+// embedding, side by side: such rows are scattered, and this costs one cache line (one
+// sector of a GPU's memory) each.
 template <typename Real>
 struct alignas(4 * sizeof(Real)) RowFacts {
-  // d loss / d row_loss for an upstream gradient of 1: weight and reduction. The
-  // gradient pass of the CPU puts the upstream gradient in, see fill_row_facts.
-  Real coefficient;
+  // What e^(t_k - shift) is multiplied by: a_i over the row's sum of them. 0 for a row
+  // that adds nothing to a gradient, whatever else it holds. For an upstream gradient
+  // of 1; the gradient pass of the CPU puts the upstream gradient in, see
+  // fill_row_facts.
+  Real candidate_coefficient;
   Real positive_cosine;
-  Real row_loss;
+  Real shift;               // the largest logit t_k, at least 0
   Real query_inverse_norm;  // 0 for a zero row
 };
 
@@ -85,6 +88,7 @@ struct ForwardOutputs {
 // What the gradient pass reads besides the parameters, and what it writes.
 struct GradientArguments {
   const void* loss_gradient = nullptr;  // Real [1], or [B] without reduction
+  const void* row_loss = nullptr;
   const void* row_facts = nullptr;
   const void* doc_inverse_norm = nullptr;
   const void* row_scale_gradient = nullptr;

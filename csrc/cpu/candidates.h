@@ -79,6 +79,25 @@ struct IndexList {
   int64_t count;
 };
 
+template <typename Real>
+NEGATIVE_COSINE_INLINE bool any_excluded(const LossParams& params,
+                                         const int32_t* candidates) {
+  const auto* log_q = static_cast<const Real*>(params.doc_log_q);
+  int32_t excluded = 0;
+  for (int64_t k = 0; k < params.num_negatives; ++k) {
+    excluded |= is_excluded(log_q[candidates[k]]);
+  }
+  return excluded != 0;
+}
+
+NEGATIVE_COSINE_INLINE bool any_excluded(const LossParams& params,
+                                         const int32_t* candidates) {
+  if (params.doc_log_q == nullptr) return false;
+  return params.data_type == DataType::kFloat64
+             ? any_excluded<double>(params, candidates)
+             : any_excluded<float>(params, candidates);
+}
+
 // Whether a list drops nothing, where that is quickly seen: there are no ids to
 // compare, and all its values are below `limit` and none is `self`.
 NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
@@ -136,7 +155,8 @@ static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
   } else {
     permute_by_each_key(keys, row, buffer);
   }
-  if (keeps_all(params, row, params.num_candidates, buffer)) {
+  if (keeps_all(params, row, params.num_candidates, buffer) &&
+      !any_excluded(params, buffer)) {
     return IndexList{buffer, params.num_negatives};
   }
   return without_dropped(buffer, params.num_negatives, [&](int32_t candidate) {
@@ -147,6 +167,7 @@ static IndexList kept_candidates(const LossParams& params, const KeyTable& keys,
 // The rows that drew `doc` and did not drop it; `buffer` as above.
 static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
                            int64_t doc, int32_t* buffer) {
+  if (is_excluded(params, doc)) return IndexList{buffer, 0};
   if (source.table_starts != nullptr) {
     const int64_t start = source.table_starts[doc];
     return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};

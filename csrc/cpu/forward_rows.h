@@ -45,7 +45,7 @@ NEGATIVE_COSINE_INLINE void relative_logits(const LossParams& params, int64_t ro
 template <typename Real>
 NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kBlock]) {
   int32_t count = 0;
-  for (int c = 0; c < kBlock; ++c) count += logits[c] > 0;
+  for (int c = 0; c < kBlock; ++c) count += is_above_positive(logits[c]);
   return count;
 }
 
@@ -60,16 +60,16 @@ NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
 }
 
 // Raises the shift to the block's largest logit, if that is larger, and scales down
-// what was summed before.
+// what was summed before. An infinite logit raises it to the largest number.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
                                         const RowShape<Real>& shape,
                                         OnlineSoftmax<Real>* softmax, Real* sums) {
   if (!(largest > softmax->shift)) return;
   const Real previous = softmax->shift;
-  softmax->shift = largest;
+  softmax->shift = largest < kLargestNumber<Real> ? largest : kLargestNumber<Real>;
   if (is_first_block) return;
-  const Real factor = exp_of(previous - largest);
+  const Real factor = exp_of(previous - softmax->shift);
   softmax->weight_sum *= factor;
   softmax->cosine_sum *= factor;
   for (int64_t i = 0; i < shape.padded(); i += kLanes<Real>) {
@@ -114,6 +114,15 @@ struct RowCounts {
   int32_t rank;
 };
 
+// By bytes: the caller's memory may be aligned to a Real alone, as NumPy's is, and
+// RowFacts to four.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void save_row_facts(const ForwardOutputs& outputs, int64_t row,
+                                           const RowFacts<Real>& facts) {
+  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof facts},
+                   &facts, sizeof facts);
+}
+
 // Writes what follows from a row's sums.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void finish_forward_row(
@@ -134,6 +143,9 @@ NEGATIVE_COSINE_INLINE void finish_forward_row(
   if (params.normalize_over == NormalizeOver::kCandidates) {
     static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   }
+  save_row_facts(outputs, row,
+                 facts_of(params, row, result, positive_cosine, softmax.shift,
+                          query_inverse_norm));
   if (outputs.query_direction != nullptr) {
     store_direction(
         shape, unit, sums, static_cast<const Storage*>(params.doc) + row * shape.dim,

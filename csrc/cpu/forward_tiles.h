@@ -62,17 +62,18 @@ NEGATIVE_COSINE_INLINE Real logits_of_candidates(
   const auto positive_log_q = broadcast(state->positive_log_q);
   Vector<Real> largest = broadcast(-infinity<Real>());
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-    const auto is_kept = load(kept + c) != 0;
+    const Vector<Real> log_q = load(block.log_q + c);
+    const auto is_kept = (load(kept + c) != 0) & (log_q != kInfinity<Real>);
     const Vector<Real> cosines =
         load(products + c) + (load(block.poison + c) + state->poison);
-    const Vector<Real> relative = relative_logit(
-        scale, margin, cosines, positive_cosine, load(block.log_q + c), positive_log_q);
+    const Vector<Real> relative =
+        relative_logit(scale, margin, cosines, positive_cosine, log_q, positive_log_q);
     const Vector<Real> kept_logits = is_kept ? relative : -infinity<Real>();
     store(products + c, is_kept ? cosines : Vector<Real>{});
     store(logits + c, kept_logits);
     largest = largest < kept_logits ? kept_logits : largest;
     state->kept -= is_kept;
-    state->rank -= kept_logits > 0;
+    state->rank -= ~(kept_logits <= 0);  // as is_above_positive
   }
   return max_of_lanes(largest);
 }

@@ -10,7 +10,7 @@
 namespace negative_cosine {
 namespace NEGATIVE_COSINE_ISA {
 
-// The query rows of one block; zeros where a place holds none.
+// The query rows of one block; zeros where a place holds none that takes part.
 template <typename Real>
 struct QueryBlock {
   int64_t indices[kBlock];
@@ -36,13 +36,14 @@ NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
   const auto margin = broadcast(static_cast<Real>(params.margin));
   const auto log_q = broadcast(log_q_at<Real>(params, doc));
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-    const auto meets = load(kept + c) * load(block.is_query + c) != 0;
+    const auto meets =
+        (load(kept + c) * load(block.is_query + c) != 0) & (log_q != kInfinity<Real>);
     const Vector<Real> cosines =
         load(products + c) + (load(block.poison + c) + doc_poison);
     const Vector<Real> logits =
         relative_logit(scale, margin, cosines, load(block.facts.positive_cosines + c),
                        log_q, load(block.facts.log_q + c)) -
-        load(block.facts.row_losses + c);
+        load(block.facts.shifts + c);
     const Vector<Real> weights =
         meets ? exponential(logits) * load(block.facts.coefficients + c)
               : Vector<Real>{};
@@ -54,7 +55,7 @@ NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void doc_gradient_tile(
     const LossParams& params, const GradientArguments& arguments,
-    const RowFacts<ComputeType<Storage>>* facts, const PlaceOrder& order,
+    const RowsOfQuery<ComputeType<Storage>>& rows_of_query, const PlaceOrder& order,
     int64_t first_place, int64_t last_place,
     const RowShape<ComputeType<Storage>>& shape,
     const TileMemory<ComputeType<Storage>>& memory, bool met_candidates) {
@@ -62,6 +63,7 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
   const auto* queries = static_cast<const Storage*>(params.query);
   const auto* docs = static_cast<const Storage*>(params.doc);
   const auto* doc_inverse_norms = static_cast<const Real*>(arguments.doc_inverse_norm);
+  const RowFacts<Real>* facts = rows_of_query.facts;
   TileRows tile;
   Real poison[kTileRows];
   Vector<Real> cosine_sums[kTileRows] = {};
@@ -82,7 +84,7 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
     const int64_t row = order.index_at(place);
     const int64_t ahead = order.index_at(place + kPackedAhead);
     if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
-    if (row >= params.batch_size) {
+    if (row >= params.batch_size || facts[row].candidate_coefficient == 0) {
       __builtin_memset(memory.met(column), 0,
                        sizeof(Real) * static_cast<size_t>(memory.stride));
       return false;
@@ -112,9 +114,9 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
                               ahead * shape.dim);
       if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
     }
-    finish_doc_gradient<Storage>(params, arguments, facts, shape, memory.unit(at),
-                                 memory.sum(at), sum_of_lanes(cosine_sums[at]),
-                                 tile.indices[at]);
+    finish_doc_gradient<Storage>(params, arguments, rows_of_query, shape,
+                                 memory.unit(at), memory.sum(at),
+                                 sum_of_lanes(cosine_sums[at]), tile.indices[at]);
   }
 }
 

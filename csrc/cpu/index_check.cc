@@ -56,7 +56,10 @@ Status outside(const LossParams& params, int64_t position) {
       "negative_indices must be in [0, " + std::to_string(params.num_candidates) +
       "), the rows of doc, got " + std::to_string(index) + " at position [" +
       std::to_string(position / params.num_negatives) + ", " +
-      std::to_string(position % params.num_negatives) + "]");
+      std::to_string(position % params.num_negatives) +
+      "]; fill short rows up with the row's own number, which mask_self drops: "
+      "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table), for a ragged one with "
+      "table = negative_indices.to_tensor(-1)");
 }
 
 }  // namespace

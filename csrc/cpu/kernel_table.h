@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "core/loss_formulas.h"
 #include "core/params.h"
 #include "core/sampler.h"
 #include "core/status.h"
@@ -51,6 +52,25 @@ struct RowsOfDocs {
   const int32_t* table_rows = nullptr;
 };
 
+// What the gradient pass knows of each row of query, with the upstream gradient in it.
+template <typename Real>
+struct RowsOfQuery {
+  const RowFacts<Real>* facts;
+  const RowCoefficients<Real>* coefficients;
+};
+
+// The same of any compute type.
+struct AnyRowsOfQuery {
+  const void* facts;
+  const void* coefficients;
+
+  template <typename Real>
+  NEGATIVE_COSINE_INLINE_MEMBER RowsOfQuery<Real> as() const {
+    return {static_cast<const RowFacts<Real>*>(facts),
+            static_cast<const RowCoefficients<Real>*>(coefficients)};
+  }
+};
+
 // Work memory of one thread, row_scratch_bytes() long and aligned to 64 bytes.
 using RowScratch = void*;
 
@@ -76,20 +96,22 @@ struct CpuKernels {
                         const void* query_inverse_norms, const PlaceOrder& order,
                         RowScratch scratch, int64_t begin, int64_t end);
 
-  // `facts` are RowFacts of the compute type, one for each row of query.
   void (*query_gradient_rows)(const LossParams& params,
-                              const GradientArguments& arguments, const void* facts,
-                              int64_t begin, int64_t end);
+                              const GradientArguments& arguments,
+                              const AnyRowsOfQuery& rows_of_query, int64_t begin,
+                              int64_t end);
 
   // Likewise, of documents.
   void (*doc_gradient_rows)(const LossParams& params,
-                            const GradientArguments& arguments, const void* facts,
+                            const GradientArguments& arguments,
+                            const AnyRowsOfQuery& rows_of_query,
                             const RowsOfDocs& rows_of_docs, RowScratch scratch,
                             int64_t begin, int64_t end);
 
   // The same for the documents at the places of tiles begin..end-1 of a ring.
   void (*doc_gradient_tiles)(const LossParams& params,
-                             const GradientArguments& arguments, const void* facts,
+                             const GradientArguments& arguments,
+                             const AnyRowsOfQuery& rows_of_query,
                              const PlaceOrder& order, RowScratch scratch, int64_t begin,
                              int64_t end);
 
@@ -123,10 +145,10 @@ const Status& cpu_kernels_status();
 
 constexpr int64_t kScratchAlignment = 64;
 
-// Two padded rows of the compute type and two padded lists of candidates.
+// Three padded rows of the compute type and two padded lists of candidates.
 NEGATIVE_COSINE_INLINE int64_t row_scratch_bytes(const LossParams& params) {
   const int64_t row = round_up(params.dim * compute_size_of(params.data_type), 64) + 64;
-  return 2 * row + 2 * round_up(params.num_negatives, 16) * int64_t{sizeof(int32_t)};
+  return 3 * row + 2 * round_up(params.num_negatives, 16) * int64_t{sizeof(int32_t)};
 }
 
 // Candidates are handled in blocks: cosines of a block, weights of a block, weighted

@@ -91,27 +91,28 @@ void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
 }
 
 void query_gradient_rows(const LossParams& params, const GradientArguments& arguments,
-                         const void* facts, int64_t begin, int64_t end) {
+                         const AnyRowsOfQuery& rows_of_query, int64_t begin,
+                         int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     for (int64_t row = begin; row < end; ++row) {
-      query_gradient_row<Storage>(
-          params, arguments, static_cast<const RowFacts<Real>*>(facts), shape, row);
+      query_gradient_row<Storage>(params, arguments, rows_of_query.as<Real>(), shape,
+                                  row);
     }
   });
 }
 
 void doc_gradient_rows(const LossParams& params, const GradientArguments& arguments,
-                       const void* facts, const RowsOfDocs& rows_of_docs,
-                       RowScratch scratch, int64_t begin, int64_t end) {
+                       const AnyRowsOfQuery& rows_of_query,
+                       const RowsOfDocs& rows_of_docs, RowScratch scratch,
+                       int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
-    const auto* row_facts = static_cast<const RowFacts<Real>*>(facts);
     const bool met = met_candidates(params);
     for_each_row_with_lists(
         work, begin, end,
@@ -120,21 +121,21 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
                      : IndexList{nullptr, 0};
         },
         [&](int64_t doc, const IndexList& list, const IndexList& next) {
-          doc_gradient_row<Storage>(params, arguments, row_facts, shape, work, doc,
-                                    list, next);
+          doc_gradient_row<Storage>(params, arguments, rows_of_query.as<Real>(), shape,
+                                    work, doc, list, next);
         });
   });
 }
 
 void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
-                        const void* facts, const PlaceOrder& order, RowScratch scratch,
-                        int64_t begin, int64_t end) {
+                        const AnyRowsOfQuery& rows_of_query, const PlaceOrder& order,
+                        RowScratch scratch, int64_t begin, int64_t end) {
   const auto work = [&](const auto& memory, const auto& shape, auto element,
                         int64_t first, int64_t last) {
     using Storage = decltype(element);
-    doc_gradient_tile<Storage>(
-        params, arguments, static_cast<const RowFacts<ComputeType<Storage>>*>(facts),
-        order, first, last, shape, memory, met_candidates(params));
+    doc_gradient_tile<Storage>(params, arguments,
+                               rows_of_query.as<ComputeType<Storage>>(), order, first,
+                               last, shape, memory, met_candidates(params));
   };
   for_each_tile(params, scratch, params.num_candidates, begin, end, work);
 }

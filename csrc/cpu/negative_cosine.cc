@@ -16,6 +16,7 @@
 #include "cpu/index_check.h"
 #include "cpu/inverted_table.h"
 #include "cpu/kernel_table.h"
+#include "cpu/value_check.h"
 
 namespace negative_cosine {
 namespace {
@@ -92,13 +93,6 @@ const Real* typed(const void* values) {
   return static_cast<const Real*>(values);
 }
 
-template <typename Real>
-Real weight_of_row(const LossParams& params, int64_t row) {
-  const Real weight =
-      params.sample_weight == nullptr ? 1 : typed<Real>(params.sample_weight)[row];
-  return reduced_weight(params, weight);
-}
-
 // The forward pass's parts of params.scratch, one behind the other.
 struct ForwardScratch {
   explicit ForwardScratch(const LossParams& params)
@@ -155,14 +149,11 @@ void softmax_over_batch(const LossParams& params, const ForwardOutputs& outputs)
   const int64_t rows = params.batch_size;
   if (rows == 0) return;
   auto* row_loss = static_cast<Real*>(outputs.row_loss);
-  const Real scale = *typed<Real>(params.logit_scale);
   int64_t largest = 0;
   bool has_nan = false;
   for (int64_t row = 0; row < rows; ++row) {
-    const Real cosine = typed<Real>(outputs.positive_cosine)[row];
-    const Real log_q = params.doc_log_q ? typed<Real>(params.doc_log_q)[row] : 0;
-    row_loss[row] =
-        positive_logit(scale, static_cast<Real>(params.margin), cosine, log_q);
+    row_loss[row] = positive_logit(params, static_cast<Real>(params.margin), row,
+                                   typed<Real>(outputs.positive_cosine)[row]);
     has_nan = has_nan || std::isnan(row_loss[row]);
     if (row_loss[row] > row_loss[largest]) largest = row;
   }
@@ -183,7 +174,7 @@ void reduce_loss(const LossParams& params, const ForwardOutputs& outputs) {
   double sum = 0;
   for (int64_t row = 0; row < params.batch_size; ++row) {
     const Real weighted =
-        weight_of_row<Real>(params, row) * typed<Real>(outputs.row_loss)[row];
+        weighted_loss(params, row, typed<Real>(outputs.row_loss)[row]);
     if (params.reduction == Reduction::kNone) {
       loss[row] = weighted;
     } else {
@@ -193,67 +184,75 @@ void reduce_loss(const LossParams& params, const ForwardOutputs& outputs) {
   if (params.reduction != Reduction::kNone) loss[0] = static_cast<Real>(sum);
 }
 
-// By bytes, here and below: the caller's memory may be aligned to a Real alone, as
-// NumPy's is, and RowFacts to four.
 template <typename Real>
-void save_row_facts(const LossParams& params, const ForwardOutputs& outputs,
-                    const void* query_inverse_norms) {
-  auto* saved = static_cast<char*>(outputs.row_facts);
-  for (int64_t row = 0; row < params.batch_size; ++row) {
-    const RowFacts<Real> facts = {
-        weight_of_row<Real>(params, row), typed<Real>(outputs.positive_cosine)[row],
-        typed<Real>(outputs.row_loss)[row], typed<Real>(query_inverse_norms)[row]};
-    std::memcpy(saved + row * int64_t{sizeof facts}, &facts, sizeof facts);
-  }
-}
-
-template <typename Real>
-void finish_forward(const LossParams& params, const ForwardOutputs& outputs,
-                    const void* query_inverse_norms) {
+void finish_forward(const LossParams& params, const ForwardOutputs& outputs) {
   if (params.normalize_over == NormalizeOver::kBatch) {
     softmax_over_batch<Real>(params, outputs);
   }
   reduce_loss<Real>(params, outputs);
-  save_row_facts<Real>(params, outputs, query_inverse_norms);
 }
 
-// The saved facts with the upstream gradient in their coefficients.
+template <typename Real>
+Real upstream_of_row(const LossParams& params, const GradientArguments& arguments,
+                     int64_t row) {
+  const int64_t place = params.reduction == Reduction::kNone ? row : 0;
+  return typed<Real>(arguments.loss_gradient)[place];
+}
+
+// The saved facts with the upstream gradient in their coefficients. By bytes: the
+// caller's memory may be aligned to a Real alone, as NumPy's is.
 template <typename Real>
 void fill_row_facts(const LossParams& params, const GradientArguments& arguments,
-                    RowFacts<Real>* facts) {
-  const auto* upstream = typed<Real>(arguments.loss_gradient);
+                    int64_t begin, int64_t end, RowFacts<Real>* facts) {
   const auto* saved = static_cast<const char*>(arguments.row_facts);
   constexpr int64_t kSize = sizeof(RowFacts<Real>);
+  for (int64_t row = begin; row < end; ++row) {
+    std::memcpy(facts + row, saved + row * kSize, kSize);
+    facts[row].candidate_coefficient =
+        zero_safe_product(facts[row].candidate_coefficient,
+                          upstream_of_row<Real>(params, arguments, row));
+  }
+}
+
+template <typename Real>
+double sum_over_batch(const LossParams& params, const GradientArguments& arguments) {
+  if (params.normalize_over == NormalizeOver::kCandidates) return 0;
   double sum = 0;
   for (int64_t row = 0; row < params.batch_size; ++row) {
-    std::memcpy(facts + row, saved + row * kSize, kSize);
-    facts[row].coefficient *= upstream[params.reduction == Reduction::kNone ? row : 0];
-    sum += facts[row].coefficient;
+    const Real row_loss = typed<Real>(arguments.row_loss)[row];
+    sum += zero_safe_product(loss_coefficient(params, row, row_loss),
+                             upstream_of_row<Real>(params, arguments, row));
   }
-  if (params.normalize_over == NormalizeOver::kCandidates) return;
-  for (int64_t row = 0; row < params.batch_size; ++row) {
-    facts[row].coefficient =
-        coefficient_over_batch(facts[row].coefficient, facts[row].row_loss, sum);
+  return sum;
+}
+
+template <typename Real>
+void fill_row_coefficients(const LossParams& params, const GradientArguments& arguments,
+                           double coefficient_sum, int64_t begin, int64_t end,
+                           RowCoefficients<Real>* coefficients) {
+  for (int64_t row = begin; row < end; ++row) {
+    coefficients[row] = row_coefficients(
+        params, row, typed<Real>(arguments.row_loss)[row],
+        upstream_of_row<Real>(params, arguments, row), coefficient_sum);
   }
 }
 
 template <typename Real>
 void scalar_gradients(const LossParams& params, const GradientArguments& arguments,
-                      const RowFacts<Real>* facts) {
+                      const RowCoefficients<Real>* coefficients) {
   if (arguments.logit_scale_gradient != nullptr) {
     double sum = 0;
     for (int64_t row = 0; row < params.batch_size; ++row) {
-      sum += facts[row].coefficient * typed<Real>(arguments.row_scale_gradient)[row];
+      sum += zero_safe_product(coefficients[row].query,
+                               typed<Real>(arguments.row_scale_gradient)[row]);
     }
     *static_cast<Real*>(arguments.logit_scale_gradient) = static_cast<Real>(sum);
   }
-  if (arguments.sample_weight_gradient != nullptr) {
-    const auto* upstream = typed<Real>(arguments.loss_gradient);
-    for (int64_t row = 0; row < params.batch_size; ++row) {
-      static_cast<Real*>(arguments.sample_weight_gradient)[row] =
-          upstream[params.reduction == Reduction::kNone ? row : 0] *
-          reduced_weight(params, Real(1)) * facts[row].row_loss;
-    }
+  if (arguments.sample_weight_gradient == nullptr) return;
+  for (int64_t row = 0; row < params.batch_size; ++row) {
+    static_cast<Real*>(arguments.sample_weight_gradient)[row] =
+        upstream_of_row<Real>(params, arguments, row) *
+        weight_gradient(params, row, typed<Real>(arguments.row_loss)[row]);
   }
 }
 
@@ -266,10 +265,11 @@ void with_compute_type(DataType type, const Call& call) {
 // The gradient pass's parts of params.scratch, one behind the other.
 struct GradientScratch {
   explicit GradientScratch(const LossParams& params) {
-    // Four numbers a row, see RowFacts.
-    const int64_t facts = 4 * params.batch_size * compute_size_of(params.data_type);
+    // Four numbers a row, see RowFacts, and two, see RowCoefficients.
+    const int64_t reals = params.batch_size * compute_size_of(params.data_type);
     const int64_t keys = key_table_bytes(params);
-    keys_offset = round_up(facts, 64);
+    coefficients_offset = round_up(4 * reals, 64);
+    keys_offset = coefficients_offset + round_up(2 * reals, 64);
     ring_offset = keys_offset + round_up(keys, 64);
     table_starts_offset = ring_offset + round_up(ring_bytes(params), 64);
     total = table_starts_offset;
@@ -282,6 +282,7 @@ struct GradientScratch {
     total = table_cursors_offset + inverted_table_cursor_bytes(params);
   }
 
+  int64_t coefficients_offset = 0;
   int64_t keys_offset = 0;
   int64_t ring_offset = 0;
   int64_t table_starts_offset = 0;
@@ -289,6 +290,27 @@ struct GradientScratch {
   int64_t table_cursors_offset = 0;
   int64_t total = 0;
 };
+
+AnyRowsOfQuery prepare_rows_of_query(const LossParams& params,
+                                     const GradientArguments& arguments,
+                                     const ParallelFor& parallel_for) {
+  constexpr int64_t kCyclesOfARow = 60;
+  void* facts = params.scratch;
+  void* coefficients =
+      static_cast<char*>(params.scratch) + GradientScratch(params).coefficients_offset;
+  with_compute_type(params.data_type, [&](auto real) {
+    using Real = decltype(real);
+    auto* row_facts = static_cast<RowFacts<Real>*>(facts);
+    auto* row_coefficients = static_cast<RowCoefficients<Real>*>(coefficients);
+    const double sum = sum_over_batch<Real>(params, arguments);
+    parallel_for(params.batch_size, kCyclesOfARow, [&](int64_t begin, int64_t end) {
+      fill_row_facts(params, arguments, begin, end, row_facts);
+      fill_row_coefficients(params, arguments, sum, begin, end, row_coefficients);
+    });
+    scalar_gradients(params, arguments, row_coefficients);
+  });
+  return {facts, coefficients};
+}
 
 RowsOfDocs prepare_rows_of_docs(const LossParams& params,
                                 const ParallelFor& parallel_for) {
@@ -327,6 +349,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
                const ParallelFor& parallel_for) {
   if (!cpu_kernels_status().ok()) return cpu_kernels_status();
   const ScopedFloatMode float_mode;
+  if (Status status = check_values(params); !status.ok()) return status;
   if (!draws_by_seed(params)) {
     if (Status status = check_indices(params, parallel_for); !status.ok())
       return status;
@@ -353,7 +376,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs,
   }
 
   with_compute_type(params.data_type, [&](auto real) {
-    finish_forward<decltype(real)>(params, outputs, query_inverse_norms);
+    finish_forward<decltype(real)>(params, outputs);
   });
   return Status::Ok();
 }
@@ -367,13 +390,8 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
       return status;
   }
   const CpuKernels& kernels = cpu_kernels();
-  void* facts = params.scratch;
-  with_compute_type(params.data_type, [&](auto real) {
-    using Real = decltype(real);
-    auto* row_facts = static_cast<RowFacts<Real>*>(facts);
-    fill_row_facts<Real>(params, arguments, row_facts);
-    scalar_gradients<Real>(params, arguments, row_facts);
-  });
+  const AnyRowsOfQuery rows_of_query =
+      prepare_rows_of_query(params, arguments, parallel_for);
   const bool needs_doc = arguments.doc_gradient != nullptr;
   if (needs_doc && draws_by_place(params)) {
     const GradientScratch layout(params);
@@ -382,8 +400,8 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
         fill_order(params, reinterpret_cast<int32_t*>(ring), kernels, parallel_for);
     for_tiles(params, params.num_candidates, parallel_for,
               [&](RowScratch scratch, int64_t begin, int64_t end) {
-                kernels.doc_gradient_tiles(params, arguments, facts, order, scratch,
-                                           begin, end);
+                kernels.doc_gradient_tiles(params, arguments, rows_of_query, order,
+                                           scratch, begin, end);
               });
   }
   // Row i of query's gradient beside row i of doc's: one parallel loop for both.
@@ -393,14 +411,14 @@ Status gradient(const LossParams& params, const GradientArguments& arguments,
 
   const auto work = [&](int64_t begin, int64_t end) {
     if (arguments.query_gradient != nullptr) {
-      kernels.query_gradient_rows(params, arguments, facts,
+      kernels.query_gradient_rows(params, arguments, rows_of_query,
                                   std::min(begin, params.batch_size),
                                   std::min(end, params.batch_size));
     }
     if (by_rows) {
       const AlignedScratch scratch(row_scratch_bytes(params));
-      kernels.doc_gradient_rows(params, arguments, facts, rows_of_docs, scratch.get(),
-                                begin, end);
+      kernels.doc_gradient_rows(params, arguments, rows_of_query, rows_of_docs,
+                                scratch.get(), begin, end);
     }
   };
   const int64_t cost = by_rows ? row_cost(params) : 20 + params.dim / 4;

@@ -204,6 +204,12 @@ NEGATIVE_COSINE_INLINE void add_weighted_rows(
   }
 }
 
+// Zeros, for which all types have the same bits.
+template <typename Out, typename Real>
+NEGATIVE_COSINE_INLINE void store_zeros(const RowShape<Real>& shape, Out* to) {
+  __builtin_memset(to, 0, sizeof(Out) * static_cast<size_t>(shape.dim));
+}
+
 // to[e] = combine(offset, vector) by whole vectors; `combine` maps a vector's offset in
 // a padded row and the row's vector there to the result. `to` may be `row` itself: the
 // tail is read before anything is written.

@@ -16,11 +16,15 @@ struct Workspace {
   Workspace(RowScratch scratch, const RowShape<Real>& shape, int64_t num_negatives)
       : unit(static_cast<Real*>(scratch)),
         sums(unit + shape.padded()),
-        lists{reinterpret_cast<int32_t*>(sums + shape.padded()),
-              lists[0] + round_up(num_negatives, 16)} {}
+        zeros(sums + shape.padded()),
+        lists{reinterpret_cast<int32_t*>(zeros + shape.padded()),
+              lists[0] + round_up(num_negatives, 16)} {
+    __builtin_memset(zeros, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
+  }
 
-  Real* const unit;  // the row of this iteration, normalised
-  Real* const sums;  // the weighted sum of the rows it meets
+  Real* const unit;   // the row of this iteration, normalised
+  Real* const sums;   // the weighted sum of the rows it meets
+  Real* const zeros;  // a row of zeros, of whatever type
   // Which rows those are, for this iteration and the next: the next one's are known
   // early enough to be fetched into the cache meanwhile.
   int32_t* const lists[2];

@@ -1,5 +1,5 @@
-// The facts of a query row (RowFacts): one 16-byte access for float32 arithmetic, two
-// for float64.
+// What the gradient pass reads of a query row: its facts (RowFacts), by one 16-byte
+// access for float32 arithmetic and by two for float64, and its coefficients.
 #pragma once
 
 #include "core/loss_formulas.h"
@@ -22,16 +22,16 @@ __device__ __forceinline__ RowFacts<double> load_facts(const RowFacts<double>* f
 __device__ __forceinline__ void store_facts(const RowFacts<float>& facts,
                                             RowFacts<float>* to) {
   __stcs(reinterpret_cast<float4*>(to),
-         make_float4(facts.coefficient, facts.positive_cosine, facts.row_loss,
+         make_float4(facts.candidate_coefficient, facts.positive_cosine, facts.shift,
                      facts.query_inverse_norm));
 }
 
 __device__ __forceinline__ void store_facts(const RowFacts<double>& facts,
                                             RowFacts<double>* to) {
   __stcs(reinterpret_cast<double2*>(to),
-         make_double2(facts.coefficient, facts.positive_cosine));
+         make_double2(facts.candidate_coefficient, facts.positive_cosine));
   __stcs(reinterpret_cast<double2*>(to) + 1,
-         make_double2(facts.row_loss, facts.query_inverse_norm));
+         make_double2(facts.shift, facts.query_inverse_norm));
 }
 
 template <typename Real>
@@ -48,46 +48,43 @@ __device__ __forceinline__ double coefficient_sum_of(const LossParams& params,
   return params.normalize_over == NormalizeOver::kBatch ? __ldg(coefficient_sum) : 0;
 }
 
-// The coefficient of a row from the saved one, for either normalisation.
 template <typename Real>
-__device__ __forceinline__ Real coefficient_of_row(const LossParams& params,
-                                                   double coefficient_sum, Real saved,
-                                                   Real row_loss, Real upstream) {
-  const Real coefficient = saved * upstream;
-  if (params.normalize_over != NormalizeOver::kBatch) return coefficient;
-  return coefficient_over_batch(coefficient, row_loss, coefficient_sum);
+__device__ __forceinline__ Real row_loss_of(const GradientArguments& arguments,
+                                            int64_t row) {
+  return __ldg(static_cast<const Real*>(arguments.row_loss) + row);
 }
 
-// The saved facts of a row with the upstream gradient in their coefficient: a_i of
-// core/loss_formulas.h for NormalizeOver::kCandidates.
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> facts_over_candidates(
-    const LossParams& params, const GradientArguments& arguments, int64_t row) {
-  RowFacts<Real> facts =
-      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
-  facts.coefficient *= upstream_of_row<Real>(params, arguments, row);
-  return facts;
-}
-
-// The same for either normalisation.
-template <typename Real>
-__device__ __forceinline__ RowFacts<Real> facts_of_row(
+__device__ __forceinline__ RowCoefficients<Real> coefficients_of_row(
     const LossParams& params, const GradientArguments& arguments,
     const double* coefficient_sum, int64_t row) {
-  RowFacts<Real> facts =
-      load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
-  facts.coefficient = coefficient_of_row(
-      params, coefficient_sum_of(params, coefficient_sum), facts.coefficient,
-      facts.row_loss, upstream_of_row<Real>(params, arguments, row));
+  return row_coefficients(params, row, row_loss_of<Real>(arguments, row),
+                          upstream_of_row<Real>(params, arguments, row),
+                          coefficient_sum_of(params, coefficient_sum));
+}
+
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> saved_facts_of_row(
+    const GradientArguments& arguments, int64_t row) {
+  return load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+}
+
+// The saved facts of a row with the upstream gradient in their coefficient.
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_of_row(
+    const LossParams& params, const GradientArguments& arguments, int64_t row) {
+  RowFacts<Real> facts = saved_facts_of_row<Real>(arguments, row);
+  facts.candidate_coefficient = zero_safe_product(
+      facts.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
   return facts;
 }
 
 template <typename Real>
 __device__ __forceinline__ RowFacts<Real> facts_of_lane(const RowFacts<Real>& facts,
                                                         int lane) {
-  return {__shfl_sync(kWholeWarp, facts.coefficient, lane),
+  return {__shfl_sync(kWholeWarp, facts.candidate_coefficient, lane),
           __shfl_sync(kWholeWarp, facts.positive_cosine, lane),
-          __shfl_sync(kWholeWarp, facts.row_loss, lane),
+          __shfl_sync(kWholeWarp, facts.shift, lane),
           __shfl_sync(kWholeWarp, facts.query_inverse_norm, lane)};
 }
 

@@ -45,15 +45,16 @@ struct ForwardState {
 };
 
 // Raises the shift to the tile's largest logit, if that is larger, and scales down what
-// was summed before.
+// was summed before. An infinite logit raises it to the largest number.
 template <typename Rows>
 __device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Real logit,
                                             bool sums_rows, ForwardState<Rows>* state) {
   using Real = typename Rows::Real;
   const Real largest = largest_over_lanes(logit);
   if (!(largest > state->softmax.shift)) return;
-  const Real factor = exp_of(state->softmax.shift - largest);
-  state->softmax.shift = largest;
+  const Real raised = min(largest, kLargestNumber<Real>);
+  const Real factor = exp_of(state->softmax.shift - raised);
+  state->softmax.shift = raised;
   state->softmax.weight_sum *= factor;
   state->softmax.cosine_sum *= factor;
   if (sums_rows) rows.scale(factor, &state->sums);
@@ -111,7 +112,7 @@ __device__ __forceinline__ void meet_candidates(
       const Real relative =
           relative_logit(scale, margin, cosine, positive_cosine, log_q, positive_log_q);
       const Real logit = index != kNotKept ? relative : -static_cast<Real>(INFINITY);
-      state->rank += is_first_lane && logit > 0;
+      state->rank += is_first_lane && is_above_positive(logit);
 
       if (running_maximum) raise_shift(rows, logit, sums_rows, state);
       const Real weight = exp_of(logit - state->softmax.shift);
@@ -185,7 +186,7 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
   if (outputs.num_kept != nullptr) __stcs(outputs.num_kept + row, state.kept);
   if (outputs.positive_rank != nullptr) __stcs(outputs.positive_rank + row, state.rank);
   return store_row_results(params, outputs, row, positive_cosine, query_inverse_norm,
-                           result);
+                           state.softmax.shift, result);
 }
 
 // The margin comes beside the parameters so that no lane converts it again and again.

@@ -270,8 +270,9 @@ class ForwardTile {
     });
     if (has_log_q_) correct(slot, logits);
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    if (has_ids_ || !candidates.is_whole()) {
-      drop(candidates, slot, kept, cosines, logits);
+    const uint32_t excluded = excluded_columns(slot);
+    if (has_ids_ || !candidates.is_whole() || excluded != 0) {
+      drop(candidates, slot, excluded, kept, cosines, logits);
     }
     count(kept, logits);
     raise_shift(logits);
@@ -293,14 +294,23 @@ class ForwardTile {
     });
   }
 
+  // The block's columns whose documents are nobody's candidates.
+  __device__ __forceinline__ uint32_t excluded_columns(int slot) const {
+    if (!has_log_q_) return 0;
+    const int column = lane_of_thread() % Shape::kColumns;
+    return __ballot_sync(kWholeWarp, is_excluded(memory_.facts.log_q(slot + column)));
+  }
+
   // Leaves the candidates that the lane's rows keep: none before a row's own place, nor
-  // that itself, and none with its ids. Not even 0 * NaN of the others counts.
+  // that itself, none that is excluded, and none with its ids. Not even 0 * NaN of the
+  // others counts.
   __device__ __forceinline__ void drop(const BandOfBlock<Shape>& candidates, int slot,
-                                       uint32_t (&kept)[2], Products<Shape>& cosines,
+                                       uint32_t excluded, uint32_t (&kept)[2],
+                                       Products<Shape>& cosines,
                                        Products<Shape>& logits) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      kept[half] = candidates.columns_of(half);
+      kept[half] = candidates.columns_of(half) & ~(excluded >> column_of_lane());
       if (!has_ids_) continue;
       const int row = row_of_half<Shape>(half);
       kept[half] = without<Shape>(kept[half], [&](int column) {
@@ -322,14 +332,15 @@ class ForwardTile {
     if (outputs_.positive_rank == nullptr) return;
     int32_t larger[2] = {};
     for_each_product<Shape>([&](int tile, int element, int half, int) {
-      larger[half] += logits[tile][element] > 0;
+      larger[half] += is_above_positive(logits[tile][element]);
     });
     for (int half = 0; half < 2; ++half) {
       memory_.counts.rank(half) = memory_.counts.rank(half) + larger[half];
     }
   }
 
-  // Once most columns have been met, a larger logit is rare.
+  // Once most columns have been met, a larger logit is rare. An infinite one raises the
+  // shift to the largest number.
   __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
     for_each_product<Shape>([&](int tile, int element, int half, int) {
@@ -341,7 +352,8 @@ class ForwardTile {
     if (!__any_sync(kWholeWarp, any)) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const Real raised = max(state_.shift[half], of_rows[half]);
+      const Real raised =
+          min(max(state_.shift[half], of_rows[half]), kLargestNumber<Real>);
       scale_sums(half, exp_of(state_.shift[half] - raised));
       state_.shift[half] = raised;
     }
@@ -395,7 +407,7 @@ class ForwardTile {
     if (outputs_.num_kept != nullptr) __stcs(outputs_.num_kept + row, kept);
     if (outputs_.positive_rank != nullptr) __stcs(outputs_.positive_rank + row, rank);
     return store_row_results(params_, outputs_, row, positive_cosine,
-                             query_inverse_norm, result);
+                             query_inverse_norm, state_.shift[half], result);
   }
 
   __device__ __forceinline__ void store_direction(int half,

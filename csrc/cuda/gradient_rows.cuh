@@ -2,8 +2,9 @@
 // queries that drew it, and scales one query's saved direction.
 //
 // The softmax weight of a pair is recomputed from one product and the row's saved
-// facts: p_ij = e^(t_ij - loss_i). So nothing is added to by two warps, and there is
-// nothing to store of the size B * K. The formulas are in core/loss_formulas.h.
+// facts: a_i p_ij is e^(t_ij - shift_i) times the row's coefficient. So nothing is
+// added to by two warps, and there is nothing to store of the size B * K. A row whose
+// coefficient is 0 takes no part. The formulas are in core/loss_formulas.h.
 #pragma once
 
 #include "core/loss_formulas.h"
@@ -44,11 +45,14 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
       mine = __ldg(scratch.rows_of_docs.rows + k);
     }
     RowFacts<Real> my_facts{0, 0, 0, 0};
-    Real my_log_q = 0;
     if (mine != kNotKept) {
-      my_facts = facts_over_candidates<Real>(params, arguments, mine);
-      my_log_q = log_q_at<Real>(params, mine);
+      my_facts = facts_of_row<Real>(params, arguments, mine);
+      if (my_facts.candidate_coefficient == 0) {
+        mine = kNotKept;
+        my_facts = {0, 0, 0, 0};
+      }
     }
+    const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
     const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
 
     for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
@@ -65,7 +69,7 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
       const Real logit = relative_logit(scale, margin, cosine, facts.positive_cosine,
                                         doc_log_q, row_log_q);
       const Real weight =
-          is_kept ? exp_of(logit - facts.row_loss) * facts.coefficient : Real(0);
+          is_kept ? exp_of(logit - facts.shift) * facts.candidate_coefficient : Real(0);
       projection = multiply_add(weight, cosine, projection);
       rows.add_weighted(tile, weight * facts.query_inverse_norm, sums);
     }
@@ -93,19 +97,22 @@ __device__ __forceinline__ void doc_gradient_row(
 
   const Storage* own_query = nullptr;
   Real own_weight = 0;
-  if (doc < params.batch_size) {
-    const RowFacts<Real> own =
-        facts_of_row<Real>(params, arguments, scratch.coefficient_sum, doc);
-    const Real coefficient =
-        positive_coefficient(params.normalize_over, own.coefficient, own.row_loss);
+  const Real coefficient =
+      doc < params.batch_size
+          ? coefficients_of_row<Real>(params, arguments, scratch.coefficient_sum, doc)
+                .doc
+          : Real(0);
+  if (coefficient != 0) {
+    const RowFacts<Real> own = saved_facts_of_row<Real>(arguments, doc);
     own_query = static_cast<const Storage*>(params.query) + doc * params.dim;
     own_weight = coefficient * own.query_inverse_norm;
     projection = multiply_add(coefficient, own.positive_cosine, projection);
   }
+  const bool is_unused = is_unused_nan(doc_inverse_norm, projection);
   const Real factor = logit_scale_of<Real>(params) * doc_inverse_norm;
   const auto combine = [&](Real unit_element, Real sum, Real query_element) {
     const Real along = multiply_add(own_weight, query_element, sum);
-    return (along - unit_element * projection) * factor;
+    return is_unused ? Real(0) : (along - unit_element * projection) * factor;
   };
   rows.store(unit, sums, own_query, combine,
              static_cast<Storage*>(arguments.doc_gradient) + doc * params.dim);
@@ -118,17 +125,18 @@ __device__ __forceinline__ void query_gradient_row(const LossParams& params,
                                                    const Rows& rows, int64_t row) {
   using Storage = typename Rows::Storage;
   using Real = typename Rows::Real;
-  const RowFacts<Real> facts =
-      facts_of_row<Real>(params, arguments, scratch.coefficient_sum, row);
   if (arguments.sample_weight_gradient != nullptr && Rows::is_first_lane()) {
-    const Real upstream = upstream_of_row<Real>(params, arguments, row);
+    const Real row_loss = row_loss_of<Real>(arguments, row);
     __stcs(static_cast<Real*>(arguments.sample_weight_gradient) + row,
-           upstream * reduced_weight(params, Real(1)) * facts.row_loss);
+           upstream_of_row<Real>(params, arguments, row) *
+               weight_gradient(params, row, row_loss));
   }
   if (arguments.query_gradient == nullptr) return;
+  const Real coefficient =
+      coefficients_of_row<Real>(params, arguments, scratch.coefficient_sum, row).query;
   rows.store_multiple(
       static_cast<const Real*>(arguments.query_direction) + row * params.dim,
-      logit_scale_of<Real>(params) * facts.coefficient,
+      zero_safe_product(coefficient, logit_scale_of<Real>(params)),
       static_cast<Storage*>(arguments.query_gradient) + row * params.dim);
 }
 
@@ -142,18 +150,22 @@ __device__ __forceinline__ void logit_scale_gradient(const LossParams& params,
   double sum = 0;
   for (int64_t start = threadIdx.x; start < params.batch_size;
        start += int64_t{kAtOnce} * blockDim.x) {
-    RowFacts<Real> facts[kAtOnce];
+    Real coefficient[kAtOnce];
     Real scale_gradient[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int64_t row = start + int64_t{i} * blockDim.x;
       const bool exists = row < params.batch_size;
-      facts[i] = facts_of_row<Real>(params, arguments, scratch.coefficient_sum,
-                                    exists ? row : start);
+      coefficient[i] =
+          coefficients_of_row<Real>(params, arguments, scratch.coefficient_sum,
+                                    exists ? row : start)
+              .query;
       scale_gradient[i] = exists ? __ldg(scale_gradients + row) : Real(0);
     }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) sum += facts[i].coefficient * scale_gradient[i];
+    for (int i = 0; i < kAtOnce; ++i) {
+      sum += zero_safe_product(coefficient[i], scale_gradient[i]);
+    }
   }
   sum = sum_over_block(sum);
   if (threadIdx.x == 0) {

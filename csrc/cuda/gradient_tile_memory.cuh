@@ -25,7 +25,7 @@ struct GradientTileMemory {
         facts(&arrays, Shape::kRows + kMet),
         row_facts(arrays.template take<Real>(kFacts * kMet)),
         upstream(arrays.template take<Real>(kMet)),
-        coefficient_sum(arrays.template take<double>(1)),
+        own_coefficients(arrays.template take<Real>(Shape::kRows)),
         places(&arrays),
         slices(&arrays) {}
 
@@ -33,18 +33,20 @@ struct GradientTileMemory {
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
       TileFacts<Shape>::bytes(Shape::kRows + kMet) +
       shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
-      shared_bytes(1, sizeof(double)) + TilePlaces<Shape::kThreads>::kBytes +
+      shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
       TileSlices<Shape>::kBytes;
 
   // Of the queries as they were given.
-  __device__ __forceinline__ SharedElement<Real>& coefficient(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, coefficient) / sizeof(Real)];
+  __device__ __forceinline__ SharedElement<Real>& candidate_coefficient(
+      int slot) const {
+    return row_facts[kFacts * slot +
+                     offsetof(Facts, candidate_coefficient) / sizeof(Real)];
   }
   __device__ __forceinline__ Real positive_cosine(int slot) const {
     return row_facts[kFacts * slot + offsetof(Facts, positive_cosine) / sizeof(Real)];
   }
-  __device__ __forceinline__ Real row_loss(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, row_loss) / sizeof(Real)];
+  __device__ __forceinline__ Real shift(int slot) const {
+    return row_facts[kFacts * slot + offsetof(Facts, shift) / sizeof(Real)];
   }
   __device__ __forceinline__ Real query_inverse_norm(int slot) const {
     return row_facts[kFacts * slot +
@@ -57,8 +59,8 @@ struct GradientTileMemory {
   TileFacts<Shape> facts;                // of the docs, and behind them the queries
   SharedElement<Real>* const row_facts;  // RowFacts of the queries
   SharedElement<Real>* const upstream;   // the gradient of each query's loss
-  SharedElement<double>* const coefficient_sum;  // over the batch
-  TilePlaces<Shape::kThreads> places;            // of the queries
+  SharedElement<Real>* const own_coefficients;  // of each document's own query
+  TilePlaces<Shape::kThreads> places;           // of the queries
   TileSlices<Shape> slices;
 };
 

@@ -4,8 +4,8 @@
 // The document at place x was drawn by the queries at x - K .. x - 1 and is the
 // positive of the query at x: the mirror of forward_tiles.cuh. For each block of
 // queries: copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax
-// weight of a pair is recomputed from its product and the row's saved facts, p_ij =
-// e^(t_ij - loss_i), so nothing is added to by two blocks and nothing is stored of the
+// weight of a pair is recomputed from its product and the row's saved facts, as in
+// gradient_rows.cuh, so nothing is added to by two blocks and nothing is stored of the
 // size B * K.
 #pragma once
 
@@ -61,15 +61,13 @@ class GradientTile {
   __device__ __forceinline__ void find_docs() const {
     static_assert(Shape::kRows <= Shape::kThreads, "a thread for each row");
     const int row = static_cast<int>(threadIdx.x);
-    if (row == 0) {
-      memory_.coefficient_sum[0] =
-          coefficient_sum_of(params_, scratch_.coefficient_sum);
-    }
     if (row < Shape::kRows) {
       const PlaceOrder order(params_);
-      memory_.docs.index[row] =
-          row < rows_ ? static_cast<int32_t>(order.index_at(first_place_ + row))
-                      : kNotKept;
+      const int32_t doc = row < rows_
+                              ? static_cast<int32_t>(order.index_at(first_place_ + row))
+                              : kNotKept;
+      memory_.docs.index[row] = doc;
+      memory_.own_coefficients[row] = own_coefficient_of(doc);
     }
     __syncthreads();
   }
@@ -127,6 +125,13 @@ class GradientTile {
   }
 
  private:
+  // What a document's own query weighs, 0 where there is none.
+  __device__ __forceinline__ Real own_coefficient_of(int32_t doc) const {
+    if (doc == kNotKept || doc >= params_.batch_size) return 0;
+    return coefficients_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, doc)
+        .doc;
+  }
+
   __device__ __forceinline__ uint32_t columns() const {
     return static_cast<uint32_t>(rows_) + static_cast<uint32_t>(drawn_);
   }
@@ -221,10 +226,11 @@ class GradientTile {
         team_.settle(memory_.query_inverse_norm(slot), memory_.queries.row(slot));
     if (!team_.is_first_thread()) return;
     memory_.queries.note(slot, norm);
-    memory_.coefficient(slot) = coefficient_of_row(
-        params_, memory_.coefficient_sum[0],
-        static_cast<Real>(memory_.coefficient(slot)), memory_.row_loss(slot),
-        static_cast<Real>(memory_.upstream[slot]));
+    const Real coefficient =
+        zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(slot)),
+                          static_cast<Real>(memory_.upstream[slot]));
+    memory_.candidate_coefficient(slot) = coefficient;
+    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[slot] = kNotKept;
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -279,11 +285,12 @@ class GradientTile {
     for_each_product<Shape>([&](int tile, int element, int, int column) {
       const int met = slot + column;
       Real& weight = weights[tile][element];
-      weight =
-          weight_of<Shape>(weight - memory_.row_loss(met)) * memory_.coefficient(met);
+      weight = weight_of<Shape>(weight - memory_.shift(met)) *
+               memory_.candidate_coefficient(met);
     });
     const uint32_t queries = columns_of_queries(slot);
-    if (has_ids_ || !drew.is_whole() || queries != kAllColumns) {
+    const bool drops_docs = is_excluded_doc(0) || is_excluded_doc(1);
+    if (has_ids_ || !drew.is_whole() || queries != kAllColumns || drops_docs) {
       drop(drew, slot, queries, cosines, weights);
     }
     for_each_product<Shape>([&](int tile, int element, int half, int column) {
@@ -302,10 +309,15 @@ class GradientTile {
     });
   }
 
-  // The block's columns that hold queries: C > B documents have places of none.
+  // Whether the document of the lane's row is nobody's candidate.
+  __device__ __forceinline__ bool is_excluded_doc(int half) const {
+    return has_log_q_ && is_excluded(memory_.facts.log_q(row_of_half<Shape>(half)));
+  }
+
+  // The block's columns that hold queries which take part: C > B documents have places
+  // of none.
   static constexpr uint32_t kAllColumns = 0xffffffffu;
   __device__ __forceinline__ uint32_t columns_of_queries(int slot) const {
-    if (params_.num_candidates == params_.batch_size) return kAllColumns;
     const int column = lane_of_thread() % Shape::kColumns;
     return __ballot_sync(kWholeWarp, memory_.queries.index[slot + column] >= 0);
   }
@@ -319,6 +331,7 @@ class GradientTile {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       kept[half] = drew.columns_of(half) & queries >> column_of_lane();
+      if (is_excluded_doc(half)) kept[half] = 0;
       if (!has_ids_) continue;
       const int row = row_of_half<Shape>(half);
       kept[half] = without<Shape>(kept[half], [&](int column) {
@@ -342,10 +355,8 @@ class GradientTile {
         continue;
       }
       const int met = slot + column;
-      if (doc_of(half) < 0 || memory_.queries.index[met] < 0) continue;
-      const Real weight = positive_coefficient(
-          params_.normalize_over, static_cast<Real>(memory_.coefficient(met)),
-          memory_.row_loss(met));
+      const Real weight = memory_.own_coefficients[row_of_half<Shape>(half)];
+      if (weight == 0) continue;
       state_.projection[half] =
           multiply_add(weight, memory_.positive_cosine(met), state_.projection[half]);
       const Real weight_of_row = weight * memory_.queries.inverse_norm[met];
@@ -405,8 +416,11 @@ class GradientTile {
     for (int half = 0; half < 2; ++half) {
       const int32_t doc = doc_of(half);
       if (doc < 0) continue;
-      const Real projection = projections[half] * inverse_norm_of(half);
-      const Real factor = scale_ * doc_inverse_norm(doc);
+      const Real inverse_norm = doc_inverse_norm(doc);
+      const bool is_unused = is_unused_nan(inverse_norm, projections[half]);
+      const Real projection =
+          is_unused ? Real(0) : projections[half] * inverse_norm_of(half);
+      const Real factor = is_unused ? Real(0) : scale_ * inverse_norm;
       auto* row = memory_.docs.row(row_of_half<Shape>(half));
 #pragma unroll
       for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {

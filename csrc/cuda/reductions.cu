@@ -60,19 +60,18 @@ class SoftmaxOverBatch {
     others_ = sum_over(params.batch_size, [&](int64_t row) {
       return row == largest_.row ? 0.0 : exp_of(logit_of(row) - largest_.logit);
     });
+    if (largest_.has_nan) largest_.logit = NAN;
   }
 
   __device__ Real row_loss(int64_t row) const {
-    if (largest_.has_nan) return static_cast<Real>(NAN);
     return row_loss_over_batch(static_cast<Real>(largest_.logit), logit_of(row),
                                others_);
   }
 
  private:
   __device__ Real logit_of(int64_t row) const {
-    return positive_logit(logit_scale_of<Real>(params_),
-                          static_cast<Real>(params_.margin), __ldcg(cosines_ + row),
-                          log_q_at<Real>(params_, row));
+    return positive_logit(params_, static_cast<Real>(params_.margin), row,
+                          __ldcg(cosines_ + row));
   }
 
   const LossParams& params_;
@@ -87,11 +86,9 @@ __device__ double losses_over_batch(const LossParams& params,
                                     const ForwardOutputs& outputs) {
   const SoftmaxOverBatch<Real> softmax(params, outputs);
   return sum_over(params.batch_size, [&](int64_t row) {
-    auto* facts = static_cast<RowFacts<Real>*>(outputs.row_facts) + row;
     const Real row_loss = softmax.row_loss(row);
     __stcs(static_cast<Real*>(outputs.row_loss) + row, row_loss);
-    __stcs(&facts->row_loss, row_loss);
-    const Real loss = __ldcg(&facts->coefficient) * row_loss;
+    const Real loss = weighted_loss(params, row, row_loss);
     if (params.reduction == Reduction::kNone) {
       __stcs(static_cast<Real*>(outputs.loss) + row, loss);
     }
@@ -117,9 +114,9 @@ __global__ void __launch_bounds__(kThreads)
     coefficient_sum_kernel(const LossParams params, const GradientArguments arguments,
                            double* coefficient_sum) {
   const double sum = sum_over(params.batch_size, [&](int64_t row) {
-    const auto* facts = static_cast<const RowFacts<Real>*>(arguments.row_facts) + row;
-    return static_cast<double>(__ldg(&facts->coefficient) *
-                               upstream_of_row<Real>(params, arguments, row));
+    return static_cast<double>(zero_safe_product(
+        loss_coefficient(params, row, row_loss_of<Real>(arguments, row)),
+        upstream_of_row<Real>(params, arguments, row)));
   });
   if (threadIdx.x == 0) __stcs(coefficient_sum, sum);
 }

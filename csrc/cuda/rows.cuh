@@ -267,12 +267,11 @@ class RegisterRows {
     store_row(&results, to);
   }
 
-  // to = factor * from: a row of the compute type.
+  // to = factor * from: a row of the compute type. Times 0 it is 0, whatever it holds.
   template <typename Out>
   __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
                                                  Out* to) const {
-    Reals row = load_reals(from);
-    row = times(row, factor);
+    Reals row = factor == 0 ? Reals{} : times(load_reals(from), factor);
     store_row(&row, to);
   }
 
@@ -326,7 +325,7 @@ class RegisterRows {
   }
 
   __device__ __forceinline__ Reals load_reals(const Real* from) const {
-    Reals row;
+    Reals row = {};
 #pragma unroll
     for (int v = 0; v < kPackets; ++v) {
       if constexpr (kSharesPackets) {
@@ -540,7 +539,9 @@ class StreamedRows {
       Real values[kElements];
       load_sums(from + column, values);
 #pragma unroll
-      for (int e = 0; e < kElements; ++e) values[e] *= factor;
+      for (int e = 0; e < kElements; ++e) {
+        values[e] = zero_safe_product(factor, values[e]);
+      }
       store_packet(values, to + column);
     });
   }

@@ -1,6 +1,7 @@
 // Rows that a kernel does not hold, as gradient_rows.cuh asks for them.
 #pragma once
 
+#include "core/loss_formulas.h"
 #include "cuda/device.cuh"
 
 namespace negative_cosine {
@@ -36,7 +37,7 @@ struct ScaledRows {
       Real values[kCount];
       load_sums(from + column, values);
 #pragma unroll
-      for (Real& value : values) value *= factor;
+      for (Real& value : values) value = zero_safe_product(factor, value);
       store_packet(values, to + column);
     }
   }

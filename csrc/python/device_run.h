@@ -99,6 +99,7 @@ class DeviceRun {
   void make_gradients(int64_t embedding_offset) {
     const int64_t row = params_.dim * storage_size_of(params_.data_type);
     const int64_t offset = embedding_offset * storage_size_of(params_.data_type);
+    gradient_.row_loss = outputs_.row_loss;
     gradient_.row_facts = outputs_.row_facts;
     gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
     gradient_.row_scale_gradient = outputs_.row_scale_gradient;

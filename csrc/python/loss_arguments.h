@@ -196,6 +196,7 @@ struct LossResults {
         dtype_name(loss_gradient) == (arguments.is_double() ? "float64" : "float32"),
         "loss_gradient must have the loss's dtype, got " + dtype_name(loss_gradient));
     gradient.loss_gradient = contiguous_data("loss_gradient", loss_gradient);
+    gradient.row_loss = outputs.row_loss;
     gradient.row_facts = outputs.row_facts;
     gradient.doc_inverse_norm = outputs.doc_inverse_norm;
     gradient.row_scale_gradient = outputs.row_scale_gradient;

@@ -151,6 +151,7 @@ const Registered kLoss = with_loss_arguments(Builder("NegativeCosineLoss"))
 
 const Registered kGradient = with_loss_arguments(Builder("NegativeCosineLossGrad"))
                                  .Input("loss_gradient: Real")
+                                 .Input("row_loss: Real")
                                  .Input("row_facts: Real")
                                  .Input("doc_inverse_norm: Real")
                                  .Input("row_scale_gradient: Real")

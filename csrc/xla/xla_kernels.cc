@@ -101,9 +101,9 @@ absl::Status read_operands(XlaOpKernelContext* context,
   return op_kernels::to_tensorflow(set_inputs(inputs, params));
 }
 
-// The gradient's further operands, checked.
+// The gradient's further operands, checked; the last is the query's direction.
 absl::Status read_saved(XlaOpKernelContext* context, const LossParams& params,
-                        Operands* operands) {
+                        Operands* operands, bool* has_direction) {
   SavedInputs inputs;
   for (const auto& [name, member] : kSavedInputs) {
     TF_RETURN_IF_ERROR(read_input(context, name, operands, &(inputs.*member)));
@@ -111,12 +111,8 @@ absl::Status read_saved(XlaOpKernelContext* context, const LossParams& params,
   GradientArguments unused;
   TF_RETURN_IF_ERROR(
       op_kernels::to_tensorflow(set_saved_inputs(inputs, params, &unused)));
-  if (inputs.query_direction.shape == Shape{params.batch_size, params.dim}) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      "query_direction must be given in a compiled function: the loss needs "
-      "with_query_direction=True");
+  *has_direction = inputs.query_direction.shape == Shape{params.batch_size, params.dim};
+  return absl::OkStatus();
 }
 
 std::string bits_of(double value) {
@@ -169,21 +165,26 @@ absl::Status infer_shapes(XlaOpKernelContext* context,
   return absl::OkStatus();
 }
 
-// The pass's work memory is a result that nobody reads. So XLA plans it as it plans the
-// others, and a GPU's recorded call finds it where it was.
-absl::Status output_shape(XlaOpKernelContext* context, int64_t scratch_bytes,
-                          xla::Shape* tuple) {
+absl::Status output_shapes(XlaOpKernelContext* context,
+                           std::vector<xla::Shape>* results) {
   std::vector<TensorShape> shapes;
   TF_RETURN_IF_ERROR(infer_shapes(context, &shapes));
-  std::vector<xla::Shape> elements(shapes.size());
+  results->resize(shapes.size());
   for (size_t i = 0; i < shapes.size(); ++i) {
     TF_RETURN_IF_ERROR(::tensorflow::TensorShapeToXLAShape(
-        context->expected_output_dtype(static_cast<int>(i)), shapes[i], &elements[i]));
+        context->expected_output_dtype(static_cast<int>(i)), shapes[i],
+        &(*results)[i]));
   }
-  elements.push_back(xla::ShapeUtil::MakeShape(xla::S8, {scratch_bytes}));
-  *tuple = xla::ShapeUtil::MakeTupleShape(elements);
-  xla::LayoutUtil::SetToDefaultLayout(tuple);
   return absl::OkStatus();
+}
+
+// The pass's work memory is a result that nobody reads. So XLA plans it as it plans the
+// others, and a GPU's recorded call finds it where it was.
+xla::Shape with_scratch(std::vector<xla::Shape> results, int64_t scratch_bytes) {
+  results.push_back(xla::ShapeUtil::MakeShape(xla::S8, {scratch_bytes}));
+  xla::Shape tuple = xla::ShapeUtil::MakeTupleShape(results);
+  xla::LayoutUtil::SetToDefaultLayout(&tuple);
+  return tuple;
 }
 
 // Rows as the kernels read them: XLA may keep a matrix by columns where nobody objects.
@@ -202,82 +203,131 @@ bool is_for_gpu(XlaOpKernelContext* context) {
   return context->compiler()->options().device_type.type_string() == "XLA_GPU_JIT";
 }
 
-// What differs between the two ops.
-struct ForwardPass {
-  static constexpr const char* kTarget = xla_calls::kForward;
-
-  static absl::Status read_further(XlaOpKernelContext*, const LossParams&, Operands*) {
-    return absl::OkStatus();
-  }
-
-  static int64_t scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
+int64_t forward_scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
 #if NEGATIVE_COSINE_WITH_CUDA
-    if (on_gpu) return cuda::forward_scratch_bytes(params);
+  if (on_gpu) return cuda::forward_scratch_bytes(params);
 #endif
-    return cpu::forward_scratch_bytes(params);
-  }
-};
+  return cpu::forward_scratch_bytes(params);
+}
 
-struct GradientPass {
-  static constexpr const char* kTarget = xla_calls::kGradient;
-
-  static absl::Status read_further(XlaOpKernelContext* context,
-                                   const LossParams& params, Operands* operands) {
-    return read_saved(context, params, operands);
-  }
-
-  static int64_t scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
+int64_t gradient_scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& params) {
 #if NEGATIVE_COSINE_WITH_CUDA
-    if (on_gpu) return cuda::gradient_scratch_bytes(params);
+  if (on_gpu) return cuda::gradient_scratch_bytes(params);
 #endif
-    return cpu::gradient_scratch_bytes(params);
-  }
-};
+  return cpu::gradient_scratch_bytes(params);
+}
 
-// A call with the operands and outputs of `context`.
 absl::Status emit_call(XlaOpKernelContext* context, const char* target,
                        const op_kernels::OpOptions& options, const Operands& operands,
-                       int64_t scratch_bytes) {
+                       const xla::Shape& results, xla::XlaOp* call) {
   double margin = 0;
   TF_RETURN_IF_ERROR(
       context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &margin));
-  xla::Shape shape;
-  TF_RETURN_IF_ERROR(output_shape(context, scratch_bytes, &shape));
   std::vector<xla::Shape> operand_shapes;
   TF_RETURN_IF_ERROR(row_major_shapes(context, operands, &operand_shapes));
-  const xla::XlaOp call = xla::CustomCallWithLayout(
-      context->builder(), target, operands.handles, shape, operand_shapes,
+  *call = xla::CustomCallWithLayout(
+      context->builder(), target, operands.handles, results, operand_shapes,
       attributes_of(options, margin, operands.given),
       /*has_side_effect=*/false, {}, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
       xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+  return absl::OkStatus();
+}
+
+// A call whose results are the outputs of `context`.
+absl::Status emit_outputs(XlaOpKernelContext* context, const char* target,
+                          const op_kernels::OpOptions& options,
+                          const Operands& operands, int64_t scratch_bytes) {
+  std::vector<xla::Shape> results;
+  TF_RETURN_IF_ERROR(output_shapes(context, &results));
+  xla::XlaOp call;
+  TF_RETURN_IF_ERROR(emit_call(context, target, options, operands,
+                               with_scratch(results, scratch_bytes), &call));
   for (int i = 0; i < context->num_outputs(); ++i) {
     context->SetOutput(i, xla::GetTupleElement(call, i));
   }
   return absl::OkStatus();
 }
 
-template <typename Pass>
-class PassOp : public XlaOpKernel {
+// The forward pass's results, in the order of ops.cc, without statistics.
+std::vector<xla::Shape> forward_shapes(const LossParams& params) {
+  const xla::PrimitiveType real =
+      params.data_type == DataType::kFloat64 ? xla::F64 : xla::F32;
+  const auto reals = [&](const std::vector<int64_t>& sizes) {
+    return xla::ShapeUtil::MakeShape(real, sizes);
+  };
+  const int64_t rows = params.batch_size;
+  const bool is_reduced = params.reduction != Reduction::kNone;
+  const xla::Shape none = xla::ShapeUtil::MakeShape(xla::S32, {0});
+  return {reals(is_reduced ? std::vector<int64_t>{} : std::vector<int64_t>{rows}),
+          reals({rows}),
+          reals({rows}),
+          reals({rows, 4}),
+          reals({params.num_candidates}),
+          reals({rows}),
+          reals({rows, params.dim}),
+          none,
+          none};
+}
+
+constexpr int kDirectionResult = 6;
+
+// The direction of the query's gradient by a forward pass of its own: eager execution,
+// of which XLA may compile single ops, leaves it out (tensorflow/query_direction.h).
+absl::Status emit_direction(XlaOpKernelContext* context,
+                            const op_kernels::OpOptions& options,
+                            const Operands& operands, const LossParams& params,
+                            xla::XlaOp* direction) {
+  const xla::Shape results = with_scratch(
+      forward_shapes(params), forward_scratch_bytes(is_for_gpu(context), params));
+  xla::XlaOp call;
+  TF_RETURN_IF_ERROR(
+      emit_call(context, xla_calls::kForward, options, operands, results, &call));
+  *direction = xla::GetTupleElement(call, kDirectionResult);
+  return absl::OkStatus();
+}
+
+class LossOp : public XlaOpKernel {
  public:
-  explicit PassOp(OpKernelConstruction* context)
+  explicit LossOp(OpKernelConstruction* context)
       : XlaOpKernel(context), options_(context) {}
 
   void Compile(XlaOpKernelContext* context) override {
     Operands operands;
     LossParams params;
     OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    OP_REQUIRES_OK(context, Pass::read_further(context, params, &operands));
     OP_REQUIRES_OK(context,
-                   emit_call(context, Pass::kTarget, options_, operands,
-                             Pass::scratch_bytes(is_for_gpu(context), params)));
+                   emit_outputs(context, xla_calls::kForward, options_, operands,
+                                forward_scratch_bytes(is_for_gpu(context), params)));
   }
 
  private:
   const op_kernels::OpOptions options_;
 };
 
-using LossOp = PassOp<ForwardPass>;
-using LossGradOp = PassOp<GradientPass>;
+class LossGradOp : public XlaOpKernel {
+ public:
+  explicit LossGradOp(OpKernelConstruction* context)
+      : XlaOpKernel(context), options_(context) {}
+
+  void Compile(XlaOpKernelContext* context) override {
+    Operands operands;
+    LossParams params;
+    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
+    const Operands of_loss = operands;
+    bool has_direction = false;
+    OP_REQUIRES_OK(context, read_saved(context, params, &operands, &has_direction));
+    if (!has_direction) {
+      OP_REQUIRES_OK(context, emit_direction(context, options_, of_loss, params,
+                                             &operands.handles.back()));
+    }
+    OP_REQUIRES_OK(context,
+                   emit_outputs(context, xla_calls::kGradient, options_, operands,
+                                gradient_scratch_bytes(is_for_gpu(context), params)));
+  }
+
+ private:
+  const op_kernels::OpOptions options_;
+};
 
 REGISTER_XLA_OP(Name("NegativeCosineLoss").CompileTimeConstantInput("margin"), LossOp);
 REGISTER_XLA_OP(Name("NegativeCosineLossGrad").CompileTimeConstantInput("margin"),

@@ -42,10 +42,11 @@ def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
             "reduction",
         )
     }
-    _, _, _, row_facts, doc_norm, scale_gradient, query_direction, *_ = op.outputs
+    _, row_loss, _, row_facts, doc_norm, scale_gradient, query_direction, *_ = op.outputs
     gradients = ops.negative_cosine_loss_grad(
         **arguments,
         loss_gradient=loss_gradient,
+        row_loss=row_loss,
         row_facts=row_facts,
         doc_inverse_norm=doc_norm,
         row_scale_gradient=scale_gradient,

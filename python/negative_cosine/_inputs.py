@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from negative_cosine._known_sizes import known_size
 from negative_cosine._sampler import SAMPLERS, fresh_seed
 
 EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -24,6 +25,28 @@ NORMALIZE_OVER = ("candidates", "batch")
 REDUCTIONS = ("mean", "sum", "none")
 IMPLEMENTATIONS = ("auto", "native", "reference")
 MOST = 2**31 - 1  # documents, columns, candidates a row
+
+# What to do where a sampler does not have K candidates.
+_WAYS_OUT = {
+    "ring": "give a smaller num_negatives or sampler='shuffle', or leave a dataset's short "
+    "last batch out by batch(..., drop_remainder=True)",
+    "all": "leave num_negatives out, or give None: it then is C - 1 in every batch",
+}
+
+# What is no tensor yet, by the name of its class: Keras has one of each version's own.
+_NO_TENSORS = {
+    "KerasTensor": ", which has no values yet: in a functional model use the layer "
+    "NegativeCosineLoss, or call the function in a layer's call or in compute_loss",
+    "RaggedTensor": ", whose rows have lengths of their own; make them equally long",
+    "SparseTensor": "; tf.sparse.to_dense makes it one",
+}
+
+# to_tensor() alone would fill up with 0, and make document 0 a candidate.
+_FILLED_UP = (
+    "fill short rows up with the row's own number, which mask_self drops: "
+    "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table), for a ragged one with "
+    "table = negative_indices.to_tensor(-1)"
+)
 
 Casting = Literal["safe", "same_kind"]
 
@@ -87,14 +110,15 @@ def check_inputs(
     cross_replica: bool,
 ) -> LossInputs:
     """Converts and checks the public arguments; ``ValueError`` for what is wrong."""
-    check_name("sampler", sampler, SAMPLERS)
-    check_name("normalize_over", normalize_over, NORMALIZE_OVER)
-    check_name("reduction", reduction, REDUCTIONS)
+    sampler = check_name("sampler", sampler, SAMPLERS)
+    normalize_over = check_name("normalize_over", normalize_over, NORMALIZE_OVER)
+    reduction = check_name("reduction", reduction, REDUCTIONS)
     if check_boolean("cross_replica", cross_replica):
         _check_cross_replica(doc_ids, query_ids, normalize_over)
     query, doc = _to_tensor("query", query), _to_tensor("doc", doc)
     _check_embeddings(query, doc)
-    rows, docs = query.shape[0], doc.shape[0]
+    rows: int | None = known_size(query, 0)
+    docs: int | None = known_size(doc, 0)
     compute_dtype = compute_dtype_of(query.dtype)
 
     if negative_indices is not None:
@@ -130,17 +154,24 @@ def check_inputs(
     )
 
 
-def check_name(argument: str, value: Any, allowed: Sequence[str]) -> None:
-    """Refuses an unknown option, with the list of known ones."""
+def check_name(argument: str, value: Any, allowed: Sequence[str]) -> str:
+    """A known option as a plain string, for NumPy's strings and string enums too."""
     if not isinstance(value, str) or value not in allowed:
         names = ", ".join(repr(name) for name in allowed)
         raise ValueError(f"{argument} must be one of {names}, got {value!r}")
+    return allowed[allowed.index(value)]
 
 
 def check_num_negatives(
-    num_negatives: int | None, sampler: str, num_candidates: int | None
+    num_negatives: int | None,
+    sampler: str,
+    num_candidates: int | None,
+    called: str = "doc's number of rows",
 ) -> int | None:
-    """K as an int, or None for ``all`` where it is left to the sampler."""
+    """K as an int, or None for ``all`` where it is left to the sampler.
+
+    ``called`` is the caller's name for ``num_candidates``.
+    """
     if num_negatives is None:
         if sampler == "all":
             return None
@@ -148,20 +179,37 @@ def check_num_negatives(
             "give either num_negatives or negative_indices, got neither "
             f"(sampler={sampler!r} needs num_negatives)"
         )
-    count = check_count("num_negatives", num_negatives)
-    if num_candidates is not None:
-        others = num_candidates - 1
-        if sampler == "ring" and count > max(others, 0):
+    count: int = check_count("num_negatives", num_negatives)
+    if num_candidates is not None and sampler in _WAYS_OUT:
+        others: int = max(num_candidates - 1, 0)
+        if count > others or (sampler == "all" and count != others):
             raise ValueError(
-                "num_negatives must be at most C - 1 for sampler='ring', where C = "
-                f"{num_candidates} is doc's number of rows, got {count}"
-            )
-        if sampler == "all" and count != max(others, 0):
-            raise ValueError(
-                "num_negatives must be None or C - 1 for sampler='all', where C = "
-                f"{num_candidates} is doc's number of rows, got {count}"
+                f"{candidates_needed(sampler, f'C = {num_candidates} is {called}')}, got "
+                f"{count}; {_WAYS_OUT[sampler]}"
             )
     return count
+
+
+def candidates_needed(sampler: str, meaning_of_c: str) -> str:
+    """What ``num_negatives`` must be for ``ring`` and ``all``."""
+    bound = "C - 1" if sampler == "all" else "at most C - 1"
+    return f"num_negatives must be {bound} for sampler={sampler!r}, where {meaning_of_c}"
+
+
+def candidate_checks(
+    sampler: str, count: int, docs: tf.Tensor, is_empty: Any, called: str
+) -> list[Any]:
+    """The same where the graph runs: an assertion for ``ring`` and ``all``."""
+    if sampler not in _WAYS_OUT:
+        return []
+    others = docs - 1
+    fits = tf.equal(count, others) if sampler == "all" else count <= others
+    message = f"{candidates_needed(sampler, f'C is {called}')}; {_WAYS_OUT[sampler]}; got"
+    return [
+        tf.debugging.Assert(
+            tf.logical_or(is_empty, fits), [message, count, "and C =", docs]
+        )
+    ]
 
 
 def num_replicas() -> int:
@@ -172,31 +220,89 @@ def num_replicas() -> int:
 
 def check_count(name: str, value: Any) -> int:
     """A positive int32 as an int."""
-    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_int or not 1 <= value <= MOST:
+    count = _without_array(value)
+    if not _is_integer(count) or not 1 <= count <= MOST:
         raise ValueError(
-            f"{name} must be an integer of at least 1 and below 2**31, got {value!r}"
+            f"{name} must be an integer of at least 1 and below 2**31, got "
+            f"{value!r}{_why_no_tensor(value)}"
         )
-    return int(value)
+    return int(count)
+
+
+def check_size(name: str, value: Any) -> int | tf.Tensor:
+    """A size: an int where its value is known, else a scalar int32 or int64 tensor."""
+    hint = ""
+    size = _without_array(value)
+    if _is_tensor(value):
+        tensor = _to_tensor(name, value)
+        hint = _how_to_tell_the_rank(name, tensor, "[]")
+        if tensor.dtype in INDEX_DTYPES and tensor.shape.rank == 0:
+            size = _without_array(tf.get_static_value(tensor))
+            if size is None:
+                return tensor
+    if not _is_integer(size) or not 0 <= size <= MOST:
+        raise ValueError(
+            f"{name} must be an integer in [0, 2**31), or a scalar int32 or int64 tensor "
+            f"of one, got {value!r}{hint}"
+        )
+    return int(size)
+
+
+def _is_integer(value: Any) -> bool:
+    """Whether it is an integer of Python or NumPy; a boolean is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _without_array(value: Any) -> Any:
+    """What a NumPy array without dimensions holds; all else as it is."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim < 1 else value
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether it is a tensor or a variable, of TensorFlow or Keras."""
+    return tf.is_tensor(value) or hasattr(value, "__tf_tensor__")
+
+
+def _why_no_tensor(value: Any) -> str:
+    """What an error adds where a tensor came for an option that is fixed in a graph."""
+    if not _is_tensor(value):
+        return ""
+    return "; give a Python or NumPy value, no tensor: a graph is built for one value of it"
 
 
 def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     """The seed as an int32 or int64 ``[2]`` tensor; a fresh one for None."""
     if seed is None:
         return fresh_seed()
+    parts = seed if isinstance(seed, (list, tuple)) else [seed]
     # In a graph TensorFlow would wrap it around, and silently.
-    if isinstance(seed, (list, tuple)) and any(
-        isinstance(part, int) and not -(2**63) <= part < 2**63 for part in seed
-    ):
+    if any(_is_integer(part) and not -(2**63) <= part < 2**63 for part in parts):
         raise ValueError(f"{name} must be two integers of 64 bits at most, got {seed!r}")
-    tensor = seed if tf.is_tensor(seed) else _to_tensor(name, seed, tf.int64, "safe")
+    wanted = f"{name} must be two integers, int32 or int64 of shape [2], got"
+    # TensorFlow would take them for 0 and 1.
+    if any(getattr(part, "dtype", type(part)) in (bool, np.bool_) for part in parts):
+        raise ValueError(f"{wanted} {seed!r}")
+    is_tensor = isinstance(seed, tf.Tensor)  # no variable: its dtype may be a reference
+    tensor = seed if is_tensor else _to_tensor(name, seed, tf.int64, "safe")
     is_pair = tensor.shape.rank == 1 and tensor.shape.is_compatible_with([2])
     if tensor.dtype not in INDEX_DTYPES or not is_pair:
         raise ValueError(
-            f"{name} must be two integers, int32 or int64 of shape [2], got "
-            f"{_describe(tensor)}"
+            f"{wanted} {_describe(tensor)}{_how_to_cast(name, tensor.dtype)}"
+            f"{_how_to_tell_the_rank(name, tensor, '[2]')}"
         )
     return tensor
+
+
+def seed_checks(seed: tf.Tensor | None) -> list[Any]:
+    """The same where only the running graph knows the seed's length."""
+    if seed is None or known_size(seed, 0) is not None:
+        return []
+    shape = tf.shape(seed)
+    return [
+        tf.debugging.Assert(
+            tf.equal(shape[0], 2), ["seed must be two integers, got shape", shape]
+        )
+    ]
 
 
 def runtime_checks(inputs: LossInputs) -> list[Any]:
@@ -205,23 +311,31 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
     XLA leaves assertions out: its shapes are known when it compiles, and there an index
     outside ``[0, C)`` is dropped and never read, as on a GPU.
     """
-    checks = []
+    checks = seed_checks(inputs.seed)
     query, doc = tf.shape(inputs.query), tf.shape(inputs.doc)
-    query_and_doc_rows = inputs.query.shape[0], inputs.doc.shape[0]
+    rows: int | None = known_size(inputs.query, 0)
+    docs: int | None = known_size(inputs.doc, 0)
+    columns = known_size(inputs.query, 1), known_size(inputs.doc, 1)
 
     def check(known: Any, holds: tf.Tensor, message: str, *values: Any) -> None:
         if not known:
             checks.append(tf.debugging.Assert(holds, [message, *values]))
 
     check(
-        _all_known(inputs.query.shape[1], inputs.doc.shape[1]),
-        query[1] == doc[1],
+        _all_known(*columns),
+        tf.equal(query[1], doc[1]),
         "doc must have query's embedding size, got query and doc of shapes",
         query,
         doc,
     )
     check(
-        _all_known(*query_and_doc_rows),
+        columns[0] is not None,
+        query[1] >= 1,
+        "query must have at least one column, got shape",
+        query,
+    )
+    check(
+        _all_known(rows, docs),
         doc[0] >= query[0],
         "doc must have at least as many rows as query (row i is query i's positive), "
         "got query and doc of shapes",
@@ -237,26 +351,25 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
         if vector is not None:
             matrix = inputs.doc if owner == "doc" else inputs.query
             check(
-                _all_known(vector.shape[0], matrix.shape[0]),
-                tf.shape(vector)[0] == tf.shape(matrix)[0],
+                _all_known(known_size(vector, 0), known_size(matrix, 0)),
+                tf.equal(tf.shape(vector)[0], tf.shape(matrix)[0]),
                 f"{name} must have one element a row of {owner}, got shapes of the two",
                 tf.shape(vector),
                 tf.shape(matrix),
             )
-    if inputs.sampler in ("ring", "all") and inputs.num_negatives is not None:
-        exact = inputs.sampler == "all"
-        count = inputs.num_negatives
-        fits = count == doc[0] - 1 if exact else count <= doc[0] - 1
-        check(
-            inputs.query.shape[0] == 0 or _all_known(*query_and_doc_rows),
-            tf.logical_or(query[0] == 0, fits),
-            f"num_negatives must be {'' if exact else 'at most '}C - 1 for "
-            f"sampler='{inputs.sampler}', where C is doc's number of rows, got and C",
-            count,
+    is_known = rows == 0 or _all_known(rows, docs)
+    if inputs.sampler is not None and inputs.num_negatives is not None and not is_known:
+        checks += candidate_checks(
+            inputs.sampler,
+            inputs.num_negatives,
             doc[0],
+            tf.equal(query[0], 0),
+            "doc's number of rows",
         )
     if inputs.negative_indices is not None:
         checks += _index_checks(inputs.negative_indices, query[0], doc[0])
+    if inputs.doc_log_q is not None:
+        checks.append(_log_q_check(inputs.doc_log_q))
     return checks
 
 
@@ -269,7 +382,7 @@ def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[An
     value = tf.reshape(table, [-1])[first : first + 1]
     return [
         tf.debugging.Assert(
-            tf.logical_and(tf.shape(table)[0] == rows, tf.shape(table)[1] >= 1),
+            tf.logical_and(tf.equal(tf.shape(table)[0], rows), tf.shape(table)[1] >= 1),
             [
                 "negative_indices must have shape [B, K] with B query's rows and K >= 1, "
                 "got and B",
@@ -285,9 +398,25 @@ def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[An
                 value,
                 first // columns,
                 first % columns,
+                _FILLED_UP,
             ],
         ),
     ]
+
+
+def _log_q_check(log_q: tf.Tensor) -> Any:
+    is_right = log_q > tf.constant(-math.inf, log_q.dtype)
+    position = tf.argmin(tf.concat([tf.cast(is_right, tf.int32), [0]], axis=0))
+    return tf.debugging.Assert(
+        tf.reduce_all(is_right),
+        [
+            "doc_log_q must be numbers, or infinity for a document that is nobody's "
+            "candidate; value, position",
+            log_q[position : position + 1],
+            position,
+            "log(0) says that it is never sampled: estimate it above 0",
+        ],
+    )
 
 
 def _all_known(*sizes: int | None) -> bool:
@@ -298,6 +427,13 @@ def _describe(tensor: tf.Tensor) -> str:
     return f"{tensor.dtype.name} of shape {tensor.shape}"
 
 
+def _how_to_tell_the_rank(name: str, tensor: tf.Tensor, shape: str) -> str:
+    """What an error adds where it could be right, had it a rank."""
+    if tensor.shape.rank is not None:
+        return ""
+    return f"; tell its rank by tf.ensure_shape({name}, {shape})"
+
+
 def _to_tensor(
     name: str, value: Any, hint: tf.DType = None, casting: Casting = "same_kind"
 ) -> tf.Tensor:
@@ -306,16 +442,21 @@ def _to_tensor(
     TensorFlow would cast any NumPy array to the hint, and silently: here only as far as
     NumPy's ``casting`` allows it. What remains has its own dtype, for the caller to judge.
     """
-    if hint is not None and isinstance(value, np.ndarray):
-        fits = np.can_cast(value.dtype, hint.as_numpy_dtype, casting)
+    kind = type(value).__name__
+    if kind in _NO_TENSORS:
+        raise ValueError(f"{name} must be a dense tensor, got {kind}{_NO_TENSORS[kind]}")
+    if isinstance(value, np.ndarray):
+        # TensorFlow would read the bytes of another byte order as if they were its own.
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
+        fits = hint is None or np.can_cast(value.dtype, hint.as_numpy_dtype, casting)
         hint = hint if fits else None
     try:
         return tf.convert_to_tensor(value, dtype_hint=hint)
     except (TypeError, ValueError, OverflowError, tf.errors.InvalidArgumentError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{name} must be a tensor, or what TensorFlow makes one of, got "
-            f"{type(value).__name__}: {reason}"
+            f"{name} must be a tensor, or what TensorFlow makes one of, got {kind}: "
+            f"{reason}"
         ) from error
 
 
@@ -341,14 +482,16 @@ def _check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
         if tensor.shape.rank != 2:
             raise ValueError(
                 f"{name} must have two dimensions [rows, embedding], got shape "
-                f"{tensor.shape}"
+                f"{tensor.shape}{_how_to_tell_the_rank(name, tensor, '[None, None]')}"
             )
     if query.dtype != doc.dtype:
         raise ValueError(
             f"doc must have query's dtype {query.dtype.name}, got {doc.dtype.name}; "
             "cast one of them"
         )
-    (rows, size), (docs, doc_size) = query.shape, doc.shape
+    rows, docs = known_size(query, 0), known_size(doc, 0)
+    size: int | None = known_size(query, 1)
+    doc_size: int | None = known_size(doc, 1)
     if _all_known(size, doc_size) and size != doc_size:
         raise ValueError(
             f"doc must have query's embedding size {size}, got shape {doc.shape}"
@@ -376,14 +519,22 @@ def _refuse_both(num_negatives: int | None) -> None:
 
 
 def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
+    if type(negative_indices).__name__ == "RaggedTensor":
+        raise ValueError(
+            f"negative_indices must be a dense tensor, got RaggedTensor; {_FILLED_UP}"
+        )
     table = _to_tensor("negative_indices", negative_indices)
     if table.dtype not in INDEX_DTYPES:
-        raise ValueError(f"negative_indices must be int32 or int64, got {table.dtype.name}")
+        raise ValueError(
+            f"negative_indices must be int32 or int64, got {table.dtype.name}"
+            f"{_how_to_cast('negative_indices', table.dtype)}"
+        )
     is_table = table.shape.rank == 2 and table.shape.is_compatible_with([rows, None])
-    if not is_table or table.shape[1] == 0:
+    if not is_table or known_size(table, 1) == 0:
+        hint = _how_to_tell_the_rank("negative_indices", table, "[None, None]")
         raise ValueError(
             f"negative_indices must have shape [B, K] with B = {rows}, query's rows, and "
-            f"K >= 1, got shape {table.shape}"
+            f"K >= 1, got shape {table.shape}{hint}"
         )
     return table
 
@@ -401,19 +552,25 @@ def _as_float(number: Any) -> float:
 
 
 def _margin(value: Any, dtype: tf.DType) -> float:
-    margin = _as_float(value) if _is_number(value) else math.nan
+    number = _without_array(value)
+    margin = _as_float(number) if _is_number(number) else math.nan
     if not math.isfinite(margin):
-        raise ValueError(f"margin must be a finite number, got {value!r}")
+        raise ValueError(
+            f"margin must be a finite number, got {value!r}{_why_no_tensor(value)}"
+        )
     if abs(margin) > _LIMITS[dtype][1]:
         raise ValueError(f"margin must be finite in {dtype.name}, got {value!r}")
     return margin
 
 
 def check_boolean(name: str, value: Any) -> bool:
-    """True or False and nothing like them."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
-    return value
+    """True or False, Python's or NumPy's, and nothing like them."""
+    boolean = _without_array(value)
+    if not isinstance(boolean, (bool, np.bool_)):
+        raise ValueError(
+            f"{name} must be True or False, got {value!r}{_why_no_tensor(value)}"
+        )
+    return bool(boolean)
 
 
 def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | float:
@@ -424,13 +581,15 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | f
     scale = _positive_scalar("scale", scale, dtype)
     temperature = _positive_scalar("temperature", temperature, dtype)
     quotient = scale / temperature
+    if tf.is_tensor(quotient):
+        return _checked_when_it_runs("scale / temperature", quotient)
     smallest, largest = _LIMITS[dtype]
-    if isinstance(quotient, float) and not smallest <= quotient <= largest:
+    if not smallest <= quotient <= largest:
         raise ValueError(
             f"scale / temperature must be above 0 and finite in {dtype.name}, got "
             f"{scale!r} / {temperature!r}"
         )
-    return quotient
+    return float(quotient)
 
 
 def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
@@ -443,17 +602,61 @@ def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
     if not tensor.dtype.is_floating or tensor.shape.rank != 0:
         raise ValueError(
             f"{name} must be a number above 0 or a floating-point scalar tensor, got "
-            f"{_describe(tensor)}"
+            f"{_describe(tensor)}{_how_to_tell_the_rank(name, tensor, '[]')}"
         )
-    return tf.cast(tensor, dtype)
+    return _checked_when_it_runs(name, tf.cast(tensor, dtype))
+
+
+_TRAINED = (
+    "a trained one may cross 0: train its logarithm instead, as in temperature="
+    "tf.exp(log_temperature), or use NegativeCosineLoss(learn_temperature=True)"
+)
+
+
+def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
+    """The scalar, refused by its name where it is not above 0 and finite.
+
+    Where the host does not see it when it counts, on a GPU and under XLA, it becomes NaN:
+    a scale below 0 would turn the ranking around with a loss that looks right.
+    """
+    smallest, largest = _LIMITS[scalar.dtype]
+    if tf.executing_eagerly() and _host_sees(scalar):
+        value = float(scalar)
+        if not smallest <= value <= largest:
+            raise ValueError(
+                f"{name} must be above 0 and finite in {scalar.dtype.name}, got "
+                f"{value!r}; {_TRAINED}"
+            )
+        return scalar
+    is_right = (scalar >= smallest) & (scalar <= largest)
+    checks = []
+    if _host_sees(scalar):
+        message = f"{name} must be above 0 and finite in {scalar.dtype.name}, got"
+        checks.append(tf.debugging.Assert(is_right, [message, scalar, _TRAINED]))
+    with tf.control_dependencies(checks):
+        return tf.where(is_right, scalar, tf.constant(math.nan, scalar.dtype))
+
+
+def _host_sees(scalar: tf.Tensor) -> bool:
+    """Whether the host can look at a number without waiting for a device."""
+    if scalar.device:
+        return "CPU:" in scalar.device.upper()
+    devices = tf.config.list_logical_devices()
+    return all(device.device_type == "CPU" for device in devices)
 
 
 def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) -> None:
     if vector.shape.rank != 1 or not vector.shape.is_compatible_with([size]):
         raise ValueError(
             f"{name} must have shape [{size}], one element a row of {owner}, got shape "
-            f"{vector.shape}"
+            f"{vector.shape}{_how_to_make_a_vector(name, vector)}"
         )
+
+
+def _how_to_make_a_vector(name: str, tensor: tf.Tensor) -> str:
+    if tensor.shape.rank is not None and tensor.shape.is_compatible_with([None, 1]):
+        return f"; tf.squeeze({name}, 1) makes a vector of a column"
+    return _how_to_tell_the_rank(name, tensor, "[None]")
 
 
 def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | None:
@@ -462,10 +665,31 @@ def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | 
         return None
     vector = _to_tensor(name, ids)
     if vector.dtype not in INDEX_DTYPES:
-        hint = f"; tf.unique({name}).idx numbers them" if vector.dtype == tf.string else ""
-        raise ValueError(f"{name} must be int32 or int64, got {vector.dtype.name}{hint}")
+        raise ValueError(
+            f"{name} must be int32 or int64, got {vector.dtype.name}"
+            f"{_how_to_number(name, vector.dtype)}"
+        )
     _check_vector(name, vector, size, owner)
     return vector
+
+
+def _how_to_number(name: str, dtype: tf.DType) -> str:
+    """What an error adds for ids: numbers that are the same in every batch and run."""
+    if dtype != tf.string:
+        return _how_to_cast(name, dtype)
+    return (
+        "; number strings alike in every batch, replica and run: "
+        f"tf.strings.to_hash_bucket_fast({name}, 2**62), or for an input of a Keras model "
+        "keras.layers.Hashing(2**62)"
+    )
+
+
+def _how_to_cast(name: str, dtype: tf.DType) -> str:
+    """What an error adds for integers of another size; "" where a cast could change one."""
+    if dtype == tf.uint64:
+        return f"; tf.bitcast({name}, tf.int64) keeps different ones different"
+    is_smaller = dtype.is_integer and dtype not in INDEX_DTYPES
+    return f"; tf.cast({name}, tf.int64) keeps them as they are" if is_smaller else ""
 
 
 def check_floats(

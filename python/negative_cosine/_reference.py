@@ -2,17 +2,29 @@
 
 It gathers ``(K + 1) * B * D`` floats, which the native op never does; for ``all`` it forms
 the ``[B, C]`` matrix of cosines. It runs on any device, and under XLA.
+
+What must not count is never multiplied by zero: of NaN that would be NaN. A row that holds
+NaN or infinity enters as zeros, and a number beside it makes NaN of its cosines again.
+Infinity and NaN are made where they belong, and only there, so that
+``tf.debugging.enable_check_numerics`` finds a user's own.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from negative_cosine._inputs import LossInputs, runtime_checks
+from negative_cosine._known_sizes import known_size
 from negative_cosine._sampler import candidate_table
 from negative_cosine._statistics import NegativeCosineStats
 
 _SMALLEST_NORM = 1e-12
+
+# By so many units in the last place the products of two equal rows may differ.
+_ROUNDING_OF_A_PRODUCT = 4
 
 
 def reference_loss(
@@ -26,147 +38,211 @@ def reference_loss(
 def _checked_loss(
     inputs: LossInputs, with_statistics: bool
 ) -> tuple[tf.Tensor, NegativeCosineStats | None]:
-    query = normalize_rows(tf.cast(inputs.query, inputs.compute_dtype))
-    doc = normalize_rows(tf.cast(inputs.doc, inputs.compute_dtype))
-    statistics = None
+    query, doc = unit_rows(inputs, inputs.query), unit_rows(inputs, inputs.doc)
+    positives = _first(doc, tf.shape(inputs.query)[0])
+    positive_cosine = _positive_cosine(query, positives)
     over_batch = inputs.normalize_over == "batch"
-    if over_batch:
-        row_loss = _loss_over_batch(inputs, _row_dot(query, doc[: tf.shape(query)[0]]))
+    candidates = None
     if with_statistics or not over_batch:
-        candidates, kept = _candidates(inputs)
-        positive_cosine, cosines = _cosines(inputs, query, doc, candidates)
-        logits = _relative_logits(inputs, positive_cosine, cosines, candidates, kept)
-        if not over_batch:
-            row_loss = _softplus_of_logsumexp(logits)
-        statistics = NegativeCosineStats(
-            row_loss=tf.stop_gradient(row_loss),
-            positive_cosine=tf.stop_gradient(positive_cosine),
-            num_kept=tf.reduce_sum(tf.cast(kept, tf.int32), axis=1),
-            positive_rank=tf.reduce_sum(tf.cast(logits > 0, tf.int32), axis=1),
-        )
-    loss = _reduce(inputs, row_loss)
-    return loss, statistics if with_statistics else None
+        candidates = _candidates(inputs, query, doc, positives)
+    if over_batch:
+        row_loss = counted_loss = _loss_over_batch(inputs, positive_cosine)
+    else:
+        assert candidates is not None, "they were drawn"
+        row_loss = _loss_over_candidates(inputs, candidates)
+        counted_loss = _loss_over_candidates(inputs, _of_counted(inputs, candidates))
+    loss = _reduce(inputs, _weighted(inputs, row_loss, counted_loss))
+    if not with_statistics:
+        return loss, None
+    assert candidates is not None, "they were drawn"
+    return loss, _statistics(inputs, positive_cosine, candidates, row_loss)
 
 
-def normalize_rows(rows: tf.Tensor) -> tf.Tensor:
-    """Rows at unit length; a row of norm <= 1e-12 becomes zero, with a zero gradient.
+# --- Rows -------------------------------------------------------------------------------
 
-    The division by the largest element keeps the squares in range; it cancels, so it has
-    no gradient.
+
+class UnitRows(NamedTuple):
+    """Rows at unit length; zeros for a row without direction, and for one of NaN."""
+
+    rows: tf.Tensor  # [n, D], finite
+    nan: tf.Tensor  # [n]: NaN for a row that holds NaN or infinity, 0 for any other
+
+
+def unit_rows(inputs: LossInputs, rows: tf.Tensor) -> UnitRows:
+    """Rows at unit length; a row without direction becomes zero, with a zero gradient.
+
+    That is one of norm <= 1e-12, and as in the native op, where a product with it could
+    overflow, one of a norm above half the largest number. The division by the largest
+    element keeps the squares in range; it cancels, so it has no gradient.
     """
+    rows = tf.cast(rows, inputs.compute_dtype)
+    is_finite = tf.math.is_finite(rows)
+    is_nan = ~tf.reduce_all(is_finite, axis=1)
+    # The row's own elements, so that it has a gradient of NaN where it is used.
+    nan = tf.reduce_sum(tf.where(is_finite, tf.zeros_like(rows), rows), axis=1)
+    rows = tf.where(is_nan[:, tf.newaxis], tf.zeros_like(rows), rows)
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(rows), axis=1, keepdims=True))
     safe_largest = tf.where(largest > 0, largest, tf.ones_like(largest))
     scaled = rows / safe_largest
     square = tf.reduce_sum(tf.square(scaled), axis=1, keepdims=True)
-    is_zero = largest * tf.sqrt(square) <= _SMALLEST_NORM
+    is_short = largest * tf.sqrt(square) <= _SMALLEST_NORM
+    is_zero = is_short | (largest / rows.dtype.max * tf.sqrt(square) > 0.5)
     safe_square = tf.where(is_zero, tf.ones_like(square), square)
-    return tf.where(is_zero, tf.zeros_like(rows), scaled * tf.math.rsqrt(safe_square))
+    unit = tf.where(is_zero, tf.zeros_like(rows), scaled * tf.math.rsqrt(safe_square))
+    return UnitRows(unit, nan + _nan_where(is_nan, nan.dtype))
 
 
-def _row_dot(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(left * right, axis=-1)
+def _first(rows: UnitRows, count: tf.Tensor) -> UnitRows:
+    return UnitRows(rows.rows[:count], rows.nan[:count])
 
 
-def _candidates(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
+def _positive_cosine(query: UnitRows, positives: UnitRows) -> tf.Tensor:
+    products = tf.reduce_sum(query.rows * positives.rows, axis=1)
+    return products + query.nan + positives.nan
+
+
+def _nan_where(condition: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """NaN where the condition holds, 0 elsewhere."""
+    return tf.math.log(1 - 2 * tf.cast(condition, dtype))
+
+
+def _infinity_where(condition: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Infinity where the condition holds, 0 elsewhere."""
+    return -tf.math.log(1 - tf.cast(condition, dtype))
+
+
+# --- Candidates -------------------------------------------------------------------------
+
+
+class _Candidates(NamedTuple):
+    """What each row meets, ``[B, K]``."""
+
+    indices: tf.Tensor  # the row's own positive in place of a dropped candidate
+    kept: tf.Tensor
+    differences: tf.Tensor  # the candidate's cosine less the positive's
+
+
+def _candidates(
+    inputs: LossInputs, query: UnitRows, doc: UnitRows, positives: UnitRows
+) -> _Candidates:
+    indices, kept = _kept_indices(inputs)
+    if inputs.sampler == "all":
+        differences = _differences_from_one_product(query, doc, indices)
+    else:
+        differences = _differences_by_rows(query, doc, positives, indices)
+    nan = (query.nan + positives.nan)[:, tf.newaxis] + tf.gather(doc.nan, indices)
+    return _Candidates(indices, kept, differences + nan)
+
+
+def _kept_indices(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     """Candidates ``[B, K]`` and which of them are kept.
 
-    A dropped candidate is replaced by the row's own positive: so it is never read, and a
-    NaN in it reaches neither the loss nor, as 0 * NaN, the gradient.
+    A dropped candidate is replaced by the row's own positive: so it is never read.
     """
-    batch_size, num_candidates = tf.shape(inputs.query)[0], tf.shape(inputs.doc)[0]
+    batch_size = tf.shape(inputs.query)[0]
     rows = tf.range(batch_size)[:, tf.newaxis]
-    if inputs.negative_indices is not None:
-        table = inputs.negative_indices
-        in_range = (table >= 0) & (table < tf.cast(num_candidates, table.dtype))
-        table = tf.cast(tf.where(in_range, table, 0), tf.int32)
-        kept = in_range
-    else:
-        assert inputs.sampler is not None, "check_inputs gives one of the two"
-        count = inputs.num_negatives
-        if count is not None and inputs.query.shape[0] == 0:
-            count = 1  # nobody meets anyone: no permutations for however many
-        table = candidate_table(
-            batch_size,
-            num_candidates,
-            num_candidates - 1 if count is None else count,
-            inputs.sampler,
-            inputs.seed,
-        )
-        kept = tf.ones_like(table, tf.bool)
+    table, kept = _table(inputs)
     if inputs.mask_self:
-        kept &= table != rows
+        kept &= tf.not_equal(table, rows)
     if inputs.doc_ids is not None:
         own = tf.gather(inputs.doc_ids, rows)
-        kept &= tf.gather(inputs.doc_ids, table) != own
+        kept &= tf.not_equal(tf.gather(inputs.doc_ids, table), own)
     if inputs.query_ids is not None:
         is_positive = table < batch_size
         clicked_by = tf.gather(inputs.query_ids, tf.where(is_positive, table, 0))
         own = inputs.query_ids[:, tf.newaxis]
-        kept &= ~(is_positive & (clicked_by == own))
+        kept &= ~(is_positive & tf.equal(clicked_by, own))
+    if inputs.doc_log_q is not None:
+        kept &= ~tf.gather(_is_excluded(inputs.doc_log_q), table)
     return tf.where(kept, table, rows), kept
 
 
-def _cosines(
-    inputs: LossInputs, query: tf.Tensor, doc: tf.Tensor, candidates: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The positive's cosine ``[B]`` and the candidates' ``[B, K]``, from unit rows.
-
-    Both come out of one product, so that a candidate equal to the positive ties with it.
-    """
-    rows = tf.range(tf.shape(query)[0])[:, tf.newaxis]
-    columns = tf.concat([rows, candidates], axis=1)
-    if inputs.sampler == "all":
-        cosines = tf.gather(_every_cosine(query, doc), columns, batch_dims=1)
-    else:
-        cosines = _row_dot(query[:, tf.newaxis, :], tf.gather(doc, columns))
-    return cosines[:, 0], cosines[:, 1:]
-
-
-def _every_cosine(query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
-    """``[B, C]`` in one matrix product, whose gradients are products of whole rows too.
-
-    There 0 * NaN would carry a bad row to those that dropped it. So a row of NaN enters
-    as zeros, and makes NaN of its cosines afterwards, one by one.
-    """
-    query, query_nan = _without_nan(query)
-    doc, doc_nan = _without_nan(doc)
-    return tf.matmul(query, doc, transpose_b=True) + (query_nan[:, tf.newaxis] + doc_nan)
-
-
-def _without_nan(unit_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rows with zeros for NaN, and a number of each row: NaN where it had any, else 0."""
-    is_nan = tf.math.is_nan(unit_rows)
-    rows = tf.where(is_nan, tf.zeros_like(unit_rows), unit_rows)
-    return rows, tf.reduce_sum(
-        tf.where(is_nan, unit_rows, tf.zeros_like(unit_rows)), axis=1
+def _table(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
+    """The candidates before any is dropped, and which of them exist."""
+    batch_size, num_candidates = tf.shape(inputs.query)[0], tf.shape(inputs.doc)[0]
+    if inputs.negative_indices is not None:
+        table = inputs.negative_indices
+        in_range = (table >= 0) & (table < tf.cast(num_candidates, table.dtype))
+        return tf.cast(tf.where(in_range, table, 0), tf.int32), in_range
+    assert inputs.sampler is not None, "check_inputs gives one of the two"
+    count = inputs.num_negatives
+    if count is not None and known_size(inputs.query, 0) == 0:
+        count = 1  # nobody meets anyone: no permutations for however many
+    table = candidate_table(
+        batch_size,
+        num_candidates,
+        num_candidates - 1 if count is None else count,
+        inputs.sampler,
+        inputs.seed,
     )
+    return table, tf.ones_like(table, tf.bool)
 
 
-def _relative_logits(
-    inputs: LossInputs,
-    positive_cosine: tf.Tensor,
-    cosines: tf.Tensor,
-    candidates: tf.Tensor,
-    kept: tf.Tensor,
+def _differences_by_rows(
+    query: UnitRows, doc: UnitRows, positives: UnitRows, indices: tf.Tensor
 ) -> tf.Tensor:
-    """``z_ik - z_i0``, and minus infinity for a dropped candidate."""
-    difference = cosines - positive_cosine[:, tf.newaxis] + inputs.margin
-    logits = inputs.logit_scale * difference
-    if inputs.doc_log_q is not None:
-        own = inputs.doc_log_q[: tf.shape(candidates)[0], tf.newaxis]
-        logits -= tf.stop_gradient(tf.gather(inputs.doc_log_q, candidates) - own)
-    return tf.where(kept, logits, tf.constant(float("-inf"), logits.dtype))
+    """Of the rows themselves, so that a candidate equal to the positive ties with it."""
+    towards = tf.gather(doc.rows, indices) - positives.rows[:, tf.newaxis]
+    return tf.reduce_sum(query.rows[:, tf.newaxis] * towards, axis=2)
 
 
-def _softplus_of_logsumexp(logits: tf.Tensor) -> tf.Tensor:
+def _differences_from_one_product(
+    query: UnitRows, doc: UnitRows, indices: tf.Tensor
+) -> tf.Tensor:
+    rows = tf.range(tf.shape(query.rows)[0])[:, tf.newaxis]
+    every_cosine = tf.matmul(query.rows, doc.rows, transpose_b=True)
+    columns = tf.concat([rows, indices], axis=1)
+    cosines = tf.gather(every_cosine, columns, batch_dims=1)
+    return cosines[:, 1:] - cosines[:, :1]
+
+
+# --- Losses -----------------------------------------------------------------------------
+
+
+def _loss_over_candidates(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
+    return _softplus_of_logsumexp(_relative_logits(inputs, candidates), candidates.kept)
+
+
+def _relative_logits(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
+    """``z_ik - z_i0``, of a dropped candidate too."""
+    if inputs.doc_log_q is None:
+        return inputs.logit_scale * (candidates.differences + inputs.margin)
+    rows = tf.range(tf.shape(candidates.indices)[0])[:, tf.newaxis]
+    is_number = tf.math.is_finite(inputs.doc_log_q)
+    both = tf.gather(is_number, candidates.indices) & tf.gather(is_number, rows)
+    zeros = tf.zeros_like(candidates.differences)
+    differences = tf.where(both, candidates.differences, zeros)
+    log_q = tf.stop_gradient(_numbers(inputs.doc_log_q))
+    logits = inputs.logit_scale * (differences + inputs.margin)
+    logits -= tf.gather(log_q, candidates.indices) - tf.gather(log_q, rows)
+    return logits + _infinity_where(~both, logits.dtype)
+
+
+def _is_excluded(log_q: tf.Tensor) -> tf.Tensor:
+    """Documents that are nobody's candidates: of infinite logQ."""
+    return log_q > log_q.dtype.max
+
+
+def _numbers(log_q: tf.Tensor) -> tf.Tensor:
+    """0 in place of what is no number."""
+    return tf.where(tf.math.is_finite(log_q), log_q, tf.zeros_like(log_q))
+
+
+def _softplus_of_logsumexp(logits: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
     """``log(1 + sum_k exp(logits_k))`` of each row, with the digits of small losses.
 
-    With m = max(0, largest logit) it is ``m + log(e^-m + sum_k e^(logits_k - m))``.
+    With m = max(0, largest logit) it is ``m + log(e^-m + sum_k e^(logits_k - m))``. A row
+    with an infinite logit has infinite loss, and no gradient.
     """
-    largest = tf.stop_gradient(tf.reduce_max(logits, axis=1))
-    shift = tf.maximum(largest, 0)
-    total = tf.reduce_sum(tf.exp(logits - shift[:, tf.newaxis]), axis=1)
-    return shift + tf.math.log1p(tf.math.expm1(-shift) + total)
+    is_infinite = tf.reduce_any(kept & (logits > logits.dtype.max), axis=1)
+    counts = kept & ~is_infinite[:, tf.newaxis]
+    logits = tf.where(counts, logits, tf.zeros_like(logits))
+    with_zero = tf.pad(logits, [[0, 0], [0, 1]])
+    shift = tf.stop_gradient(tf.reduce_max(with_zero, axis=1))
+    terms = tf.exp(logits - shift[:, tf.newaxis])
+    total = tf.reduce_sum(tf.where(counts, terms, tf.zeros_like(terms)), axis=1)
+    row_loss = shift + tf.math.log1p(tf.math.expm1(-shift) + total)
+    return row_loss + _infinity_where(is_infinite, row_loss.dtype)
 
 
 def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tensor:
@@ -174,26 +250,105 @@ def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tenso
 
     Split as ``(z_max - z_i0) + log1p(the other terms)``, two parts that are not negative.
     """
-    logits = inputs.logit_scale * (positive_cosine - inputs.margin)
-    batch_size = tf.shape(logits)[0]
-    if inputs.doc_log_q is not None:
-        logits -= tf.stop_gradient(inputs.doc_log_q[:batch_size])
-    # An empty batch has no largest logit: pad it with one that adds nothing.
-    padded = tf.concat([logits, tf.constant([float("-inf")], logits.dtype)], axis=0)
+    logits, is_absent, is_infinite = _logits_over_batch(inputs, positive_cosine)
+    # An empty batch has no largest logit: a number far below them stands behind.
+    lowest = tf.fill([1], logits.dtype.min)
+    present = tf.where(is_absent, logits.dtype.min, logits)
+    padded = tf.concat([present, lowest], axis=0)
     index = tf.argmax(padded)
     largest = padded[index]
-    is_other = tf.range(batch_size, dtype=index.dtype) != index
+    logits = tf.where(is_absent, largest, logits)
+    rows = tf.range(tf.shape(logits)[0], dtype=index.dtype)
+    is_other = tf.not_equal(rows, index) & ~is_absent
     terms = tf.where(is_other, tf.exp(logits - largest), tf.zeros_like(logits))
-    return (largest - logits) + tf.math.log1p(tf.reduce_sum(terms))
+    row_loss = (largest - logits) + tf.math.log1p(tf.reduce_sum(terms))
+    row_loss = tf.where(is_infinite, tf.zeros_like(row_loss), row_loss)
+    return row_loss + _infinity_where(is_infinite, row_loss.dtype)
 
 
-def _reduce(inputs: LossInputs, row_loss: tf.Tensor) -> tf.Tensor:
+def _logits_over_batch(
+    inputs: LossInputs, positive_cosine: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """``z_i0``, the rows that are not in the softmax, and those of infinite loss.
+
+    A row is not in it if its document is nobody's candidate, or if it holds NaN and has
+    weight 0.
+    """
+    is_absent = tf.zeros_like(positive_cosine, tf.bool)
+    is_wrong = is_absent
     if inputs.sample_weight is not None:
-        row_loss = row_loss * inputs.sample_weight
-    if inputs.reduction == "none":
+        is_nan = tf.math.is_nan(positive_cosine)
+        is_absent |= is_nan & tf.equal(inputs.sample_weight, 0)
+    if inputs.doc_log_q is not None:
+        log_q = inputs.doc_log_q[: tf.shape(positive_cosine)[0]]
+        is_excluded = _is_excluded(log_q)
+        is_absent |= is_excluded
+        is_wrong = ~tf.math.is_finite(log_q) & ~is_excluded
+    cosine = tf.where(is_absent, tf.zeros_like(positive_cosine), positive_cosine)
+    logits = inputs.logit_scale * (cosine - inputs.margin)
+    if inputs.doc_log_q is not None:
+        logits -= tf.stop_gradient(_numbers(log_q))
+    is_wrong |= (logits > logits.dtype.max) & ~is_absent
+    is_infinite = is_absent | tf.reduce_any(is_wrong)
+    return tf.where(is_infinite, tf.zeros_like(logits), logits), is_absent, is_infinite
+
+
+# --- Weights and statistics -------------------------------------------------------------
+
+
+def _of_counted(inputs: LossInputs, candidates: _Candidates) -> _Candidates:
+    """Zeros in place of what the rows of weight 0 hold: they then have no gradient."""
+    if inputs.sample_weight is None:
+        return candidates
+    counts = tf.not_equal(inputs.sample_weight, 0)[:, tf.newaxis]
+    zeros = tf.zeros_like(candidates.differences)
+    return candidates._replace(differences=tf.where(counts, candidates.differences, zeros))
+
+
+def _weighted(
+    inputs: LossInputs, row_loss: tf.Tensor, counted_loss: tf.Tensor
+) -> tf.Tensor:
+    """Row losses by their weights. A row of weight 0 adds nothing, whatever it holds."""
+    weight = inputs.sample_weight
+    if weight is None:
         return row_loss
-    total = tf.reduce_sum(row_loss)
+    # The gradient of a weight of 0 is the row's loss, where that is a number.
+    is_number = tf.math.is_finite(row_loss)
+    of_others = tf.where(is_number, row_loss, tf.zeros_like(row_loss))
+    counts = tf.not_equal(weight, 0)
+    return weight * tf.where(counts, counted_loss, tf.stop_gradient(of_others))
+
+
+def _statistics(
+    inputs: LossInputs,
+    positive_cosine: tf.Tensor,
+    candidates: _Candidates,
+    row_loss: tf.Tensor,
+) -> NegativeCosineStats:
+    logits = _relative_logits(inputs, candidates)
+    # NaN counts as larger: what cannot be compared is no hit.
+    is_above = ~(logits <= _rounding(inputs)) & candidates.kept
+    return NegativeCosineStats(
+        row_loss=tf.stop_gradient(row_loss),
+        positive_cosine=tf.stop_gradient(positive_cosine),
+        num_kept=tf.reduce_sum(tf.cast(candidates.kept, tf.int32), axis=1),
+        positive_rank=tf.reduce_sum(tf.cast(is_above, tf.int32), axis=1),
+    )
+
+
+def _rounding(inputs: LossInputs) -> tf.Tensor | float:
+    """What the logits of equal documents may differ by, in one matrix product."""
+    if inputs.sampler != "all":
+        return 0.0
+    last_place = np.finfo(inputs.compute_dtype.as_numpy_dtype).eps
+    return inputs.logit_scale * float(_ROUNDING_OF_A_PRODUCT * last_place)
+
+
+def _reduce(inputs: LossInputs, weighted: tf.Tensor) -> tf.Tensor:
+    if inputs.reduction == "none":
+        return weighted
+    total = tf.reduce_sum(weighted)
     if inputs.reduction == "sum":
         return total
-    batch_size = tf.cast(tf.shape(row_loss)[0], total.dtype)
+    batch_size = tf.cast(tf.shape(weighted)[0], total.dtype)
     return tf.math.divide_no_nan(total, batch_size)

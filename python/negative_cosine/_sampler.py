@@ -84,7 +84,9 @@ class _SeedState(NamedTuple):
 
 
 def _seed_state(seed: tf.Tensor) -> _SeedState:
-    words = tf.reshape(tf.bitcast(tf.cast(seed, tf.int64), tf.uint32), [4])
+    # Not to [4]: Grappler would take the seed's length from it, and so the assertion out
+    # that checks an unknown one.
+    words = tf.reshape(tf.bitcast(tf.cast(seed, tf.int64), tf.uint32), [-1])
     first, second = _word(0x243F6A88), _word(0x85A308D3)  # the digits of pi
     for word in tf.unstack(words, num=4):
         first = _mix(_xor(first, word)) * _word(_GOLDEN_RATIO)

@@ -84,6 +84,7 @@ void TrainingStep::allocate_outputs() {
 
 void TrainingStep::allocate_gradients() {
   gradient_.loss_gradient = &upstream_;
+  gradient_.row_loss = outputs_.row_loss;
   gradient_.row_facts = outputs_.row_facts;
   gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
   gradient_.row_scale_gradient = outputs_.row_scale_gradient;

@@ -38,7 +38,13 @@ OUTPUTS = (
     "num_kept",
     "positive_rank",
 )
-SAVED = ("row_facts", "doc_inverse_norm", "row_scale_gradient", "query_direction")
+SAVED = (
+    "row_loss",
+    "row_facts",
+    "doc_inverse_norm",
+    "row_scale_gradient",
+    "query_direction",
+)
 GRADIENTS = ("query", "doc", "logit_scale", "sample_weight")
 
 

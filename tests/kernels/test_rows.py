@@ -153,13 +153,24 @@ def test_large_batches_give_what_the_cpu_gives(
         )
 
 
-@pytest.mark.parametrize("scale", [-1000.0, -20.0])
-def test_a_scale_that_was_learned_below_zero_stays_finite(core: Core, scale: float) -> None:
+@pytest.mark.parametrize("source", ["shuffle", "all"])
+def test_a_scale_of_nan_gives_nan(core: Core, source: str) -> None:
+    # The package makes it of a scale that is not above 0; a host refuses it.
     batch = Batch((37, 41, 64, 35), "float32")
-    gpu = core.run(batch, "shuffle", {"scale": scale})
-    cpu = run_on_arrays(_core, batch, "shuffle", {"scale": scale})
-    np.testing.assert_allclose(gpu["row_loss"], cpu["row_loss"], rtol=1e-4)
-    assert np.isfinite(gpu["query_gradient"]).all()
+    if core.name == "cpu":
+        with pytest.raises(ValueError, match="must be above 0 and finite, got nan"):
+            core.run(batch, source, {"scale": np.nan})
+        return
+    results = core.run(batch, source, {"scale": np.nan})
+    for name in ("loss", "row_loss", "query_gradient", "doc_gradient"):
+        assert np.isnan(results[name]).all(), name
+
+
+@pytest.mark.parametrize("scale", [0.0, -20.0, np.inf])
+def test_a_host_refuses_a_scale_that_is_not_above_zero_and_finite(scale: float) -> None:
+    batch = Batch((3, 4, 8, 2), "float32")
+    with pytest.raises(ValueError, match=r"scale / temperature must be above 0 and finite"):
+        run_on_arrays(_core, batch, "shuffle", {"scale": scale})
 
 
 @ON_EMULATOR

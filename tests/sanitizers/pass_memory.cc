@@ -204,6 +204,7 @@ void PassOutputs::add_outputs(bool every_one) {
 void PassOutputs::add_gradients(bool every_one) {
   const int64_t element = storage_size_of(params_.data_type);
   const int64_t real = compute_size_of(params_.data_type);
+  gradient_.row_loss = outputs_.row_loss;
   gradient_.row_facts = outputs_.row_facts;
   gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
   gradient_.row_scale_gradient = outputs_.row_scale_gradient;
