@@ -16,13 +16,19 @@ Environment variables:
 """
 
 import importlib.util
+import json
 import os
+import re
 import shutil
+import site
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
+from importlib.machinery import PathFinder
+from pathlib import Path, PurePosixPath
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -33,6 +39,20 @@ ROOT = Path(__file__).parent.resolve()
 TENSORFLOW = "tensorflow>=2.20,<2.22"
 REQUIREMENTS = ["keras>=3.10", "numpy>=1.26"]
 NUMPY = REQUIREMENTS[-1]
+# Tools whose own words for it are a page: an older setuptools knows no licence by its name.
+OLDEST = {"setuptools": "77", "pybind11": "2.13"}
+
+# What CMake finds once, and keeps while its folder is there.
+COMPILERS = ("c++", "g++", "clang++", "nvcc")
+COMPILER_VARIABLES = (
+    "CC",
+    "CXX",
+    "CXXFLAGS",
+    "LDFLAGS",
+    "CUDACXX",
+    "CUDAFLAGS",
+    "CUDAHOSTCXX",
+)
 
 
 def environment_flag(name: str) -> bool | None:
@@ -54,22 +74,144 @@ def sanitizer() -> str:
 
 
 def requirements() -> list[str]:
-    """What an installation of what is built here needs."""
+    """What an installation of what is built here needs.
+
+    Each module by the name that it was installed by: tensorflow-cpu, tf-nightly and others
+    hold the same module as tensorflow, which pip would put over theirs.
+    """
     if not with_tensorflow:
         return [NUMPY]
-    return [required_tensorflow(not python_only), *REQUIREMENTS]
+    if "sdist" in sys.argv:  # nothing is built
+        return [TENSORFLOW, *REQUIREMENTS]
+    needed = [required_tensorflow(), *map(kept, REQUIREMENTS)]
+    return [requirement for requirement in needed if requirement]
 
 
-def required_tensorflow(with_libraries: bool) -> str:
+def required_tensorflow() -> str:
     """The releases of TensorFlow that what is built here runs with.
 
     Libraries run with the minor release that they were built with, and no other.
     """
-    try:
-        major, minor, *_ = metadata.version("tensorflow").split(".")
-    except metadata.PackageNotFoundError:
-        return TENSORFLOW  # a source distribution, or TensorFlow by another name
-    return f"tensorflow=={major}.{minor}.*" if with_libraries else TENSORFLOW
+    folders = installation_folders() if python_only else sys.path
+    found = provider("tensorflow", folders)
+    if found is None or (python_only and is_tried(found)):
+        return kept(TENSORFLOW)
+    return kept("tensorflow") and kept("tensorflow") + release(found)
+
+
+def required_to_build() -> list[str]:
+    """The TensorFlow that an isolated build is given: the release that is installed.
+
+    Only such a build is asked, by setuptools.build_meta. Run by hand, setuptools would
+    fetch it as an egg.
+    """
+    is_asked = "setuptools.build_meta" in sys.modules
+    if python_only or not with_tensorflow or not is_asked:
+        return []
+    if find_module("tensorflow", sys.path):
+        return []
+    installed = provider("tensorflow", installation_folders())
+    return [name_of(installed) + release(installed) if installed else TENSORFLOW]
+
+
+def kept(requirement: str) -> str:
+    """A requirement that leaves the module as it is installed, under whatever name.
+
+    "" for a module that is there without a name: pip can only put another over it.
+    """
+    module = re.split("[=<>]", requirement)[0]
+    folders = installation_folders()
+    if find_module(module, folders) is None:
+        return requirement
+    installed = provider(module, folders)
+    return name_of(installed) + requirement.removeprefix(module) if installed else ""
+
+
+def installation_folders() -> Sequence[str]:
+    """Where Python looks for packages in the environment that this one goes into.
+
+    pip's isolated build runs that environment's Python and hides these folders from it.
+    """
+    folders = site.getsitepackages()
+    if not set(folders).isdisjoint(sys.path):
+        return sys.path
+    in_venv = sys.prefix != sys.base_prefix
+    return folders if in_venv else [site.getusersitepackages(), *folders]
+
+
+def find_module(module: str, folders: Sequence[str]) -> Path | None:
+    """The file of a module in the first of the folders that has it."""
+    spec = PathFinder.find_spec(module, folders)
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def provider(module: str, folders: Sequence[str]) -> metadata.Distribution | None:
+    """The distribution that a module came with, preferably the one of the same name."""
+    origin = find_module(module, folders)
+    found = [
+        distribution
+        for distribution in metadata.distributions(path=[*folders])
+        if Path(str(distribution.locate_file(f"{module}/__init__.py"))) == origin
+        and provides(distribution, module)
+    ]
+    found.sort(key=lambda one: (name_of(one) != module, name_of(one)))
+    if module == "tensorflow":
+        refuse_several_releases(found)
+    return found[0] if found else None
+
+
+def provides(distribution: metadata.Distribution, module: str) -> bool:
+    """Whether a distribution holds a top-level module."""
+    declared = (distribution.read_text("top_level.txt") or "").split()
+    files = () if declared else distribution.files or ()
+    return module in declared or PurePosixPath(module, "__init__.py") in files
+
+
+def refuse_several_releases(found: Sequence[metadata.Distribution]) -> None:
+    """Ends the build where the files of several releases are mixed."""
+    if len({release(distribution) for distribution in found}) < 2:
+        return
+    names = [name_of(distribution) for distribution in found]
+    both = " and ".join(f"{name_of(one)} {one.version}" for one in found)
+    raise SystemExit(
+        f"{both} are installed and overwrite each other's files: pip uninstall "
+        f"{' '.join(names)}, then install the one that you want"
+    )
+
+
+def name_of(distribution: metadata.Distribution) -> str:
+    """Its name as pip writes it: in METADATA it may be tensorflow_cpu."""
+    return re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+
+
+def release(distribution: metadata.Distribution) -> str:
+    """The releases that go with libraries built for this one."""
+    version = distribution.version
+    if re.search(r"(a|b|c|rc|dev)\d", version.partition("+")[0]):
+        return f"=={version}"
+    major, minor = minor_release(version)
+    return f"=={major}.{minor}.*"
+
+
+def is_tried(tensorflow: metadata.Distribution) -> bool:
+    """Whether it is one of the releases that the sources fit."""
+    oldest, first_untried = (minor_release(bound) for bound in TENSORFLOW.split(","))
+    return oldest <= minor_release(tensorflow.version) < first_untried
+
+
+def minor_release(version: str) -> list[int]:
+    """Such as [2, 20]."""
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+def check_age(tool: str, version: str) -> None:
+    """Ends the build if a tool is too old for it."""
+    wanted = f"{tool}>={OLDEST[tool]}"
+    if minor_release(version) < minor_release(OLDEST[tool]):
+        raise SystemExit(
+            f"the build needs {wanted} and finds {version}: pip install --upgrade "
+            f'"{wanted}", or leave --no-build-isolation out'
+        )
 
 
 def check_tools() -> None:
@@ -82,12 +224,26 @@ def check_tools() -> None:
             f"the build needs {', '.join(missing)}: pip install {' '.join(missing)}, or "
             "leave --no-build-isolation out"
         )
+    import pybind11
+
+    check_age("pybind11", pybind11.__version__)
 
 
 def run(command: list[str]) -> None:
     """Runs CMake, whose own words on a failure are all that a user needs."""
     if subprocess.run(command).returncode != 0:
         raise SystemExit("the native part was not built: the reason stands above")
+
+
+def prepare(build: Path) -> None:
+    """Makes CMake's folder, anew if it is for other compilers: it does not look again."""
+    found = {name: os.environ.get(name) for name in COMPILER_VARIABLES}
+    found |= {name: shutil.which(name) for name in COMPILERS}
+    record = build / "compilers.json"
+    if record.exists() and json.loads(record.read_text()) != found:
+        shutil.rmtree(build)
+    build.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(found))
 
 
 def remove_built(folder: Path) -> None:
@@ -126,7 +282,7 @@ class CMakeBuild(build_ext):
         output = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
         build = Path(self.build_temp).resolve()
         output.mkdir(parents=True, exist_ok=True)
-        build.mkdir(parents=True, exist_ok=True)
+        prepare(build)
         remove_built(output)
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
         configure += [
@@ -199,6 +355,7 @@ def test_definitions() -> dict[str, str]:
     return definitions
 
 
+check_age("setuptools", setuptools.__version__)
 python_only = environment_flag("NEGATIVE_COSINE_PYTHON_ONLY")
 with_tensorflow = environment_flag("NEGATIVE_COSINE_TENSORFLOW") is not False
 if python_only and not with_tensorflow:
@@ -207,6 +364,7 @@ if python_only and not with_tensorflow:
         "NEGATIVE_COSINE_TENSORFLOW=0 all else: set one of them"
     )
 setup(
+    setup_requires=required_to_build(),
     install_requires=requirements(),
     ext_modules=[] if python_only else [CMakeExtension("negative_cosine._core")],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},

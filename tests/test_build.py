@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -304,6 +307,307 @@ def test_an_nvcc_that_does_not_compile_is_named(checkout: Path, tmp_path: Path) 
     assert "CUDAHOSTCXX" in message
 
 
+# --- What is required of an environment ---------------------------------------------------
+
+
+def install(
+    folder: Path, name: str, version: str, module: str, declares: bool = True
+) -> None:
+    """A stand-in for a distribution: an empty module and what pip writes beside it."""
+    (folder / module).mkdir(parents=True, exist_ok=True)
+    (folder / module / "__init__.py").touch()
+    written = f"{name.replace('-', '_')}-{version}.dist-info"
+    (folder / written).mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (folder / written / "METADATA").write_text(metadata)
+    (folder / written / "RECORD").write_text(f"{module}/__init__.py,,\n")
+    if declares:
+        (folder / written / "top_level.txt").write_text(f"{module}\n")
+
+
+def setup(
+    checkout: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs setup.py by hand."""
+    return subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *arguments],
+        cwd=checkout,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+def required(checkout: Path, folder: Path, **variables: str) -> list[str]:
+    """What the package requires where the modules in ``folder`` are installed."""
+    result = setup(checkout, "egg_info", PYTHONPATH=str(folder), **variables)
+    assert result.returncode == 0, result.stderr
+    (requires,) = checkout.glob("python/*.egg-info/requires.txt")
+    return requires.read_text().partition("\n\n[")[0].split()
+
+
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-rocm", "tf-nightly", "my-build")
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["top_level", "files"])
+@pytest.mark.parametrize("name", TENSORFLOWS)
+def test_the_tensorflow_that_is_there_is_required_by_its_own_name(
+    name: str, declares: bool, checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path / "site", name, "2.20.0", "tensorflow", declares)
+    assert f"{name}==2.20.*" in required(checkout, tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    ("version", "release"),
+    [
+        ("2.20.1", "==2.20.*"),
+        ("2.21.0.post1", "==2.21.*"),
+        ("2.20.0+nv25.9", "==2.20.*"),
+        ("2.21.0rc1", "==2.21.0rc1"),
+        ("2.22.0.dev20260901", "==2.22.0.dev20260901"),
+    ],
+)
+def test_libraries_require_the_minor_release_and_of_one_in_the_making_that_very_one(
+    version: str, release: str, checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path / "site", "tf-nightly", version, "tensorflow")
+    assert f"tf-nightly{release}" in required(checkout, tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    ("version", "release"),
+    [
+        ("2.20.0", "<2.22,>=2.20"),
+        ("2.21.3", "<2.22,>=2.20"),
+        ("2.19.1", "==2.19.*"),
+        ("2.22.0.dev20260901", "==2.22.0.dev20260901"),
+    ],
+)
+def test_the_python_part_requires_any_tried_release_by_the_name_that_is_there(
+    version: str, release: str, checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path / "site", "tensorflow_cpu", version, "tensorflow")
+    found = required(checkout, tmp_path / "site", NEGATIVE_COSINE_PYTHON_ONLY="1")
+    assert f"tensorflow-cpu{release}" in found
+
+
+def test_a_keras_by_another_name_stays_too(checkout: Path, tmp_path: Path) -> None:
+    install(tmp_path / "site", "keras-nightly", "3.16.0.dev1", "keras")
+    found = required(checkout, tmp_path / "site")
+    assert "keras-nightly>=3.10" in found
+    assert "keras>=3.10" not in found
+
+
+def test_a_module_without_a_name_is_required_by_none(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "site" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "site" / "tensorflow" / "__init__.py").touch()
+    assert required(checkout, tmp_path / "site") == ["keras>=3.10", "numpy>=1.26"]
+
+
+def test_of_two_names_for_one_module_the_modules_own_is_required(
+    checkout: Path, tmp_path: Path
+) -> None:
+    for name in ("tensorflow-cpu", "tensorflow"):
+        install(tmp_path / "site", name, "2.20.0", "tensorflow")
+    assert "tensorflow==2.20.*" in required(checkout, tmp_path / "site")
+
+
+def test_a_tensorflow_mixed_of_two_releases_is_refused(
+    checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path, "tensorflow-cpu", "2.20.0", "tensorflow")
+    install(tmp_path, "tensorflow", "2.21.0", "tensorflow")
+    result = setup(checkout, "egg_info", PYTHONPATH=str(tmp_path))
+    assert result.stderr.strip().splitlines()[-1] == (
+        "tensorflow 2.21.0 and tensorflow-cpu 2.20.0 are installed and overwrite each "
+        "other's files: pip uninstall tensorflow tensorflow-cpu, then install the one that "
+        "you want"
+    )
+
+
+def test_a_tensorflow_that_another_hides_is_none_of_the_two(
+    checkout: Path, tmp_path: Path
+) -> None:
+    # As in a virtual environment that sees the system's packages too.
+    install(tmp_path / "own", "tensorflow-cpu", "2.20.0", "tensorflow")
+    install(tmp_path / "system", "tensorflow", "2.21.0", "tensorflow")
+    folders = f"{tmp_path / 'own'}:{tmp_path / 'system'}"
+    assert "tensorflow-cpu==2.20.*" in required(checkout, Path(folders))
+
+
+def test_a_source_distribution_says_nothing_of_the_tensorflow_that_was_there(
+    checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path / "site", "tensorflow-cpu", "2.20.0", "tensorflow")
+    folder = str(tmp_path / "site")
+    result = setup(checkout, "sdist", "--dist-dir", str(tmp_path), PYTHONPATH=folder)
+    assert result.returncode == 0, result.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        (name,) = [name for name in files.getnames() if name.count("/PKG-INFO") == 1][:1]
+        extracted = files.extractfile(name)
+        assert extracted is not None
+        lines = extracted.read().decode().splitlines()
+    assert [line for line in lines if line.startswith("Requires-Dist: tensorflow")] == [
+        "Requires-Dist: tensorflow<2.22,>=2.20"
+    ]
+
+
+def pack(wheels: Path, folder: Path, files: Iterable[str], name: str) -> None:
+    """A wheel of files that are installed in ``folder``."""
+    with zipfile.ZipFile(wheels / f"{name}-py3-none-any.whl", "w") as wheel:
+        for file in files:
+            wheel.write(folder / file, file)
+
+
+def wheel_of_a_stand_in(wheels: Path, name: str, version: str, module: str) -> None:
+    folder = wheels / f"{name}-{version}"
+    install(folder, name, version, module)
+    written = f"{name.replace('-', '_')}-{version}"
+    tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    (folder / f"{written}.dist-info" / "WHEEL").write_text(tags)
+    files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    pack(wheels, folder, files, written)
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip may install here: setuptools, and stand-ins for the rest."""
+    folder = tmp_path_factory.mktemp("wheels")
+    installed = metadata.distribution("setuptools")
+    files = [str(file) for file in installed.files or () if ".." not in file.parts]
+    root = Path(str(installed.locate_file("")))
+    pack(folder, root, files, f"setuptools-{installed.version}")
+    for name, version in (("cmake", "4.0"), ("ninja", "1.11"), ("pybind11", "3.0")):
+        wheel_of_a_stand_in(folder, name, version, name)
+    for name in ("tensorflow", "tensorflow-cpu"):
+        for version in ("2.20.0", "2.21.0"):
+            wheel_of_a_stand_in(folder, name, version, "tensorflow")
+    for name in ("keras", "numpy"):
+        wheel_of_a_stand_in(folder, name, "9.0", name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("installed", "variables", "required"),
+    [
+        ("tensorflow-cpu==2.20.0", {}, "tensorflow-cpu==2.20.*"),
+        ("tensorflow-cpu==2.21.0", {}, "tensorflow-cpu==2.21.*"),
+        ("tensorflow==2.20.0", {}, "tensorflow==2.20.*"),
+        (None, {}, "tensorflow==2.21.*"),
+        (
+            "tensorflow-cpu==2.20.0",
+            {"NEGATIVE_COSINE_PYTHON_ONLY": "1"},
+            "tensorflow-cpu<2.22,>=2.20",
+        ),
+    ],
+    ids=lambda value: str(value),
+)
+def test_an_isolated_build_is_for_the_tensorflow_that_is_installed(
+    installed: str | None,
+    variables: dict[str, str],
+    required: str,
+    wheels: Path,
+    checkout: Path,
+    tmp_path: Path,
+) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = ("--python", str(environment / "bin" / "python"))
+    index = ("--quiet", "--no-index", "--find-links", str(wheels))
+    if installed:
+        pip(*python, "install", *index, installed)
+    report = tmp_path / "report.json"
+    options = (*index, "--dry-run", "--report", str(report))
+    result = pip(*python, "install", *options, str(checkout), **variables)
+    assert result.returncode == 0, result.stderr
+    to_install = {
+        one["metadata"]["name"]: one["metadata"]
+        for one in json.loads(report.read_text())["install"]
+    }
+    assert required in to_install["negative-cosine"]["requires_dist"]
+    tensorflows = [name for name in to_install if "tensorflow" in name]
+    assert tensorflows == ([] if installed else ["tensorflow"])
+
+
+# --- Tools that are too old, and tools that changed ---------------------------------------
+
+WITH_SETUPTOOLS = """
+import runpy, setuptools
+setuptools.__version__ = "{version}"
+setuptools.setup = lambda **arguments: print("setup was called")
+runpy.run_path("setup.py")
+"""
+
+
+@pytest.mark.parametrize("version", ["58.1.0", "76.1.0.post1"])
+def test_a_setuptools_that_is_too_old_is_refused_in_one_line(
+    version: str, checkout: Path
+) -> None:
+    command = [sys.executable, "-c", WITH_SETUPTOOLS.format(version=version)]
+    result = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert result.stdout == ""
+    assert result.stderr.strip() == (
+        f"the build needs setuptools>=77 and finds {version}: pip install --upgrade "
+        '"setuptools>=77", or leave --no-build-isolation out'
+    )
+
+
+@pytest.mark.parametrize("version", ["77.0.1", "84.2.1", "100.0"])
+def test_a_later_setuptools_is_taken(version: str, checkout: Path) -> None:
+    command = [sys.executable, "-c", WITH_SETUPTOOLS.format(version=version)]
+    result = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert result.stdout == "setup was called\n", result.stderr
+
+
+def test_a_pybind11_that_is_too_old_is_refused_too(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "pybind11.py").write_text("__version__ = '2.9.2'")
+    result = setup(checkout, "build_ext", PYTHONPATH=str(tmp_path))
+    assert result.stderr.strip().splitlines()[-1] == (
+        "the build needs pybind11>=2.13 and finds 2.9.2: pip install --upgrade "
+        '"pybind11>=2.13", or leave --no-build-isolation out'
+    )
+
+
+CMAKE = """#!/bin/sh
+while [ "$1" != -B ]; do shift; done
+test -e "$2/CMakeCache.txt" && echo "keeps the compilers of before"
+touch "$2/CMakeCache.txt"
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"CXX": "another-compiler"}, False),
+        ({"CUDACXX": "another-nvcc"}, False),
+        ({"PATH": "{tools}:{nvcc}:/usr/bin:/bin"}, False),
+    ],
+    ids=str,
+)
+def test_a_build_with_other_compilers_starts_anew(
+    change: dict[str, str], kept: bool, checkout: Path, tmp_path: Path
+) -> None:
+    tools, nvcc = tmp_path / "tools", tmp_path / "cuda"
+    for program, text in ((tools / "cmake", CMAKE), (nvcc / "nvcc", "#!/bin/sh\n")):
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(0o755)
+    (tools / "ninja").symlink_to("/bin/true")
+    usual = {"PATH": f"{tools}:/usr/bin:/bin"}
+    changed = {name: value.format(tools=tools, nvcc=nvcc) for name, value in change.items()}
+    for variables in (usual, {**usual, **changed}):
+        result = setup(checkout, "build_ext", NEGATIVE_COSINE_TENSORFLOW="0", **variables)
+    assert "the native part was not built" in result.stderr
+    assert ("keeps the compilers of before" in result.stdout) == kept
+
+
 def test_what_the_makefile_installs_is_what_the_package_declares() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
@@ -312,5 +616,11 @@ def test_what_the_makefile_installs_is_what_the_package_declares() -> None:
     (tensorflow,) = re.findall(r'^TENSORFLOW = "(.*)"$', setup, re.MULTILINE)
     (others,) = re.findall(r"^REQUIREMENTS = (\[.*\])$", setup, re.MULTILINE)
     assert groups["requirements"] == [tensorflow, *ast.literal_eval(others)]
-    assert tensorflow in groups["build"]
+    (oldest,) = re.findall(r"^OLDEST = (.*)$", setup, re.MULTILINE)
+    for tool, release in ast.literal_eval(oldest).items():
+        assert f"{tool}>={release}" in groups["build"]
+    # An isolated build is given the release that is installed, by setup.py.
+    assert not [
+        requirement for requirement in groups["build"] if "tensorflow" in requirement
+    ]
     assert groups["examples"] == project["project"]["optional-dependencies"]["examples"]

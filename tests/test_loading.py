@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
+import importlib.metadata
 import json
+import platform
 import re
 import shutil
+import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +22,9 @@ import negative_cosine
 import pytest
 import tensorflow as tf
 from installed import LIBRARY, XLA_LIBRARY, installation, run_with
-from negative_cosine import NegativeCosineLoss, _core, _loader
+from negative_cosine import NegativeCosineLoss, _core, _loader, _loss
 from negative_cosine import __main__ as report
 from negative_cosine._build_info import PACKAGE_DIR
-from negative_cosine._loss import choose_implementation
 
 
 def truncate(folder: Path, name: str = LIBRARY) -> None:
@@ -82,6 +87,40 @@ def replace_by_another_library(folder: Path) -> None:
     shutil.copy(_core.__file__, folder / LIBRARY)
 
 
+def replace_by_text(folder: Path) -> None:
+    # As where large files were not fetched.
+    (folder / LIBRARY).write_text("version https://git-lfs.github.com/spec/v1\n" * 5)
+
+
+def rewrite(pattern: bytes, by: bytes, name: str = LIBRARY) -> Callable[[Path], None]:
+    """Has a library ask for something else, of the same length."""
+
+    def change(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        changed, count = re.subn(pattern, by, content)
+        assert count
+        assert len(changed) == len(content)
+        (folder / name).write_bytes(changed)
+
+    return change
+
+
+def build_for_machine(place: int, byte: int, name: str = LIBRARY) -> Callable[[Path], None]:
+    """Writes into the header of a library that it is another machine's."""
+
+    def change(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[place] = byte
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+HERE = platform.machine()
+OTHER, NUMBER = ("x86_64", 62) if HERE == "aarch64" else ("aarch64", 183)
+FOR_OTHERS = build_for_machine(18, NUMBER)
+FOR_32_BITS = build_for_machine(4, 1)
+
 BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     (
         lambda folder: (folder / LIBRARY).unlink(),
@@ -101,6 +140,14 @@ BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     (build_for("2.999.0"), "built for TensorFlow 2.999.0 and this is TensorFlow"),
     (replace_by_another_library, "has no op NegativeCosineLoss"),
     (ask_for_a_missing_symbol, f"undefined symbol: {missing_symbol()}"),
+    (replace_by_text, "the native library cannot be opened: the file is no ELF library"),
+    (FOR_OTHERS, f"the file is for 64-bit {OTHER} and this Python for 64-bit {HERE}"),
+    (FOR_32_BITS, f"the file is for 32-bit {HERE} and this Python for 64-bit {HERE}"),
+    (rewrite(rb"GLIBC_2\.(\d\d)", rb"GLIBC_9.\1"), "version `GLIBC_9."),
+    (
+        rewrite(rb"libtensorflow_framework\.so\.2", b"libtensorflow_framework.so.9"),
+        "libtensorflow_framework.so.9: cannot open shared object file",
+    ),
 ]
 
 
@@ -114,6 +161,124 @@ def test_a_broken_library_is_not_loaded_and_says_why(
     assert library.ops is None
     assert problem in library.problem
     assert "reinstall negative-cosine" in library.fix
+
+
+# What reinstalling would repeat, and what helps.
+OTHER_FIXES: list[tuple[Callable[[Path], Any], str, str]] = [
+    (
+        rewrite(rb"GLIBCXX_3\.4\.(\d\d)", rb"GLIBCXX_9.4.\1"),
+        r"libstdc\+\+\.so\.6: version `GLIBCXX_9.4.\d\d' not found",
+        r"conda-forge libstdcxx-ng libgcc-ng.*, or build with an older compiler.*CXX=",
+    ),
+    (
+        rewrite(rb"CXXABI_1\.3", b"CXXABI_9.3"),
+        r"libstdc\+\+\.so\.6: version `CXXABI_9.3",
+        "conda-forge libstdcxx-ng",
+    ),
+    (
+        rewrite(rb"GCC_3\.0", b"GCC_9.0"),
+        r"libgcc_s\.so\.1: version `GCC_9.0' not found",
+        "conda-forge libstdcxx-ng libgcc-ng",
+    ),
+    (
+        rewrite(rb"libm\.so\.6", b"libq.so.6"),
+        "libq.so.6: cannot open shared object file",
+        r"install what has libq\.so\.6 .*apt-file search libq\.so\.6.*LD_LIBRARY_PATH",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("breakage", "problem", "fix"), OTHER_FIXES, ids=[p for _, p, _ in OTHER_FIXES]
+)
+def test_where_reinstalling_would_repeat_the_fault_another_fix_is_named(
+    breakage: Callable[[Path], Any], problem: str, fix: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    library = _loader.open_library(package, tf.__version__)
+    assert re.search(problem, library.problem)
+    assert re.search(fix, library.fix)
+    assert "reinstall negative-cosine" not in library.fix
+
+
+REFUSALS = [
+    (PermissionError(errno.EACCES, "Permission denied"), "chmod a+r {file}"),
+    (OSError(errno.EMFILE, "Too many open files"), "limit of open files (ulimit -n)"),
+]
+
+
+@pytest.mark.parametrize("name", [LIBRARY, "_build_info.json"])
+@pytest.mark.parametrize(("refusal", "fix"), REFUSALS, ids=["permission", "files"])
+def test_a_file_that_cannot_be_read_is_named_with_what_helps(
+    refusal: OSError, fix: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody can keep root, as whom these tests may run, from reading a file.
+    package = installation(tmp_path)
+
+    def refusing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path == package / name:
+                raise refusal
+            return read(path, *arguments, **options)
+
+        return refuse
+
+    monkeypatch.setattr(Path, "read_bytes", refusing(Path.read_bytes))
+    monkeypatch.setattr(Path, "read_text", refusing(Path.read_text))
+    library = _loader.open_library(package, tf.__version__)
+    assert f"cannot be read: {refusal.strerror}" in library.problem
+    assert fix.format(file=package / name) in library.fix
+
+
+ON_A_MOUNT = """
+mount -t tmpfs -o {options} none {folder} && cp -r {package} {folder} && cd / &&
+PYTHONPATH={folder} {python} -m negative_cosine
+"""
+
+
+def report_on_a_mount(options: str, tmp_path: Path) -> str:
+    """What is said of the package on a file system of its own."""
+    folder = tmp_path / "mounted"
+    folder.mkdir(parents=True)
+    script = ON_A_MOUNT.format(
+        options=options, folder=folder, package=PACKAGE_DIR, python=sys.executable
+    )
+    in_a_namespace = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+    if subprocess.run([*in_a_namespace, "mount -t tmpfs none /mnt"]).returncode != 0:
+        pytest.skip("this system lets nobody mount a file system")
+    return subprocess.run(
+        [*in_a_namespace, script], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_where_no_program_may_run_the_folder_is_named(tmp_path: Path) -> None:
+    assert re.search("native library: +loaded", report_on_a_mount("exec", tmp_path / "1"))
+    report = report_on_a_mount("noexec", tmp_path / "2")
+    assert "the native library cannot be opened: " in report
+    assert "failed to map segment from shared object" in report
+    folder = tmp_path / "2" / "mounted" / "negative_cosine"
+    assert f"To fix it, install it elsewhere: {folder} is mounted with noexec" in report
+
+
+@pytest.mark.parametrize(
+    ("info", "variable"),
+    [
+        ({"tensorflow": None}, "NEGATIVE_COSINE_TENSORFLOW=0"),
+        (None, "NEGATIVE_COSINE_PYTHON_ONLY=1"),
+    ],
+)
+def test_what_was_left_out_on_request_is_reinstalled_without_the_request(
+    info: dict[str, Any] | None, variable: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    (package / LIBRARY).unlink()
+    (package / "_build_info.json").unlink()
+    if info is not None:
+        (package / "_build_info.json").write_text(json.dumps(info))
+    library = _loader.open_library(package, tf.__version__)
+    assert "reinstall negative-cosine" in library.fix
+    assert library.fix.endswith(f", and without {variable}")
 
 
 def test_a_patch_release_of_the_same_tensorflow_is_accepted() -> None:
@@ -171,7 +336,7 @@ def test_the_report_of_a_broken_library_says_why(tmp_path: Path) -> None:
     lines = report_of(package)
     reason = "the native library cannot be opened: the file is cut short"
     assert lines["native library"].startswith(f"not loaded: {reason}. To fix it, ")
-    assert lines["auto on CPU"] == f"reference: {reason}"
+    assert lines["auto on CPU"].startswith(f"reference: {reason}. To fix it, ")
 
 
 def core_of(package: Path) -> Path:
@@ -181,12 +346,16 @@ def core_of(package: Path) -> Path:
 
 CORE_BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda package: core_of(package).unlink(), "not known: there is no _core for Python"),
-    (lambda package: truncate(package, core_of(package).name), "is cut short"),
+    (lambda package: truncate(package, core_of(package).name), "the file is cut short"),
+    (
+        lambda package: build_for_machine(18, NUMBER, core_of(package).name)(package),
+        f"the file is for 64-bit {OTHER}",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("breakage", "problem"), CORE_BREAKAGES, ids=["missing", "truncated"]
+    ("breakage", "problem"), CORE_BREAKAGES, ids=["missing", "truncated", "foreign"]
 )
 def test_a_broken_core_is_reported_and_leaves_the_op_as_it_is(
     breakage: Callable[[Path], Any], problem: str, tmp_path: Path
@@ -206,6 +375,7 @@ XLA_BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (truncate_for_xla, "the library for XLA cannot be opened: the file is cut short"),
     (ask_for_a_missing_symbol_for_xla, f"undefined symbol: {missing_symbol(XLA_LIBRARY)}"),
+    (build_for_machine(18, NUMBER, XLA_LIBRARY), f"the file is for 64-bit {OTHER}"),
 ]
 
 USE_COMPILED = """
@@ -238,6 +408,47 @@ def test_a_broken_library_for_xla_is_named_and_leaves_the_op_as_it_is(
     assert "To fix it, reinstall negative-cosine" in error
 
 
+def left_out(reason: str) -> Callable[[Path], None]:
+    """The build's word for why there is no library for compiled functions."""
+
+    def change(folder: Path) -> None:
+        info = folder / "_build_info.json"
+        info.write_text(json.dumps({**json.loads(info.read_text()), "xla": reason}))
+
+    return change
+
+
+XLA_FIXES: list[tuple[Callable[[Path], Any], str]] = [
+    (truncate_for_xla, "reinstall negative-cosine where a C"),
+    (
+        rewrite(rb"GLIBCXX_3\.4\.(\d\d)", rb"GLIBCXX_9.4.\1", XLA_LIBRARY),
+        "conda-forge libstdcxx-ng",
+    ),
+    (left_out("NEGATIVE_COSINE_XLA=0"), "and without NEGATIVE_COSINE_XLA=0."),
+    (
+        left_out("TensorFlow 2.30.0 lacks what it is made of: ffi.h"),
+        "do not compile (jit_compile=False), or use implementation='reference'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("breakage", "fix"), XLA_FIXES, ids=[fix for _, fix in XLA_FIXES])
+def test_the_report_says_what_would_bring_the_library_for_xla(
+    breakage: Callable[[Path], Any], fix: str, tmp_path: Path
+) -> None:
+    package = installation(tmp_path)
+    breakage(package)
+    line = report_of(package)["library for compiled functions"]
+    assert ". To fix it, " in line
+    assert fix in line
+
+
+def test_the_report_names_the_distribution_that_tensorflow_came_with() -> None:
+    names = importlib.metadata.packages_distributions()["tensorflow"]
+    line = dict(report.report_lines())["TensorFlow"]
+    assert line.startswith(f"{tf.__version__} of {names[0]}, built with ")
+
+
 def test_the_report_has_what_a_bug_report_needs() -> None:
     lines = dict(report.report_lines())
     assert lines["negative_cosine"] == negative_cosine.__version__
@@ -266,9 +477,7 @@ def test_reloading_the_package_changes_nothing() -> None:
 def test_auto_warns_once_of_a_device_without_a_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from negative_cosine import _loss
-
-    monkeypatch.setattr(_loss, "runs_on_gpu", lambda: True)
+    monkeypatch.setattr(_loss, "device_in_use", lambda: "GPU")
     monkeypatch.setattr(_loss, "cuda_problem", lambda library: "no GPU")
     _loss._warn_once.cache_clear()
     rows = tf.eye(4)
@@ -279,28 +488,69 @@ def test_auto_warns_once_of_a_device_without_a_kernel(
         negative_cosine.fused_negative_cosine_loss(rows, rows, sampler="all")
 
 
-@pytest.mark.parametrize(
-    ("cuda", "device_problem", "problem"),
-    [
-        ("13.0", "", ""),
-        (None, "", "the native library was built without CUDA kernels"),
-        ("13.0", "the driver is too old", "the driver is too old"),
-    ],
-)
-def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
-    cuda: str | None, device_problem: str, problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from negative_cosine import _loss
-
-    library = _loader.native_library()
-    built = dataclasses.replace(library, build_info={"cuda": cuda})
-    monkeypatch.setattr(_loss, "native_library", lambda: built)
+def choice_on_a_gpu(
+    build_info: dict[str, Any], device_problem: str, monkeypatch: pytest.MonkeyPatch
+) -> _loss.Choice:
+    library = dataclasses.replace(_loader.native_library(), build_info=build_info)
+    monkeypatch.setattr(_loss, "native_library", lambda: library)
     monkeypatch.setattr(_loader, "_probe_device", lambda path: device_problem)
-    choice = choose_implementation(on_gpu=True)
-    assert choice.native == (problem == "")
+    return _loss.choose_implementation("GPU")
+
+
+WITH_CUDA = {"cuda": "13.0", "devices": "the CPU and CUDA 13.0"}
+WITHOUT_NVCC = {"cuda": None, "devices": "the CPU only: no CUDA compiler was found"}
+
+
+def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert choice_on_a_gpu(WITH_CUDA, "", monkeypatch).native
+
+
+def test_without_cuda_kernels_the_build_says_why_and_nvcc_would_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: True)
+    choice = choice_on_a_gpu(WITHOUT_NVCC, "", monkeypatch)
+    assert choice.problem == (
+        "the native library was built without CUDA kernels: no CUDA compiler was found"
+    )
+    assert "NEGATIVE_COSINE_CUDA=1" in choice.fix
+    assert "tf.device('CPU')" in choice.fix
+
+
+# As csrc/cuda/negative_cosine.cu says them: each with what helps.
+DEVICE_PROBLEMS = [
+    "the machine's NVIDIA driver is for CUDA 12.4 and too old for CUDA 13.0, which the "
+    "CUDA kernels were built with: install driver 580 or later, or build again with the "
+    "toolkit of CUDA 12",
+    "the CUDA kernels were built for the architectures 80-real,90 and this device has "
+    "compute capability 6.1, older than 7.5: place the loss on the CPU, or use the "
+    "reference",
+    "no CUDA device was found",
+]
+
+
+@pytest.mark.parametrize("problem", DEVICE_PROBLEMS, ids=["driver", "old GPU", "none"])
+def test_a_fault_of_the_device_is_not_answered_by_nvcc(
+    problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = choice_on_a_gpu(WITH_CUDA, problem, monkeypatch)
     assert choice.problem == problem
-    if problem:
-        assert "NEGATIVE_COSINE_CUDA=1" in choice.fix
+    assert "nvcc" not in choice.fix
+    assert choice.fix == (
+        "place the loss on the CPU with tf.device('CPU'), or use "
+        "implementation='reference' to accept it"
+    )
+
+
+def test_a_gpu_that_is_not_for_cuda_is_not_answered_by_nvcc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # ROCm's and Apple's are called GPU too.
+    monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: False)
+    choice = choice_on_a_gpu(WITHOUT_NVCC, "", monkeypatch)
+    assert "nvcc" not in choice.fix
 
 
 @pytest.mark.parametrize(
@@ -310,8 +560,6 @@ def test_on_a_gpu_auto_takes_the_native_op_if_it_has_a_kernel_for_the_device(
 def test_without_the_library_for_xla_a_layer_compiles_only_the_reference(
     implementation: str, compiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from negative_cosine import _loss
-
     monkeypatch.setattr(_loss, "xla_kernel_available", lambda: False)
     layer = NegativeCosineLoss(5, implementation=implementation)
     assert layer.supports_jit is compiles
@@ -320,30 +568,75 @@ def test_without_the_library_for_xla_a_layer_compiles_only_the_reference(
 def test_a_layer_compiles_where_auto_takes_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from negative_cosine import _loss
-
     monkeypatch.setattr(_loss, "xla_kernel_available", lambda: False)
-    monkeypatch.setattr(_loss, "runs_on_gpu", lambda: True)
+    monkeypatch.setattr(_loss, "device_in_use", lambda: "GPU")
     monkeypatch.setattr(_loss, "cuda_problem", lambda library: "no GPU")
     assert NegativeCosineLoss(5).supports_jit
     assert not NegativeCosineLoss(5, implementation="native").supports_jit
 
 
-def test_in_a_graph_the_device_scope_says_where_the_loss_runs(
+def test_the_report_says_what_auto_takes_on_each_kind_of_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from negative_cosine._loss import runs_on_gpu
+    physical = [tf.config.PhysicalDevice(f"{kind}:0", kind) for kind in ("CPU", "TPU")]
+    monkeypatch.setattr(
+        tf.config,
+        "list_physical_devices",
+        lambda kind=None: [one for one in physical if kind in (None, one.device_type)],
+    )
+    lines = dict(report.report_lines())
+    assert lines["auto on CPU"] == "native"
+    assert lines["auto on TPU"].startswith("reference: the native library has no kernel")
+    assert ". To fix it, place the loss on the CPU" in lines["auto on TPU"]
+    assert "auto on GPU" not in lines
 
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["a GPU"])
-    found = {}
 
-    def trace(rows: tf.Tensor) -> tf.Tensor:
-        found["no scope"] = runs_on_gpu()
-        with tf.device("CPU"):
-            found["CPU"] = runs_on_gpu()
-        with tf.device("GPU:0"):
-            found["GPU"] = runs_on_gpu()
-        return rows
+SERVER = """
+import sys
+import tensorflow as tf
+{imports}
+tf.distribute.Server({{"worker": [sys.argv[1]]}}, job_name="worker", task_index=0)
+print("serves", flush=True)
+sys.stdin.read()
+"""
 
-    tf.function(trace, autograph=False).get_concrete_function(tf.TensorSpec([2, 2]))
-    assert found == {"no scope": True, "CPU": False, "GPU": True}
+CLIENT = """
+import sys
+import tensorflow as tf
+from negative_cosine import fused_negative_cosine_loss
+cluster = tf.train.ClusterSpec({"worker": [sys.argv[1]]})
+tf.config.experimental_connect_to_cluster(cluster, job_name="chief")
+loss = tf.function(fused_negative_cosine_loss, autograph=False)
+with tf.device("/job:worker/task:0/device:CPU:0"):
+    print(loss(tf.eye(4), tf.eye(4), 2, implementation="native").device)
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "output"),
+    [
+        ("", "Op type not registered 'NegativeCosineLoss'"),
+        ("import negative_cosine", "/job:worker/replica:0/task:0/device:CPU:0"),
+    ],
+    ids=["bare", "imports"],
+)
+def test_a_server_runs_the_op_if_it_has_imported_the_package(
+    imports: str, output: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    program = SERVER.format(imports=imports)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "serves\n"
+        client = subprocess.run(
+            [sys.executable, "-c", CLIENT, address], capture_output=True, text=True
+        )
+        server.kill()
+    assert output in client.stdout + client.stderr

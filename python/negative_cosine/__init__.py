@@ -17,9 +17,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 if _build_info.has_numpy_modules_alone():
-    import warnings
+    from negative_cosine._warnings import warn
 
-    warnings.warn(_build_info.what_is_there(), stacklevel=2)
+    warn(_build_info.what_is_there(), UserWarning)
 
     def __getattr__(name: str) -> Any:
         if name in __all__:

@@ -15,10 +15,10 @@ import negative_cosine
 from negative_cosine._build_info import (
     PACKAGE_DIR,
     has_numpy_modules_alone,
-    is_whole,
     read_build_info,
     what_is_there,
 )
+from negative_cosine._library_file import file_problem
 
 _CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq")
 
@@ -86,8 +86,8 @@ def _import_module(name: str) -> Any:
     spec = importlib.util.find_spec(f"negative_cosine.{name}")
     if spec is None or spec.origin is None:
         return f"not known: there is no {name} for Python {platform.python_version()}"
-    if not is_whole(Path(spec.origin)):
-        return f"not known: {Path(spec.origin).name} is cut short"
+    if problem := file_problem(Path(spec.origin)):
+        return f"not known: {Path(spec.origin).name} cannot be opened: {problem}"
     try:
         return importlib.import_module(f"negative_cosine.{name}")
     except ImportError as error:

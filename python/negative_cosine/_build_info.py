@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,3 @@ def what_is_there() -> str:
         f"be imported: negative_cosine._core (the CPU){cuda} can be imported by name; the "
         "TensorFlow op, its reference and the Keras layers are not there"
     )
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a 64-bit ELF file reaches to its section headers, which stand at its end.
-
-    The dynamic loader maps a shorter file all the same, and then the process dies.
-    """
-    content = path.read_bytes()
-    if len(content) < 64 or not content.startswith(b"\x7fELF"):
-        return False
-    (section_headers,) = struct.unpack_from("<Q", content, 40)
-    size_of_each, count = struct.unpack_from("<HH", content, 58)
-    return bool(section_headers + size_of_each * count <= len(content))

@@ -15,18 +15,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from negative_cosine import _fixes
 from negative_cosine._build_info import (
     BUILD_INFO,
     PACKAGE_DIR,
     is_built_without_tensorflow,
-    is_whole,
     read_build_info,
 )
-
-REINSTALL = (
-    "reinstall negative-cosine where a C++ compiler is found, with: "
-    "pip install --no-build-isolation --force-reinstall --no-deps . (in its sources)"
-)
+from negative_cosine._library_file import file_problem
 
 
 @dataclass(frozen=True)
@@ -52,24 +48,31 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
     info_path = folder / BUILD_INFO
     build_info = read_build_info(folder)
 
-    def failed(problem: str) -> NativeLibrary:
-        return NativeLibrary(path, build_info, problem=problem, fix=REINSTALL)
+    def failed(problem: str, file: Path = path, without: str = "") -> NativeLibrary:
+        fix = _fixes.reinstall_without(without) if without else _fixes.fix_of(problem, file)
+        return NativeLibrary(path, build_info, problem=problem, fix=fix)
 
     if is_built_without_tensorflow(build_info):
-        return failed("the package was built with NEGATIVE_COSINE_TENSORFLOW=0")
+        asked = "NEGATIVE_COSINE_TENSORFLOW=0"
+        return failed(f"the package was built with {asked}", without=asked)
+    if not path.is_file() and not info_path.is_file():
+        return failed(
+            "the native library is missing: only the Python part is installed",
+            without="NEGATIVE_COSINE_PYTHON_ONLY=1",
+        )
     if missing := _what_is_missing(path, info_path):
         return failed(missing)
     if build_info is None:
-        return failed(f"{info_path.name}, which describes the native library, is no JSON")
+        return failed(_problem_of_build_info(info_path), file=info_path)
     built_for = str(build_info.get("tensorflow"))
     if _minor_release(built_for) != _minor_release(tensorflow_version):
         return failed(
             f"the native library was built for TensorFlow {built_for} and this is "
             f"TensorFlow {tensorflow_version}"
         )
+    if problem := file_problem(path):
+        return failed(f"the native library cannot be opened: {problem}")
     try:
-        if not is_whole(path):
-            return failed("the native library cannot be opened: the file is cut short")
         ops = tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -89,36 +92,77 @@ def _probe_device(path: Path) -> str:
 
 def cuda_problem(library: NativeLibrary) -> str:
     """Why the CUDA kernels cannot run, "" if they can."""
-    if not (library.build_info or {}).get("cuda"):
-        return "the native library was built without CUDA kernels"
-    return _probe_device(library.path)
+    if _has_cuda(library):
+        return _probe_device(library.path)
+    _, _, reason = str((library.build_info or {}).get("devices")).partition(": ")
+    problem = "the native library was built without CUDA kernels"
+    return f"{problem}: {reason}" if reason else problem
 
 
-@functools.cache
+def cuda_fix(library: NativeLibrary) -> str:
+    """What would help where ``cuda_problem`` finds one.
+
+    Of the device and its driver the problem itself says what to change.
+    """
+    is_for_cuda = tf.test.is_built_with_cuda()  # GPUs of other makers are called GPU too
+    lacks_kernels = is_for_cuda and not _has_cuda(library)
+    return _fixes.with_cuda() if lacks_kernels else _fixes.ON_THE_CPU
+
+
+def _has_cuda(library: NativeLibrary) -> bool:
+    return bool((library.build_info or {}).get("cuda"))
+
+
 def xla_problem() -> str:
     """Why compiled functions cannot hold the op, "" if they can.
 
     The first call opens the library that tells XLA of the op: it stands apart from the
     op's, which works without it.
     """
+    return _open_for_xla()[0]
+
+
+def xla_fix() -> str:
+    """What would help where ``xla_problem`` finds one."""
+    return _open_for_xla()[1]
+
+
+@functools.cache
+def _open_for_xla() -> tuple[str, str]:
+    """Opens the library for XLA: the problem, and its fix."""
     library = native_library()
     if library.ops is None:
-        return library.problem
+        return library.problem, library.fix
     path = library.path.with_name("_negative_cosine_xla.so")
     built = str((library.build_info or {}).get("xla"))
     if built != "built":
-        return f"the library for XLA was not built: {built}"
+        asked = built.startswith("NEGATIVE_COSINE_")
+        fix = _fixes.reinstall_without(built) if asked else _fixes.UNCOMPILED
+        return f"the library for XLA was not built: {built}", fix
     if not path.is_file():
-        return f"the library for XLA is missing: {path.name}"
+        return f"the library for XLA is missing: {path.name}", _fixes.REINSTALL
+    if problem := file_problem(path) or _failure_to_open_for_xla(path):
+        problem = f"the library for XLA cannot be opened: {problem}"
+        return problem, _fixes.fix_of(problem, path)
+    refusal = str(_xla_probe(path)().decode())
+    return refusal, _fixes.UNCOMPILED if refusal else ""
+
+
+def _failure_to_open_for_xla(path: Path) -> str:
+    """Opens the library, which then tells XLA of the op: why it fails, or ""."""
     try:
-        if not is_whole(path):
-            return "the library for XLA cannot be opened: the file is cut short"
         tf.load_library(str(path))
-        probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
+        _xla_probe(path)
     except (tf.errors.OpError, OSError, AttributeError) as error:
-        return f"the library for XLA cannot be opened: {str(error).splitlines()[0]}"
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _xla_probe(path: Path) -> Any:
+    """The function that says what XLA had against it, "" for nothing."""
+    probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
     probe.restype = ctypes.c_char_p
-    return str(probe().decode())
+    return probe
 
 
 def xla_kernel_available() -> bool:
@@ -127,23 +171,33 @@ def xla_kernel_available() -> bool:
 
 
 def _what_is_missing(library: Path, build_info: Path) -> str:
-    """What an installation lacks, "" if both files are there.
+    """What an installation of one of the two files lacks, "" if both are there.
 
     A build writes the second when it has made everything else.
     """
-    if library.is_file() and build_info.is_file():
-        return ""
-    if library.is_file():
+    if not build_info.is_file():
         return (
             "the native library's build did not finish: there is "
             f"{library.name} and no {build_info.name}"
         )
-    if build_info.is_file():
+    if not library.is_file():
         return (
             f"the native library is missing: there is {build_info.name} and no "
             f"{library.name}"
         )
-    return "the native library is missing: only the Python part is installed"
+    return ""
+
+
+def _problem_of_build_info(path: Path) -> str:
+    """Why it says nothing."""
+    described = f"{path.name}, which describes the native library,"
+    try:
+        path.read_text()
+    except OSError as error:
+        return f"{described} cannot be read: {error.strerror}"
+    except ValueError:
+        pass  # bytes that are no text are no JSON either
+    return f"{described} is no JSON"
 
 
 def _minor_release(version: str) -> list[str]:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from negative_cosine._autograph import without_autograph
+from negative_cosine._device import device_in_use
+from negative_cosine._fixes import ON_THE_CPU, with_fix
 from negative_cosine._inputs import (
     IMPLEMENTATIONS,
     check_boolean,
     check_inputs,
     check_name,
-    check_num_negatives,
     check_seed,
+    seed_checks,
 )
-from negative_cosine._loader import cuda_problem, native_library, xla_kernel_available
+from negative_cosine._loader import (
+    cuda_fix,
+    cuda_problem,
+    native_library,
+    xla_kernel_available,
+)
 from negative_cosine._native import native_loss
 from negative_cosine._reference import reference_loss
 from negative_cosine._replicas import Compute, loss_across_replicas
 from negative_cosine._sampler import SAMPLERS, candidate_table
+from negative_cosine._table_sizes import check_table_sizes
+from negative_cosine._warnings import warn
 
 
 @without_autograph
@@ -119,7 +127,7 @@ def fused_negative_cosine_loss(
         corpus item recommendations" (2019).
     """
     check_name("implementation", implementation, IMPLEMENTATIONS)
-    check_boolean("return_stats", return_stats)
+    return_stats = check_boolean("return_stats", return_stats)
     inputs = check_inputs(
         query,
         doc,
@@ -139,9 +147,9 @@ def fused_negative_cosine_loss(
         reduction=reduction,
         cross_replica=cross_replica,
     )
-    on_gpu = runs_on_gpu()
-    if _takes_native(on_gpu, implementation):
-        compute: Compute = functools.partial(native_loss, on_gpu=on_gpu)
+    device = device_in_use()
+    if _takes_native(device, implementation):
+        compute: Compute = functools.partial(native_loss, on_gpu=device == "GPU")
     else:
         compute = reference_loss
     if cross_replica:
@@ -188,8 +196,8 @@ def reference_negative_cosine_loss(
 
 @without_autograph
 def sample_negatives(
-    batch_size: int,
-    num_candidates: int,
+    batch_size: Any,
+    num_candidates: Any,
     num_negatives: int | None,
     sampler: str = "shuffle",
     seed: Any = None,
@@ -201,9 +209,10 @@ def sample_negatives(
         TensorShape([3, 2])
 
     Args:
-        batch_size: B, the number of queries.
-        num_candidates: C >= B, the number of documents.
-        num_negatives: K; for ``sampler="all"`` None or ``C - 1``.
+        batch_size: B, the number of queries: an integer, or a scalar int32 or int64
+            tensor such as ``tf.shape(query)[0]``.
+        num_candidates: C >= B, the number of documents; the same.
+        num_negatives: K, an integer; for ``sampler="all"`` None or ``C - 1``.
         sampler: ``"shuffle"``, ``"ring"`` or ``"all"``.
         seed: two integers, or None for a fresh seed.
 
@@ -213,28 +222,23 @@ def sample_negatives(
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
+        tf.errors.InvalidArgumentError: the same, found in a running graph.
 
     Source:
         Feistel permutations after Mitchell et al., "Bandwidth-optimal random shuffling
         for GPUs" (2021), evaluated at single points.
     """
-    check_name("sampler", sampler, SAMPLERS)
-    for name, size in (("batch_size", batch_size), ("num_candidates", num_candidates)):
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
-            raise ValueError(f"{name} must be an integer in [0, 2**31), got {size!r}")
-    if num_candidates < batch_size:
-        raise ValueError(
-            f"num_candidates must be at least batch_size = {batch_size}, got "
-            f"{num_candidates}"
+    sampler = check_name("sampler", sampler, SAMPLERS)
+    sizes = check_table_sizes(batch_size, num_candidates, num_negatives, sampler)
+    drawn_by = None if sampler == "all" else check_seed(seed)
+    with tf.control_dependencies(sizes.checks + seed_checks(drawn_by)):
+        return candidate_table(
+            sizes.batch_size,
+            sizes.num_candidates,
+            sizes.num_negatives,
+            sampler,
+            drawn_by,
         )
-    count = check_num_negatives(num_negatives, sampler, num_candidates)
-    return candidate_table(
-        batch_size,
-        num_candidates,
-        max(num_candidates - 1, 0) if count is None else count,
-        sampler,
-        None if sampler == "all" else check_seed(seed),
-    )
 
 
 @dataclass(frozen=True)
@@ -246,58 +250,42 @@ class Choice:
     fix: str = ""
 
 
-def choose_implementation(on_gpu: bool) -> Choice:
-    """What ``auto`` takes on a device."""
+def choose_implementation(device: str) -> Choice:
+    """What ``auto`` takes on a kind of device."""
     library = native_library()
     if library.ops is None:
         return Choice(False, library.problem, library.fix)
-    if on_gpu and (problem := cuda_problem(library)):
-        return Choice(
-            False,
-            problem,
-            "install it again where nvcc is on PATH (NEGATIVE_COSINE_CUDA=1 makes it an "
-            "error if that fails), place the loss on the CPU with tf.device('CPU'), or "
-            "use implementation='reference' to accept it",
-        )
-    return Choice(True)
+    if device == "CPU":
+        return Choice(True)
+    if device == "GPU":
+        problem = cuda_problem(library)
+        return Choice(False, problem, cuda_fix(library)) if problem else Choice(True)
+    problem = f"the native library has no kernel for the device {device}"
+    return Choice(False, problem, ON_THE_CPU)
 
 
 def compiles_with_xla(implementation: str = "auto") -> bool:
     """Whether the loss works in a compiled function, on the device in use."""
-    on_gpu = runs_on_gpu()
-    takes_reference = implementation == "reference" or (
-        implementation == "auto" and not choose_implementation(on_gpu).native
-    )
-    return takes_reference or xla_kernel_available()
+    if implementation == "reference":
+        return True
+    if choose_implementation(device_in_use()).native:
+        return xla_kernel_available()
+    return implementation == "auto"
 
 
-def runs_on_gpu() -> bool:
-    """Whether TensorFlow would put an op on a GPU here."""
-    if not tf.config.list_logical_devices("GPU"):
-        return False
-    # What is made here gets the scope's device; in a graph without one, it has none yet.
-    device = tf.constant(0.0).device
-    return not device or "GPU:" in device.upper()
-
-
-def _takes_native(on_gpu: bool, implementation: str) -> bool:
+def _takes_native(device: str, implementation: str) -> bool:
     if implementation == "reference":
         return False
-    choice = choose_implementation(on_gpu)
+    choice = choose_implementation(device)
     if choice.native:
         return True
+    reason = with_fix(choice.problem, choice.fix)
     if implementation == "native":
-        raise RuntimeError(
-            f"implementation='native' cannot run: {choice.problem}. To fix it, "
-            f"{choice.fix}."
-        )
-    _warn_once(
-        f"negative_cosine uses the slower reference: {choice.problem}. To fix it, "
-        f"{choice.fix}."
-    )
+        raise RuntimeError(f"implementation='native' cannot run: {reason}")
+    _warn_once(f"negative_cosine uses the slower reference: {reason}")
     return False
 
 
 @functools.cache
 def _warn_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    warn(message, RuntimeWarning)

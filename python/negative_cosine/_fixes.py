@@ -1,0 +1,79 @@
+"""What would fix an installation, by what is wrong with it.
+
+Installing again repeats what the system, and not the installation, brought about.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+INSTALL = "pip install --no-build-isolation --force-reinstall --no-deps . (in its sources)"
+REINSTALL = f"reinstall negative-cosine where a C++ compiler is found, with: {INSTALL}"
+ON_THE_CPU = (
+    "place the loss on the CPU with tf.device('CPU'), or use implementation='reference' "
+    "to accept it"
+)
+UNCOMPILED = "do not compile (jit_compile=False), or use implementation='reference'"
+
+
+def with_fix(problem: str, fix: str) -> str:
+    """A problem and what helps, as every message says it."""
+    return f"{problem}. To fix it, {fix}."
+
+
+def reinstall_without(variable: str) -> str:
+    """For what was left out because the build was asked to."""
+    return f"{REINSTALL}, and without {variable}"
+
+
+def with_cuda() -> str:
+    """For a build without CUDA kernels, whatever the reason."""
+    return (
+        "install it again with NEGATIVE_COSINE_CUDA=1 and nvcc on PATH (which is an error "
+        f"where it fails), {ON_THE_CPU}"
+    )
+
+
+def fix_of(problem: str, library: Path) -> str:
+    """For a library that cannot be opened, by the words of the dynamic loader or system."""
+    for pattern, fix in _FIXES.items():
+        if match := re.search(pattern, problem):
+            return fix.format(library=library, folder=library.parent, **match.groupdict())
+    if "failed to map segment" in problem:
+        return _fix_of_mapping(library)
+    return REINSTALL
+
+
+# The runtime of C++ comes with the compiler, and an older one may be loaded: conda has its
+# own, and TensorFlow or another package may have opened it first.
+_FIXES = {
+    r"version `(GLIBCXX|CXXABI|GCC|GOMP)_": (
+        "update the compiler's runtime that is loaded (in a conda environment: conda "
+        "install -c conda-forge libstdcxx-ng libgcc-ng), or build with an older compiler, "
+        f"named in CXX as by CXX=g++-12 {INSTALL}"
+    ),
+    r"version `GLIBC_": (
+        "reinstall negative-cosine on this system, or give it a wheel that was built where "
+        f"glibc is as old, with: {INSTALL}"
+    ),
+    r"(?P<needed>(?!libtensorflow)lib[\w+-]+\.so[.\d]*): cannot open shared object file": (
+        "install what has {needed} (Debian and Ubuntu: apt-file search {needed}; Fedora: "
+        "dnf provides '*/{needed}'), or name its folder in LD_LIBRARY_PATH"
+    ),
+    r"Too many open files": "raise this process's limit of open files (ulimit -n)",
+    r"cannot (be read|open shared object file): Permission denied": (
+        "let this user read it: chmod a+r {library}"
+    ),
+}
+
+
+def _fix_of_mapping(library: Path) -> str:
+    folder = library.parent
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return f"install it elsewhere: {folder} is mounted with noexec"
+    return (
+        f"let this process run code from {folder} (SELinux and the like may forbid it), or "
+        "raise its limit of memory (ulimit -v)"
+    )

@@ -1,0 +1,59 @@
+"""Whether a library's file can be one of this machine's, seen before it is opened.
+
+The dynamic loader maps a file that is cut short all the same, and then the process dies;
+of another machine's file it says that there is none.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+# The numbers of ELF's e_machine, with the names of platform.machine().
+_MACHINES = {
+    3: "i386",
+    21: "ppc64le",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+}
+_HEADER = 64  # bytes, in a file for 64 bits
+
+
+def file_problem(path: Path) -> str:
+    """Why a file is no library for this machine, "" if it looks like one."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+    if content and not content.startswith(b"\x7fELF"):
+        return "the file is no ELF library"
+    if len(content) < _HEADER:
+        return "the file is cut short"
+    built_for, here = _machine(content), _machine(_header_of_python() or content)
+    if built_for != here:
+        return f"the file is for {built_for} and this Python for {here}"
+    return "" if _is_whole(content) else "the file is cut short"
+
+
+def _header_of_python() -> bytes:
+    """Of the program that runs, which embeds Python or is it; b"" where nobody may know."""
+    try:
+        with open("/proc/self/exe", "rb") as file:
+            return file.read(_HEADER)
+    except OSError:
+        return b""
+
+
+def _machine(header: bytes) -> str:
+    bits = {1: "32", 2: "64"}.get(header[4], "?")
+    (number,) = struct.unpack_from("<H", header, 18)
+    return f"{bits}-bit {_MACHINES.get(number, f'machine {number}')}"
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a file reaches to its section headers, which stand at its end."""
+    (section_headers,) = struct.unpack_from("<Q", content, 40)
+    size_of_each, count = struct.unpack_from("<HH", content, 58)
+    return bool(section_headers + size_of_each * count <= len(content))
