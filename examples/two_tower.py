@@ -26,8 +26,8 @@ from benchmarks.tables import print_table
 
 Array = NDArray[Any]
 Batch = Mapping[str, tf.Tensor]
-# (query [B, D], doc [B, D], the batch's inputs) -> a scalar loss
-LossFunction = Callable[[tf.Tensor, tf.Tensor, Batch], tf.Tensor]
+# (query [B, D], doc [B, D], the batch's inputs, weights [B] or None) -> a scalar loss
+LossFunction = Callable[[tf.Tensor, tf.Tensor, Batch, tf.Tensor | None], tf.Tensor]
 
 # The columns of the table of scores.
 COLUMNS = (
@@ -79,10 +79,17 @@ class TwoTower(keras.Model):
         """The embeddings of the batch's queries and documents."""
         return self.query_tower(inputs["query"]), self.doc_tower(inputs["doc"])
 
-    def compute_loss(self, x: Batch, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
+    def compute_loss(
+        self,
+        x: Batch,
+        y: Any,
+        y_pred: Any,
+        sample_weight: tf.Tensor | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         """The loss of a batch; there are no labels, row i belongs to row i."""
         query, doc = y_pred
-        return self.loss_function(query, doc, x)
+        return self.loss_function(query, doc, x, sample_weight)
 
 
 def losses(
@@ -91,16 +98,38 @@ def losses(
     """The losses to compare; ``options`` picks arguments of this loss from a batch."""
     printed = NegativeCosineLayer(settings.num_negatives, 1.0)
 
-    def fused(query: tf.Tensor, doc: tf.Tensor, batch: Batch) -> tf.Tensor:
+    def fused(
+        query: tf.Tensor, doc: tf.Tensor, batch: Batch, sample_weight: tf.Tensor | None
+    ) -> tf.Tensor:
         return fused_negative_cosine_loss(
-            query, doc, settings.num_negatives, **options(batch)
+            query,
+            doc,
+            settings.num_negatives,
+            sample_weight=sample_weight,
+            **options(batch),
         )
 
     return {
-        "article's printed loss": lambda query, doc, _: printed([query, doc])[0],
+        "article's printed loss": unweighted(lambda query, doc: printed([query, doc])[0]),
         f"this loss, shuffle, K={settings.num_negatives}": fused,
-        "full in-batch softmax": lambda query, doc, _: in_batch_softmax_loss(query, doc),
+        "full in-batch softmax": unweighted(in_batch_softmax_loss),
     }
+
+
+def unweighted(loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> LossFunction:
+    """A loss that knows no weights, and says so where Keras hands it some."""
+
+    def of_batch(
+        query: tf.Tensor, doc: tf.Tensor, _: Batch, sample_weight: tf.Tensor | None
+    ) -> tf.Tensor:
+        if sample_weight is not None:
+            raise ValueError(
+                "this loss takes no sample_weight; leave it out, or train with the loss "
+                "of this package"
+            )
+        return loss(query, doc)
+
+    return of_batch
 
 
 def recall_and_mrr(model: TwoTower, data: Retrieval) -> dict[str, float]:
@@ -144,7 +173,7 @@ def milliseconds_in_loss(loss: LossFunction, batch: Batch, dim: int) -> float:
     def step(query: tf.Tensor, doc: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([query, doc])
-            value = loss(query, doc, batch)
+            value = loss(query, doc, batch, None)
         return value, tape.gradient(value, [query, doc])
 
     times = []
@@ -166,7 +195,9 @@ def compare(
     rows = len(data.pairs["query"])
     steps = rows // settings.batch_size
     keras.utils.set_random_seed(settings.seed)
-    untrained = TwoTower(*make_towers(settings.dim), lambda query, doc, batch: query[0, 0])
+    untrained = TwoTower(
+        *make_towers(settings.dim), unweighted(lambda query, doc: query[0, 0])
+    )
     start = recall_and_mrr(untrained, data)
     scores: list[dict[str, Any]] = [{"model": "untrained", **start, "steps": 0}]
     curves = []

@@ -74,7 +74,11 @@ def test_its_configuration_makes_the_same_layer_again() -> None:
     ("arguments", "message"),
     [
         ((0, 1.0), "num_negatives must be an integer of at least 1.*, got 0"),
-        ((2, 0.0), "t must be a number above 0, got 0.0"),
+        ((2, 0.0), "t must be a finite number above 0, got 0.0"),
+        ((2, "0.5"), "t must be a finite number above 0, got '0.5'"),
+        ((2, True), "t must be a finite number above 0, got True"),
+        ((2, float("inf")), "t must be a finite number above 0, got inf"),
+        ((2, float("nan")), "t must be a finite number above 0, got nan"),
         ((2, 1.0, "axis=0"), "normalize_over must be one of 'candidates', 'batch'"),
     ],
 )

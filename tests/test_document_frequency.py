@@ -204,6 +204,7 @@ def test_every_option_survives_the_configuration(options: dict[str, Any]) -> Non
         ({"num_hashes": 1.0}, "num_hashes must be an integer of at least 1.*got 1.0"),
         ({"learning_rate": 0.0}, r"learning_rate must be in \(0, 1\], got 0.0"),
         ({"learning_rate": 2}, r"learning_rate must be in \(0, 1\], got 2"),
+        ({"learning_rate": True}, r"learning_rate must be in \(0, 1\], got True"),
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, Any], message: str) -> None:

@@ -39,20 +39,50 @@ def test_the_tables_in_the_documents_are_what_their_files_say() -> None:
         assert update_documents.with_tables(text) == text
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "docs/replicas.md", "docs/saved_models.md"]
-)
+WITH_A_MODEL = ("README.md", "docs/replicas.md", "docs/saved_models.md")
+WITH_CODE = (*WITH_A_MODEL, "docs/padded_batches.md")
+
+
+def run(code: str, folder: Path) -> None:
+    """Runs code in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("document", WITH_CODE)
 def test_the_code_in_the_documents_runs(document: str, tmp_path: Path) -> None:
     blocks = python_blocks((ROOT / document).read_text())
     assert blocks
-    for code in blocks:  # each in a process of its own, all in one folder
-        run = subprocess.run(
-            [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stderr
+    for code in blocks:  # all in one folder
+        run(code, tmp_path)
+
+
+WEIGHTS_COUNT = """
+weights = np.ones(len(pairs["query"]), np.float32)
+weights[::2] = 0
+model.fit(pairs, weights, sample_weight=weights, batch_size=128)
+
+def loss(*y, sample_weight):
+    return model.evaluate(pairs, *y, sample_weight=sample_weight, batch_size=128)
+
+assert 0 < loss(weights, sample_weight=weights)
+assert loss(weights, sample_weight=0 * weights) == 0
+assert loss(sample_weight=0 * weights) > 0, "README says that Keras drops these"
+"""
+
+
+@pytest.mark.parametrize("document", WITH_A_MODEL)
+def test_a_model_of_the_documents_takes_the_weights_that_keras_gives_it(
+    document: str, tmp_path: Path
+) -> None:
+    blocks = python_blocks((ROOT / document).read_text())
+    (model,) = (code for code in blocks if "def compute_loss" in code)
+    run(model + WEIGHTS_COUNT, tmp_path)
 
 
 def test_every_file_that_the_documents_name_exists() -> None:

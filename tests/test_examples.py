@@ -9,12 +9,14 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from examples import code_search, movielens
+from examples import code_search, movielens, two_tower
 
 ROOT = Path(__file__).parent.parent
 
@@ -114,6 +116,34 @@ def test_keras_retrieval_trains_and_prints_its_metrics() -> None:
     (line,) = [line for line in output.splitlines() if "in_batch_accuracy" in line]
     untrained, trained = (float(number) for number in re.findall(r"\d\.\d+", line))
     assert trained > untrained + 0.1
+
+
+SETTINGS = two_tower.Settings(num_negatives=3)
+LOSSES = two_tower.losses(SETTINGS, lambda batch: {"doc_ids": batch["doc_ids"]})
+
+
+def evaluate(loss: two_tower.LossFunction, sample_weight: Any) -> float:
+    """What Keras reports of a model of the examples, for weights that it was given."""
+    pairs: dict[str, Any] = {
+        name: np.random.default_rng(0).normal(size=(8, 4)) for name in ("query", "doc")
+    }
+    towers = keras.layers.Dense(4), keras.layers.Dense(4)
+    model = two_tower.TwoTower(*towers, loss)
+    model.compile("sgd")
+    pairs["doc_ids"] = np.arange(8)
+    # Keras drops weights where there is no y.
+    return float(model.evaluate(pairs, np.zeros(8), sample_weight=sample_weight, verbose=0))
+
+
+@pytest.mark.filterwarnings("ignore:NegativeCosineLayer computes")
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_model_of_the_examples_heeds_weights_or_refuses_them(name: str) -> None:
+    assert evaluate(LOSSES[name], None) > 0
+    if name.startswith("this loss"):
+        assert evaluate(LOSSES[name], np.zeros(8)) == 0
+        return
+    with pytest.raises(ValueError, match="this loss takes no sample_weight; leave it out"):
+        evaluate(LOSSES[name], np.zeros(8))
 
 
 def ratings(users: int = 60, items: int = 30) -> pd.DataFrame:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
+import keras_steps
 import numpy as np
 import pytest
 import tensorflow as tf
 from cases import Array, Batch
 from negative_cosine import NegativeCosineLoss, fused_negative_cosine_loss
 from negative_cosine._loader import xla_kernel_available
+from two_replicas import mirrored_strategy
 
 OPTIONAL_INPUTS = ("doc_ids", "query_ids", "doc_log_q", "sample_weight")
 SOME = Batch((37, 41, 8, 5), "float32")
@@ -86,12 +90,10 @@ def test_it_adds_the_loss_of_its_inputs(
 ) -> None:
     inputs = some_inputs(*names)
     layer = NegativeCosineLoss(5, evaluation_seed=(3, 4), implementation=implementation)
-    layer(inputs)
     expected = fused_negative_cosine_loss(
         **inputs, num_negatives=5, seed=(3, 4), implementation=implementation
     )
-    (found,) = layer.losses
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(keras_steps.loss_of(layer, inputs), expected)
 
 
 @pytest.mark.parametrize(
@@ -108,33 +110,29 @@ def test_it_adds_the_loss_of_its_inputs(
 )
 def test_its_options_are_those_of_the_loss(options: dict[str, Any]) -> None:
     inputs = some_inputs()
-    layer = NegativeCosineLoss(5, **options)
-    layer(inputs)
+    found = keras_steps.loss_of(NegativeCosineLoss(5, **options), inputs)
     expected = fused_negative_cosine_loss(**inputs, num_negatives=5, seed=(0, 0), **options)
-    np.testing.assert_array_equal(layer.losses[0], expected)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_all_needs_no_number_of_negatives() -> None:
-    layer = NegativeCosineLoss(sampler="all")
-    layer(some_inputs())
+    found = keras_steps.loss_of(NegativeCosineLoss(sampler="all"), some_inputs())
     expected = fused_negative_cosine_loss(**some_inputs(), sampler="all")
-    np.testing.assert_array_equal(layer.losses[0], expected)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_negative_indices_take_the_place_of_a_sampler() -> None:
     inputs = {**some_inputs(), "negative_indices": tf.constant(SOME.indices)}
-    layer = NegativeCosineLoss()
-    layer(inputs)
-    np.testing.assert_array_equal(layer.losses[0], fused_negative_cosine_loss(**inputs))
+    found = keras_steps.loss_of(NegativeCosineLoss(), inputs)
+    np.testing.assert_array_equal(found, fused_negative_cosine_loss(**inputs))
 
 
 def test_a_list_of_two_is_query_and_doc() -> None:
     inputs = some_inputs()
     layer = NegativeCosineLoss(5)
-    layer(inputs)
-    by_name = float(layer.losses[0])
-    layer([inputs["query"], inputs["doc"]])
-    assert float(layer.losses[0]) == by_name
+    by_name = keras_steps.loss_of(layer, inputs)
+    in_order = keras_steps.loss_of(layer, [inputs["query"], inputs["doc"]])
+    assert float(in_order) == float(by_name)
 
 
 def test_it_returns_query_and_doc_as_they_are() -> None:
@@ -198,7 +196,7 @@ def test_under_a_mixed_policy_embeddings_are_short_and_the_loss_is_float32(
     model.compile(keras.optimizers.Adam(0.03))
     scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scales == (policy == "mixed_float16")
-    query, _ = model(pairs())
+    query, _ = keras_steps.test_step(model, pairs())
     assert query.dtype == policy.removeprefix("mixed_")
     assert layer.losses[0].dtype == tf.float32
     assert layer.log_logit_scale.dtype == "float32"
@@ -210,11 +208,11 @@ def test_under_a_mixed_policy_log_q_and_weights_keep_their_digits() -> None:
     inputs = some_inputs("doc_log_q", "sample_weight")
     short = {name: tf.cast(inputs[name], tf.float16) for name in ("query", "doc")}
     layer = NegativeCosineLoss(5, dtype="mixed_float16")
-    layer({**inputs, **short})
+    found = keras_steps.loss_of(layer, {**inputs, **short})
     expected = fused_negative_cosine_loss(
         **{**inputs, **short}, num_negatives=5, seed=(0, 0)
     )
-    np.testing.assert_array_equal(layer.losses[0], expected)
+    np.testing.assert_array_equal(found, expected)
 
 
 REPLICAS = """
@@ -323,9 +321,25 @@ def test_the_evaluation_seed_chooses_the_evaluations_candidates() -> None:
     found = []
     for seed in ((1, 2), (1, 3)):
         layer = NegativeCosineLoss(5, evaluation_seed=seed)
-        layer(some_inputs(), training=False)
-        found.append(float(layer.losses[0]))
+        found.append(float(keras_steps.loss_of(layer, some_inputs())))
     assert found[0] != found[1]
+
+
+def test_a_stateless_call_returns_the_losses_and_the_state() -> None:
+    layer = NegativeCosineLoss(5, seed=(7, 8))
+    inputs = some_inputs()
+    layer(inputs)  # makes the weights
+    weights = [weight.value for weight in layer.non_trainable_variables]
+    call = functools.partial(layer.stateless_call, [], weights, return_losses=True)
+    for step, seed, num_draws in (
+        (keras_steps.train_step, (7, 8), 1),
+        (keras_steps.test_step, (0, 0), 0),
+    ):
+        _, state, (loss,) = step(call, inputs)
+        expected = fused_negative_cosine_loss(**inputs, num_negatives=5, seed=seed)
+        np.testing.assert_array_equal(loss, expected)
+        assert state[layer.non_trainable_variables.index(layer.num_draws)] == num_draws
+        assert layer.num_draws.numpy() == 0
 
 
 # --- Metrics ----------------------------------------------------------------------------
@@ -341,33 +355,32 @@ def test_metrics_are_means_over_the_rows_of_all_batches(weighted: bool) -> None:
     names = ("doc_ids", "sample_weight") if weighted else ("doc_ids",)
     whole = some_inputs(*names)
     rows: dict[str, list[Array]] = {}
-    weights = []
+    weights: dict[str, list[Array]] = {}
     for size in (37, 20):
         inputs = {
             name: value[:size] if name in ("query", "sample_weight") else value
             for name, value in whole.items()
         }
-        layer(inputs)
+        keras_steps.test_step(layer, inputs)
         _, stats = fused_negative_cosine_loss(
             **inputs, num_negatives=5, seed=(0, 0), return_stats=True
         )
-        rank = stats.positive_rank.numpy()
-        for name, values in {
-            "negative_cosine_loss": stats.row_loss,
-            "in_batch_accuracy": rank == 0,
-            "recall_at_2": rank < 2,
-            "recall_at_4": rank < 4,
-            "positive_cosine": stats.positive_cosine,
-            "dropped_share": 1 - stats.num_kept.numpy() / 5,
+        rank, kept = stats.positive_rank.numpy(), stats.num_kept.numpy()
+        weight = np.asarray(inputs["sample_weight"]) if weighted else np.ones(size)
+        for name, (values, own_weight) in {
+            "negative_cosine_loss": (stats.row_loss, weight),
+            "in_batch_accuracy": (rank == 0, weight * (kept >= 1)),
+            "recall_at_2": (rank < 2, weight * (kept >= 2)),
+            "recall_at_4": (rank < 4, weight * (kept >= 4)),
+            "positive_cosine": (stats.positive_cosine, weight),
+            "dropped_share": (1 - kept / 5, np.ones(size)),
         }.items():
             rows.setdefault(name, []).append(np.asarray(values, np.float64))
-        weights.append(inputs["sample_weight"] if weighted else np.ones(size))
-    weight = np.concatenate(weights)
+            weights.setdefault(name, []).append(own_weight)
     found = results(layer)
     assert list(found) == list(rows)
     for name, parts in rows.items():
-        by_row = None if name == "dropped_share" else weight
-        expected = np.average(np.concatenate(parts), weights=by_row)
+        expected = np.average(np.concatenate(parts), weights=np.concatenate(weights[name]))
         assert found[name] == pytest.approx(expected, rel=1e-5), name
 
 
@@ -379,7 +392,7 @@ def test_the_share_of_dropped_candidates_knows_how_many_there_were() -> None:
         (NegativeCosineLoss(sampler="all"), ids),
         (NegativeCosineLoss(), {**ids, **table}),
     ):
-        layer({**some_inputs(), **inputs})
+        keras_steps.test_step(layer, {**some_inputs(), **inputs})
         assert results(layer)["dropped_share"] == 1.0
 
 
@@ -410,15 +423,47 @@ def test_a_prefix_tells_the_metrics_of_two_layers_apart() -> None:
     assert found["loss"] == pytest.approx(both, rel=1e-6)
 
 
+def two_layers(*prefixes: str) -> keras.Model:
+    query, doc = keras.Input([8]), keras.Input([8])
+    pair = [keras.layers.Dense(4)(query), keras.layers.Dense(4)(doc)]
+    for place, prefix in enumerate(prefixes):
+        layer = NegativeCosineLoss(
+            3, recall_at=(), metric_prefix=prefix, name=f"layer{place}"
+        )
+        pair = layer(pair)
+    model = keras.Model([query, doc], pair)
+    model.compile("adam")
+    return model
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_two_layers_whose_metrics_have_the_same_names_warn(method: str) -> None:
+    model = two_layers("", "")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        getattr(model, method)(list(pairs().values()), verbose=0)
+    (found,) = [one for one in caught if "metric_prefix" in str(one.message)]
+    assert "'layer1'" in str(found.message)
+    assert "'layer0'" in str(found.message)
+    assert found.filename == __file__
+
+
+def test_two_layers_whose_metrics_have_names_of_their_own_do_not_warn() -> None:
+    model = two_layers("", "fine_")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*metric_prefix")
+        model.fit(list(pairs().values()), verbose=0)
+
+
 # --- The trained temperature ------------------------------------------------------------
 
 
 def test_a_trained_temperature_starts_where_a_fixed_one_stays() -> None:
     trained = NegativeCosineLoss(5, scale=12.5, temperature=0.7, learn_temperature=True)
-    trained(some_inputs())
+    found = keras_steps.loss_of(trained, some_inputs())
     fixed = NegativeCosineLoss(5, scale=12.5, temperature=0.7)
-    fixed(some_inputs())
-    assert float(trained.losses[0]) == pytest.approx(float(fixed.losses[0]), rel=1e-6)
+    expected = keras_steps.loss_of(fixed, some_inputs())
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
     assert [weight.name for weight in trained.trainable_weights] == ["log_logit_scale"]
     assert fixed.weights == []
 
@@ -434,8 +479,7 @@ def test_training_stops_the_temperature_at_its_bounds(
     optimizer = keras.optimizers.SGD(1.0)
     for _ in range(2):
         with tf.GradientTape() as tape:
-            layer([rows, rows])
-            loss = learning_rate * 1e9 * layer.losses[0]
+            loss = learning_rate * 1e9 * keras_steps.loss_of(layer, [rows, rows])
         gradients = tape.gradient(loss, layer.trainable_weights)
         optimizer.apply(gradients, layer.trainable_weights)
     assert float(tf.exp(layer.log_logit_scale)) == pytest.approx(bound, rel=1e-5)
@@ -447,8 +491,7 @@ def test_at_a_bound_the_temperature_still_has_a_gradient() -> None:
     )
     layer(some_inputs())
     with tf.GradientTape() as tape:
-        layer(some_inputs())
-        loss = layer.losses[0]
+        loss = keras_steps.loss_of(layer, some_inputs())
     (gradient,) = tape.gradient(loss, layer.trainable_weights)
     assert float(gradient) != 0
 
@@ -457,10 +500,9 @@ def test_a_weight_set_beyond_its_bounds_counts_as_the_bound() -> None:
     layer = NegativeCosineLoss(5, learn_temperature=True, logit_scale_bounds=(10.0, 30.0))
     layer(some_inputs())
     layer.log_logit_scale.assign(100.0)
-    layer(some_inputs())
-    bound = NegativeCosineLoss(5, scale=30.0)
-    bound(some_inputs())
-    assert float(layer.losses[0]) == pytest.approx(float(bound.losses[0]), rel=1e-5)
+    found = keras_steps.loss_of(layer, some_inputs())
+    bound = keras_steps.loss_of(NegativeCosineLoss(5, scale=30.0), some_inputs())
+    assert float(found) == pytest.approx(float(bound), rel=1e-5)
 
 
 # --- Saving -----------------------------------------------------------------------------
@@ -537,9 +579,8 @@ def test_with_the_reference_xla_compiles_the_whole_step() -> None:
 
 def test_nothing_is_dropped_where_there_is_no_candidate() -> None:
     layer = NegativeCosineLoss(sampler="all")
-    layer([np.ones([1, 4], "float32"), np.ones([1, 4], "float32")])
-    scores = {metric.name: float(metric.result()) for metric in layer.metrics}
-    assert scores["dropped_share"] == 0
+    keras_steps.test_step(layer, [tf.ones([1, 4]), tf.ones([1, 4])])
+    assert results(layer)["dropped_share"] == 0
 
 
 # --- Weights ----------------------------------------------------------------------------
@@ -602,7 +643,7 @@ def test_weights_of_fit_are_refused_where_compile_has_no_loss(
 
 
 def test_weights_are_refused_on_several_replicas() -> None:
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with mirrored_strategy().scope():
         model = model_without_a_loss()
     with pytest.raises(ValueError, match=WEIGHTS_REFUSED):
         model.fit(dict(pairs()), verbose=0, **FIT_WEIGHTS["class_weight"])
@@ -707,4 +748,26 @@ def test_wrong_shapes_are_refused_while_the_model_is_built() -> None:
 
 def test_without_candidates_a_call_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match="num_negatives or negative_indices, got neither"):
-        NegativeCosineLoss()(some_inputs())
+        keras_steps.test_step(NegativeCosineLoss(), some_inputs())
+
+
+WRONG_INPUTS = r"inputs must be \[query, doc\].*, got 2 arguments.*compile needs no loss"
+
+
+def test_two_arguments_are_refused_by_what_to_write() -> None:
+    with pytest.raises(ValueError, match=WRONG_INPUTS):
+        NegativeCosineLoss(10)(tf.ones([4, 2]), tf.ones([4, 2]))
+
+
+def test_the_layer_as_a_loss_of_compile_is_refused_by_what_to_write() -> None:
+    query = keras.Input([8])
+    model = keras.Model(query, keras.layers.Dense(8)(query))
+    model.compile("sgd", loss=NegativeCosineLoss(10))
+    with pytest.raises(ValueError, match=WRONG_INPUTS):
+        model.fit(*pairs().values(), verbose=0)
+
+
+def test_the_inputs_may_be_named_as_an_argument() -> None:
+    layer = NegativeCosineLoss(3, recall_at=())
+    layer(inputs=[tf.eye(4), tf.eye(4)], training=True)
+    assert len(layer.losses) == 1

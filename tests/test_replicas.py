@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +15,8 @@ import tensorflow as tf
 from cases import Array, error
 from joined_batch import Part, Sizes, join, judge, own_first, random_part
 from negative_cosine import fused_negative_cosine_loss, sample_negatives
-
-ROOT = Path(__file__).parent.parent
+from two_replicas import mirrored_strategy
+from workers import run_workers
 
 # Queries and documents of the two replicas.
 EQUAL: Sizes = [(4, 4), (4, 4)]
@@ -34,7 +29,7 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "referenc
 
 @pytest.fixture(scope="module")
 def strategy() -> Any:
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return mirrored_strategy()
 
 
 def assert_equal_to_one_device(
@@ -93,6 +88,29 @@ def test_the_loss_and_gradients_are_one_devices_on_the_joined_batch(
         strategy, parts, "graph", sampler="all", implementation=implementation
     )
     expected = judge(parts, sizes, every_other(sizes), temperature=0.7)
+    assert_equal_to_one_device(results, expected, sizes)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_the_padding_of_every_replica_is_left_out(
+    mode: str, implementation: str, strategy: Any
+) -> None:
+    # The last row of each replica is NaN, of weight 0, and its document nobody's candidate.
+    parts = parts_of(EQUAL, "sample_weight", "doc_log_q")
+    smaller = [{name: values[:-1] for name, values in part.items()} for part in parts]
+    for part in parts:
+        part["query"][-1] = part["doc"][-1] = np.nan
+        part["sample_weight"][-1], part["doc_log_q"][-1] = 0, np.inf
+    sizes: Sizes = [(3, 3), (3, 3)]
+    options = {"sampler": "all", "implementation": implementation, "reduction": "sum"}
+    results = joined_batch.run_on_replicas(strategy, parts, mode, **options)
+    for result in results:
+        np.testing.assert_array_equal(result["query_gradient"][-1], 0)
+        np.testing.assert_array_equal(result["doc_gradient"][-1], 0)
+        for name, value in result.items():
+            result[name] = value[:-1] if value.ndim else value
+    expected = judge(smaller, sizes, every_other(sizes), temperature=0.7, reduction="sum")
     assert_equal_to_one_device(results, expected, sizes)
 
 
@@ -342,45 +360,8 @@ def test_a_step_of_a_custom_loop_ends_with_one_devices_loss_and_weights(
         np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def test_two_workers_compute_one_devices_loss_and_gradients(tmp_path: Path) -> None:
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    workers = []
-    for index in range(2):
-        config = {
-            "cluster": {"worker": addresses},
-            "task": {"type": "worker", "index": index},
-        }
-        environment = {
-            **os.environ,
-            "TF_CONFIG": json.dumps(config),
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT / "tests")]),
-        }
-        output = tmp_path / f"{index}.npz"
-        command = [sys.executable, str(ROOT / "tests" / "replica_worker.py"), str(output)]
-        workers.append(
-            subprocess.Popen(
-                command, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-            )
-        )
-    try:
-        for worker in workers:
-            _, messages = worker.communicate(timeout=120)
-            assert worker.returncode == 0, messages
-    finally:
-        for worker in workers:
-            worker.kill()
-    results = [dict(np.load(tmp_path / f"{index}.npz")) for index in range(2)]
+    results = run_workers("replica_worker.py", tmp_path)
     parts = parts_of(LAST_BATCH, "doc_log_q", "query_ids")
     expected = judge(parts, LAST_BATCH, every_other(LAST_BATCH), temperature=0.7)
     assert_equal_to_one_device(results, expected, LAST_BATCH)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
+import math
+import numbers
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from negative_cosine._inputs import NORMALIZE_OVER, check_name, check_num_negatives
+from negative_cosine._keras_environment import (
+    check_environment,
+    keras,
+    refuse_tensors_of_keras_2,
+)
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
+from negative_cosine._warnings import warn
 
 
 @keras.saving.register_keras_serializable(package="negative_cosine")
@@ -37,6 +43,7 @@ class NegativeCosineLayer(keras.layers.Layer):
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
+        RuntimeError: Keras 2, or a backend of Keras other than TensorFlow.
     """
 
     def __init__(
@@ -47,29 +54,31 @@ class NegativeCosineLayer(keras.layers.Layer):
         mask_self: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        check_environment("NegativeCosineLayer")
         # Keras would cast float16 embeddings to float32 on the way in.
         super().__init__(**{"autocast": False, **kwargs})
         self.supports_jit = compiles_with_xla()
         check_name("normalize_over", normalize_over, NORMALIZE_OVER)
         check_num_negatives(NEG, "shuffle", None)
-        if not t > 0:
-            raise ValueError(f"t must be a number above 0, got {t!r}")
+        is_number = isinstance(t, numbers.Real) and t is not True
+        if not is_number or not 0 < t < math.inf:
+            raise ValueError(f"t must be a finite number above 0, got {t!r}")
         self.NEG = NEG
         self.t = t
         self.normalize_over = normalize_over
         self.mask_self = mask_self
         if normalize_over == "batch":
-            warnings.warn(
+            warn(
                 "NegativeCosineLayer computes the article's printed arithmetic: its "
                 "softmax runs over the batch, so the negatives do not enter the loss and "
                 "t has no effect. Use normalize_over='candidates' for what it was meant "
                 "to be.",
                 UserWarning,
-                stacklevel=2,
             )
 
     def call(self, inputs: Any) -> tf.Tensor:
         """The loss, shape ``[1]``, in the dtype of ``inputs = [query, doc]``."""
+        refuse_tensors_of_keras_2("NegativeCosineLayer", inputs)
         query, doc = inputs
         as_meant = self.normalize_over == "candidates"
         loss = fused_negative_cosine_loss(

@@ -13,10 +13,15 @@ import hashlib
 import numbers
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from negative_cosine._inputs import check_count, check_ids
+from negative_cosine._keras_environment import (
+    check_environment,
+    keras,
+    refuse_tensors_of_keras_2,
+)
+from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
 from negative_cosine._rows import write_rows
 
 
@@ -32,7 +37,9 @@ class DocumentFrequency(keras.layers.Layer):
     that share a bucket look more frequent than they are; of several hashes, each with
     buckets of its own, the lowest frequency is taken.
 
-    Under ``tf.distribute`` its state follows the first replica's batches alone.
+    Under ``tf.distribute`` each replica counts its own batches, from which its own
+    candidates come. What is saved is what the first replica counted, and every replica goes
+    on from what is restored.
 
     Example:
         >>> frequency = DocumentFrequency(num_buckets=1000)
@@ -54,13 +61,15 @@ class DocumentFrequency(keras.layers.Layer):
 
     Call arguments:
         doc_ids: int32 or int64 ``[C]``.
-        training: whether to count this batch; Keras passes it.
+        training: whether to count this batch; Keras passes it. None: whether a
+            ``train_step`` called.
 
     Returns:
         float32 ``[C]``, at most 0; no gradient flows through it.
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
+        RuntimeError: Keras 2, or a backend of Keras other than TensorFlow.
 
     Source:
         Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
@@ -76,8 +85,10 @@ class DocumentFrequency(keras.layers.Layer):
         learning_rate: float = 0.01,
         **kwargs: Any,
     ) -> None:
+        check_environment("DocumentFrequency")
         super().__init__(**{"autocast": False, **kwargs})
-        if not isinstance(learning_rate, numbers.Real) or not 0 < learning_rate <= 1:
+        is_number = isinstance(learning_rate, numbers.Real) and learning_rate is not True
+        if not is_number or not 0 < learning_rate <= 1:
             raise ValueError(f"learning_rate must be in (0, 1], got {learning_rate!r}")
         self.num_buckets: int = check_count("num_buckets", num_buckets)
         self.num_hashes: int = check_count("num_hashes", num_hashes)
@@ -94,7 +105,7 @@ class DocumentFrequency(keras.layers.Layer):
                 initializer="zeros",
                 trainable=False,
                 autocast=False,
-                aggregation="only_first_replica",
+                aggregation="none",
             )
 
         buckets = (self.num_hashes * self.num_buckets,)
@@ -105,10 +116,12 @@ class DocumentFrequency(keras.layers.Layer):
 
     def call(self, doc_ids: Any, training: bool | None = None) -> tf.Tensor:
         """The estimates, after counting the batch if it is one of training."""
+        refuse_tensors_of_keras_2("DocumentFrequency", doc_ids)
         ids = check_ids("doc_ids", doc_ids, None, "doc")
         assert ids is not None, "Keras calls a layer with tensors"
         buckets = self._buckets(tf.cast(ids, tf.int64))
-        if training:
+        if is_training(training):
+            refuse_step_of_keras_2("DocumentFrequency")
             self._count(tf.reshape(buckets, [-1]))
         distance = tf.gather(self.distance.value, buckets)
         next_step = tf.cast(self.step.value + 1, tf.float32)

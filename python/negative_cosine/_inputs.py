@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from negative_cosine._device import device_in_use
 from negative_cosine._known_sizes import known_size
 from negative_cosine._sampler import SAMPLERS, fresh_seed
 
@@ -156,10 +157,11 @@ def check_inputs(
 
 def check_name(argument: str, value: Any, allowed: Sequence[str]) -> str:
     """A known option as a plain string, for NumPy's strings and string enums too."""
-    if not isinstance(value, str) or value not in allowed:
+    name = _without_array(value)
+    if not isinstance(name, str) or name not in allowed:
         names = ", ".join(repr(name) for name in allowed)
         raise ValueError(f"{argument} must be one of {names}, got {value!r}")
-    return allowed[allowed.index(value)]
+    return allowed[allowed.index(name)]
 
 
 def check_num_negatives(
@@ -279,8 +281,7 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     if any(_is_integer(part) and not -(2**63) <= part < 2**63 for part in parts):
         raise ValueError(f"{name} must be two integers of 64 bits at most, got {seed!r}")
     wanted = f"{name} must be two integers, int32 or int64 of shape [2], got"
-    # TensorFlow would take them for 0 and 1.
-    if any(getattr(part, "dtype", type(part)) in (bool, np.bool_) for part in parts):
+    if _has_booleans(seed):
         raise ValueError(f"{wanted} {seed!r}")
     is_tensor = isinstance(seed, tf.Tensor)  # no variable: its dtype may be a reference
     tensor = seed if is_tensor else _to_tensor(name, seed, tf.int64, "safe")
@@ -291,6 +292,12 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
             f"{_how_to_tell_the_rank(name, tensor, '[2]')}"
         )
     return tensor
+
+
+def _has_booleans(values: Any) -> bool:
+    """Whether there are any, which TensorFlow would take for 0 and 1."""
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    return any(getattr(part, "dtype", type(part)) in (bool, np.bool_) for part in parts)
 
 
 def seed_checks(seed: tf.Tensor | None) -> list[Any]:
@@ -439,8 +446,9 @@ def _to_tensor(
 ) -> tf.Tensor:
     """An argument as a tensor, of the hinted dtype where it has none of its own.
 
-    TensorFlow would cast any NumPy array to the hint, and silently: here only as far as
-    NumPy's ``casting`` allows it. What remains has its own dtype, for the caller to judge.
+    TensorFlow would cast any NumPy array to the hint, and the tensors in a list, and
+    silently: here arrays only as far as NumPy's ``casting`` allows it. What remains has its
+    own dtype, for the caller to judge.
     """
     kind = type(value).__name__
     if kind in _NO_TENSORS:
@@ -450,6 +458,8 @@ def _to_tensor(
         value = value.astype(value.dtype.newbyteorder("="), copy=False)
         fits = hint is None or np.can_cast(value.dtype, hint.as_numpy_dtype, casting)
         hint = hint if fits else None
+    elif isinstance(value, (list, tuple)) and any(map(_is_tensor, value)):
+        hint = None
     try:
         return tf.convert_to_tensor(value, dtype_hint=hint)
     except (TypeError, ValueError, OverflowError, tf.errors.InvalidArgumentError) as error:
@@ -540,7 +550,9 @@ def _index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Whether it is a real number of Python or NumPy; a boolean is none."""
+    is_real = isinstance(value, (numbers.Real, tf.bfloat16.as_numpy_dtype))
+    return is_real and not isinstance(value, bool)
 
 
 def _as_float(number: Any) -> float:
@@ -593,6 +605,7 @@ def _logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | f
 
 
 def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
+    value = _without_array(value)
     if _is_number(value):
         number = _as_float(value)
         if not (number > 0 and math.isfinite(number)):
@@ -641,8 +654,7 @@ def _host_sees(scalar: tf.Tensor) -> bool:
     """Whether the host can look at a number without waiting for a device."""
     if scalar.device:
         return "CPU:" in scalar.device.upper()
-    devices = tf.config.list_logical_devices()
-    return all(device.device_type == "CPU" for device in devices)
+    return device_in_use() == "CPU"
 
 
 def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) -> None:
@@ -663,7 +675,9 @@ def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | 
     """Ids as an int32 or int64 vector, one a row of ``owner``; None for None."""
     if ids is None:
         return None
-    vector = _to_tensor(name, ids)
+    # TensorFlow would take a list of nothing for one of floats.
+    is_empty_list = isinstance(ids, (list, tuple)) and not ids
+    vector = _to_tensor(name, ids, tf.int32 if is_empty_list else None)
     if vector.dtype not in INDEX_DTYPES:
         raise ValueError(
             f"{name} must be int32 or int64, got {vector.dtype.name}"
@@ -692,6 +706,11 @@ def _how_to_cast(name: str, dtype: tf.DType) -> str:
     return f"; tf.cast({name}, tf.int64) keeps them as they are" if is_smaller else ""
 
 
+def _how_to_make_floats(name: str, dtype: tf.DType) -> str:
+    is_number = dtype.is_integer or dtype.is_bool
+    return f"; tf.cast({name}, tf.float32) makes it so" if is_number else ""
+
+
 def check_floats(
     name: str, values: Any, size: int | None, owner: str, dtype: tf.DType
 ) -> tf.Tensor | None:
@@ -699,7 +718,11 @@ def check_floats(
     if values is None:
         return None
     vector = _to_tensor(name, values, dtype)
-    if not vector.dtype.is_floating:
-        raise ValueError(f"{name} must be floating-point, got {vector.dtype.name}")
+    own_dtype = tf.bool if _has_booleans(values) else vector.dtype
+    if not own_dtype.is_floating:
+        raise ValueError(
+            f"{name} must be floating-point, got {own_dtype.name}"
+            f"{_how_to_make_floats(name, own_dtype)}"
+        )
     _check_vector(name, vector, size, owner)
     return tf.cast(vector, dtype)

@@ -1,31 +1,60 @@
-"""The weights that a step of Keras was given beside the inputs.
+"""The step, if one is running, that called a layer: its kind, and what it was given.
 
-Keras makes one tensor of ``fit``'s ``sample_weight`` and ``class_weight`` and of a third
-element of the data, and gives it to the losses and metrics of ``compile`` alone. Where
-``compile`` has no loss they would change nothing, in silence, and no argument shows them
-to a layer: only the step that called the model holds them.
+Keras tells a layer that it is trained, and says nothing that tells an evaluation from any
+other call of the model. Only the functions that are running show it, on the stack.
 """
 
 from __future__ import annotations
 
 import inspect
+from types import FrameType
 from typing import Any
 
-import keras
+from negative_cosine._keras_environment import keras, refuse_keras_2
+from negative_cosine._warnings import warn
 
-# Where Keras's trainers for all of its backends are: steps of a user's own are not meant.
-KERAS_PREFIX = "keras."
-STEPS_WITH_WEIGHTS = ("train_step", "test_step")
+# A model's methods, overridden or not, and functions of a loop of one's own.
+TRAIN_STEP, TEST_STEP, PREDICT_STEP = "train_step", "test_step", "predict_step"
+# Keras's loops, and how it builds a model. What calls one is no step, whatever its name.
+LOOPS = ("fit", "evaluate", "predict", "export", "build", "_symbolic_build")
+# AutoGraph runs a function of its own under this name in its place.
+AUTOGRAPH_PREFIX = "tf__"
+
+
+def is_training(training: bool | None) -> bool:
+    """Whether a layer is trained.
+
+    A model whose ``call`` takes no argument ``training`` tells its layers nothing.
+    """
+    return _running_step() == TRAIN_STEP if training is None else bool(training)
+
+
+def is_step(training: bool | None) -> bool:
+    """Whether a layer is trained or judged, and not merely asked for its outputs."""
+    return bool(training) or _running_step() in (TRAIN_STEP, TEST_STEP)
+
+
+def is_anybodys_call() -> bool:
+    """Whether neither a step nor Keras called: some code of the user's own did."""
+    return _innermost_step_or_loop() is None
 
 
 def refuse_weights_without_a_loss(layer_name: str) -> None:
     """Raises where the model that called the layer is about to ignore its weights.
 
+    Keras makes one tensor of ``fit``'s ``sample_weight`` and ``class_weight`` and of a
+    third element of the data, and gives it to the losses and metrics of ``compile`` alone.
+    Where ``compile`` has no loss they would change nothing, in silence, and no argument
+    shows them to a layer: only the step that called the model holds them.
+
     Runs while Keras traces a step. Weights change the structure of the data, and with it
     Keras traces anew, so that no step with weights goes past this unseen.
     """
-    step = _calling_step()
-    if step is None or step.get("sample_weight") is None:
+    frame = _innermost_step()
+    if frame is None or not _is_of("keras", frame):  # a step of a user's own is not meant
+        return
+    step = frame.f_locals
+    if step.get("sample_weight") is None:
         return
     model = step["self"]
     if model.loss is None and type(model).compute_loss is keras.Model.compute_loss:
@@ -37,12 +66,59 @@ def refuse_weights_without_a_loss(layer_name: str) -> None:
         )
 
 
-def _calling_step() -> dict[str, Any] | None:
-    """The variables of the step of Keras that is running, if one is."""
+def warn_of_equal_metric_names(layer: Any) -> None:
+    """Warns where Keras, which reports metrics by name, would show one of two layers'."""
+    frame = _innermost_step()
+    model = None if frame is None else frame.f_locals.get("self")
+    if not isinstance(model, keras.Model):
+        return
+    equal = [
+        other
+        for other in model._flatten_layers()
+        if type(other) is type(layer) and other.metric_prefix == layer.metric_prefix
+    ]
+    if len(equal) > 1 and equal[0] is layer:  # one warning for all of them
+        names = ", ".join(repr(other.name) for other in equal)
+        warn(
+            f"the metrics of the layers {names} have equal names, of which Keras reports "
+            "one; give each layer a metric_prefix of its own, got "
+            f"metric_prefix={layer.metric_prefix!r}",
+            UserWarning,
+        )
+
+
+def refuse_step_of_keras_2(layer: str) -> None:
+    """Raises where the step is tf_keras's, which would not see what a layer here adds."""
+    frame = _innermost_step()
+    if frame is not None and _is_of("tf_keras", frame):
+        refuse_keras_2(layer, "a training step of tf_keras; make the model with keras")
+
+
+def _running_step() -> str | None:
+    frame = _innermost_step()
+    return None if frame is None else _name(frame)
+
+
+def _innermost_step() -> FrameType | None:
+    frame = _innermost_step_or_loop()
+    return None if frame is None or _name(frame) in LOOPS else frame
+
+
+def _innermost_step_or_loop() -> FrameType | None:
     frame = inspect.currentframe()
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if frame.f_code.co_name in STEPS_WITH_WEIGHTS and module.startswith(KERAS_PREFIX):
-            return frame.f_locals
+        name = _name(frame)
+        if name in (TRAIN_STEP, TEST_STEP, PREDICT_STEP):
+            return frame
+        if name in LOOPS and _is_of("keras", frame):
+            return frame
         frame = frame.f_back
     return None
+
+
+def _name(frame: FrameType) -> str:
+    return frame.f_code.co_name.removeprefix(AUTOGRAPH_PREFIX)
+
+
+def _is_of(package: str, frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(package + ".")

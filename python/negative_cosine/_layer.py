@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,9 +17,23 @@ from negative_cosine._inputs import (
     check_name,
     check_seed,
 )
-from negative_cosine._keras_step import refuse_weights_without_a_loss
+from negative_cosine._keras_environment import (
+    check_environment,
+    keras,
+    refuse_tensors_of_keras_2,
+)
+from negative_cosine._keras_step import (
+    is_step,
+    is_training,
+    refuse_step_of_keras_2,
+    refuse_weights_without_a_loss,
+    warn_of_equal_metric_names,
+)
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
+from negative_cosine._masked_inputs import leave_masked_out
 from negative_cosine._metrics import make_metrics, update_metrics
+from negative_cosine._replica_losses import LayerWithLosses
+from negative_cosine._warnings import warn
 
 REQUIRED_INPUTS = ("query", "doc")
 OPTIONAL_INPUTS = (
@@ -35,25 +48,34 @@ LAYER_REDUCTIONS = ("mean", "sum")
 
 
 @keras.saving.register_keras_serializable(package="negative_cosine")
-class NegativeCosineLoss(keras.layers.Layer):
+class NegativeCosineLoss(LayerWithLosses):
     """Adds the loss of ``fused_negative_cosine_loss`` to a Keras model, with metrics.
 
     The layer stands behind the two towers. A model that holds it needs no labels and no
-    loss in ``compile``. In training it draws new candidates in each step; otherwise it
-    draws with ``evaluation_seed``, so that two evaluations of a model agree.
+    loss in ``compile``. In training it draws new candidates in each step; in evaluation it
+    draws with ``evaluation_seed``, so that two evaluations of a model agree. Elsewhere, as
+    in ``predict``, ``export`` and ``model(x)``, it passes its inputs on and does nothing.
+    An evaluation loop of your own has its loss from a function named ``test_step``, which
+    the layer looks for among its callers, or from ``fused_negative_cosine_loss`` itself.
 
     The metrics are means over the rows, weighted by ``sample_weight``:
     ``negative_cosine_loss``, ``in_batch_accuracy`` (no kept candidate has a larger logit
     than the positive), ``recall_at_k`` (fewer than k have), ``positive_cosine``, and,
-    without weights, ``dropped_share``: the share of the candidates that were dropped.
+    without weights, ``dropped_share``: the share of the candidates that were dropped. A
+    row counts for ``recall_at_k`` if it kept k candidates, for ``in_batch_accuracy`` if it
+    kept one; what no row counted for is NaN.
 
     ``fit``'s ``sample_weight`` and ``class_weight`` weigh losses given to ``compile``
     alone. Keras would ignore them in a model without such a loss; the layer refuses them
     there: give the weights as its input ``sample_weight``.
 
-    Under ``tf.distribute`` each replica draws from its own batch. The loss's
-    ``cross_replica`` is for a model's ``compute_loss``: Keras would add up what the
-    layer adds on all replicas, because they wait for each other inside of it.
+    A row that Keras masks (``Embedding(mask_zero=True)``, ``Masking``) in its query or its
+    own document counts as one of ``sample_weight`` 0; a document that it masks is nobody's
+    candidate.
+
+    Under ``tf.distribute`` each replica draws from its own batch, and ``loss`` is the mean
+    of the replicas' own. The loss's ``cross_replica`` is for a model's ``compute_loss``:
+    Keras divides what a layer adds by the number of replicas, which that loss has done.
 
     Example:
         >>> query, doc = keras.Input([8]), keras.Input([8])
@@ -71,7 +93,7 @@ class NegativeCosineLoss(keras.layers.Layer):
         seed: two integers that start a sequence of seeds of the layer's own, one for each
             training step; how far it has come is saved with the model. None:
             ``tf.random.set_seed`` and ``keras.utils.set_random_seed`` govern the draws.
-        evaluation_seed: two integers, the seed of every call outside training.
+        evaluation_seed: two integers, the seed of every evaluation step.
         scale: a number above 0.
         temperature: the same; the logits are multiplied by ``scale / temperature``.
         learn_temperature: train ``scale / temperature``, from the value given, as its
@@ -82,7 +104,8 @@ class NegativeCosineLoss(keras.layers.Layer):
         normalize_over: ``"candidates"`` or ``"batch"``.
         reduction: ``"mean"`` over the rows or ``"sum"``.
         implementation: ``"auto"``, ``"native"`` or ``"reference"``.
-        recall_at: the k of the recalls to report.
+        recall_at: the k of the recalls to report; those above ``num_negatives`` are left
+            out with a warning.
         metric_prefix: put before the metrics' names, to tell the layers of a model apart.
         **kwargs: of ``keras.layers.Layer``.
 
@@ -90,15 +113,19 @@ class NegativeCosineLoss(keras.layers.Layer):
         inputs: ``[query, doc]``, or a dict with ``query`` ``[B, D]``, ``doc`` ``[C, D]``
             and, as for ``fused_negative_cosine_loss``, any of ``doc_ids``,
             ``query_ids``, ``doc_log_q``, ``sample_weight`` and ``negative_indices``.
-        training: whether to draw anew; Keras passes it.
+        training: whether to draw anew; Keras passes it. None: whether a ``train_step``
+            called.
+        mask: Keras's, one boolean a row, for each of the inputs; only those of ``query``
+            and ``doc`` matter. Keras passes what came with the inputs.
 
     Returns:
-        ``(query, doc)`` as given, for layers behind this one. The embeddings keep their
-        dtype; the loss is float32, or float64 for float64 embeddings.
+        ``(query, doc)`` as given, with their masks, for layers behind this one. The
+        embeddings keep their dtype; the loss is float32, or float64 for float64 embeddings.
 
     Raises:
         ValueError: an argument or an input is wrong; the message names it, and what is
             allowed. The same for weights that Keras would ignore.
+        RuntimeError: Keras 2, or a backend of Keras other than TensorFlow.
 
     Source:
         As for ``fused_negative_cosine_loss``; the trained logarithm of the logit scale
@@ -126,6 +153,7 @@ class NegativeCosineLoss(keras.layers.Layer):
         metric_prefix: str = "",
         **kwargs: Any,
     ) -> None:
+        check_environment("NegativeCosineLoss")
         # Each embedding keeps the dtype that its tower gave it, logQ and weights theirs.
         super().__init__(**{"autocast": False, **kwargs})
         check_name("reduction", reduction, LAYER_REDUCTIONS)
@@ -164,7 +192,8 @@ class NegativeCosineLoss(keras.layers.Layer):
         self.recall_at = _recall_at(recall_at)
         self.metric_prefix = metric_prefix
         self.supports_jit = compiles_with_xla(implementation)
-        self._metrics_by_name = make_metrics(metric_prefix, self.recall_at)
+        self._reported_recalls = _reported_recalls(self.recall_at, num_negatives)
+        self._metrics_by_name = make_metrics(metric_prefix, self._reported_recalls)
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights that the options ask for; none by default."""
@@ -183,13 +212,43 @@ class NegativeCosineLoss(keras.layers.Layer):
                 initializer="zeros",
                 dtype="int64",
                 trainable=False,
-                aggregation="only_first_replica",
+                aggregation="none",
             )
 
-    def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """Adds the loss, updates the metrics and returns ``(query, doc)``."""
-        refuse_weights_without_a_loss(self.name)
+    def __call__(self, *inputs: Any, **arguments: Any) -> Any:
+        """Calls the layer, with all inputs in one list or dict."""
+        if len(inputs) > 1:
+            raise ValueError(_wrong_inputs(f"{len(inputs)} arguments"))
+        return super().__call__(*inputs, **arguments)
+
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        """Returns ``(query, doc)``; in a step also adds the loss and moves the metrics."""
         named = _named_inputs(inputs)
+        refuse_tensors_of_keras_2("NegativeCosineLoss", inputs)
+        step = is_step(training)
+        self.note_whether_a_loss_follows(step)
+        if step:
+            refuse_step_of_keras_2("NegativeCosineLoss")
+            refuse_weights_without_a_loss(self.name)
+            warn_of_equal_metric_names(self)
+            named = leave_masked_out(named, _masks(inputs, mask))
+            self._add_loss_and_metrics(named, is_training(training))
+        return named["query"], named["doc"]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> tuple[Any, Any]:
+        """The masks of query and doc, which are passed on as they are."""
+        masks = _masks(inputs, previous_mask)
+        return masks["query"], masks["doc"]
+
+    def compute_output_spec(
+        self, inputs: Any, training: Any = None, mask: Any = None
+    ) -> Any:
+        """Checks shapes and dtypes as a step does, while the model is built."""
+        return super().compute_output_spec(inputs, training=True, mask=mask)
+
+    def _add_loss_and_metrics(self, named: Mapping[str, Any], training: bool) -> None:
         optional: dict[str, Any] = {name: named.get(name) for name in OPTIONAL_INPUTS}
         loss, stats = fused_negative_cosine_loss(
             named["query"],
@@ -210,12 +269,11 @@ class NegativeCosineLoss(keras.layers.Layer):
         self.add_loss(loss)
         update_metrics(
             self._metrics_by_name,
-            self.recall_at,
+            self._reported_recalls,
             stats,
             self._num_candidates(named),
             named.get("sample_weight"),
         )
-        return named["query"], named["doc"]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -329,6 +387,20 @@ def _recall_at(ks: Any) -> tuple[int, ...]:
     return tuple(check_count("recall_at", k) for k in ks)
 
 
+def _reported_recalls(recall_at: tuple[int, ...], k: int | None) -> tuple[int, ...]:
+    """Without those that would be 1 for any model: the positive is one of K + 1."""
+    left_out = [at for at in recall_at if k is not None and at > k]
+    if left_out:
+        names = ", ".join(f"recall_at_{at}" for at in left_out)
+        warn(
+            f"recall_at={recall_at!r} gives no metric {names}, since a row meets "
+            f"K = num_negatives = {k} candidates; give values of at most {k}, or () for "
+            "none",
+            UserWarning,
+        )
+    return tuple(at for at in recall_at if at not in left_out)
+
+
 def _named_inputs(inputs: Any) -> Mapping[str, Any]:
     if isinstance(inputs, Mapping):
         unknown = sorted(set(inputs) - {*REQUIRED_INPUTS, *OPTIONAL_INPUTS})
@@ -340,8 +412,27 @@ def _named_inputs(inputs: Any) -> Mapping[str, Any]:
             )
         return inputs
     if not isinstance(inputs, list | tuple) or len(inputs) != 2:
-        raise ValueError(
-            "inputs must be [query, doc], or a dict with these and any of "
-            f"{', '.join(OPTIONAL_INPUTS)}, got {inputs!r}"
-        )
+        raise ValueError(_wrong_inputs(repr(inputs)))
     return dict(zip(REQUIRED_INPUTS, inputs, strict=True))
+
+
+def _wrong_inputs(got: str) -> str:
+    return (
+        "inputs must be [query, doc], or a dict with these and any of "
+        f"{', '.join(OPTIONAL_INPUTS)}, got {got}; the layer stands behind the towers and "
+        "adds its loss itself: compile needs no loss"
+    )
+
+
+def _masks(inputs: Any, mask: Any) -> dict[str, Any]:
+    """What Keras gives as ``mask``, which is made like the inputs, by their names."""
+    if mask is None:
+        return dict.fromkeys(REQUIRED_INPUTS)
+    if isinstance(mask, Mapping) and isinstance(inputs, Mapping):
+        return {name: mask.get(name) for name in REQUIRED_INPUTS}
+    if isinstance(mask, list | tuple) and len(mask) == 2:
+        return dict(zip(REQUIRED_INPUTS, mask, strict=True))
+    raise ValueError(
+        "mask must be made like inputs, [query's mask, doc's mask] or a dict of masks, got "
+        f"{mask!r}"
+    )

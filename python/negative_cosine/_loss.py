@@ -83,7 +83,9 @@ def fused_negative_cosine_loss(
         seed: two integers, int32 or int64 ``[2]``: the same seed gives the same
             candidates on every device. None: a fresh seed each step, governed by
             ``tf.random.set_seed``.
-        scale: a number above 0, or a scalar tensor or variable, which gets a gradient.
+        scale: a number above 0, or a scalar tensor or variable, which gets a gradient. One
+            that is not above 0 and finite when it runs is an error, or NaN where no host
+            sees it (a GPU, XLA): train a logarithm, as in ``tf.exp(log_scale)``.
         temperature: the same; the logits are multiplied by ``scale / temperature``.
         margin: subtracted from the positive's cosine.
         mask_self: drop a candidate that is the query's own document.
@@ -91,8 +93,11 @@ def fused_negative_cosine_loss(
         query_ids: int32 or int64 ``[B]``: drop a candidate ``j < B`` whose query has the
             same id: another clicked document of the same query.
         doc_log_q: float ``[C]``, log sampling probabilities, subtracted from the logits
-            (logQ correction; no gradient).
-        sample_weight: float ``[B]``, multiplies each row's loss.
+            (logQ correction; no gradient). Infinity takes a document out of everyone's
+            candidates; minus infinity and NaN are errors, or an infinite loss where no
+            host sees them.
+        sample_weight: float ``[B]``, multiplies each row's loss. A row of weight 0 adds
+            exactly nothing, even if it holds NaN.
         normalize_over: ``"candidates"``, or ``"batch"`` for the softmax over the batch's
             positives, which candidates do not enter.
         reduction: ``"mean"`` over the rows, ``"sum"`` or ``"none"``.
@@ -110,6 +115,8 @@ def fused_negative_cosine_loss(
         The loss, float64 for float64 embeddings and float32 otherwise: a scalar, or
         ``[B]`` for ``reduction="none"``. With ``return_stats`` a pair of it and the
         statistics. An empty batch has loss 0; a row whose candidates are all dropped too.
+        A row whose own document has ``doc_log_q`` infinity has infinite loss, and no
+        gradient.
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.

@@ -1,23 +1,29 @@
 """Documents of earlier batches as further candidates: cross-batch memory.
 
-The queue is a ring of fixed size. An empty slot holds a zero row and a log sampling
-probability of 1e30: its logit lies 1e30 below every other one, and its exponential is
-exactly 0 in float32 and float64. So it adds nothing to a loss or a gradient, the shapes
-never change, and the loss needs no rule of its own for it.
+The queue is a ring of fixed size. An empty slot holds a zero row whose logQ is infinity,
+by which the loss takes it for nobody's candidate: the shapes never change.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from negative_cosine._inputs import check_count, check_floats, check_ids
+from negative_cosine._keras_environment import (
+    check_environment,
+    keras,
+    refuse_tensors_of_keras_2,
+)
+from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
+from negative_cosine._known_sizes import known_size
+from negative_cosine._masks import check_mask
 from negative_cosine._rows import write_rows
 
-EMPTY_SLOT_LOG_Q = 1e30
+EMPTY_SLOT_LOG_Q = math.inf
 INPUTS = ("doc", "doc_ids", "doc_log_q")
 
 
@@ -30,10 +36,15 @@ class DocumentQueue(keras.layers.Layer):
     queue as it is. No gradient flows to queued rows: they are what the document tower
     made of them when they were new.
 
-    Slots not filled yet are excluded from the loss by their ``doc_log_q`` of 1e30: pass
-    it on to the loss. ``num_kept`` of the loss's statistics counts them all the same.
+    A document that is not finite, in its embedding or its ``doc_log_q``, or that Keras
+    masks, leaves its slot empty: of one bad step no later one has its NaN.
 
-    Under ``tf.distribute`` its state follows the first replica's batches alone.
+    Slots not filled yet have an infinite ``doc_log_q``: pass it on to the loss, which then
+    drops them. Until the queue is full a query keeps fewer than its K candidates.
+
+    Under ``tf.distribute`` each replica keeps a queue of its own batches, so that the
+    replicas do not wait for each other, and meet more different documents in all. What is
+    saved is the first replica's queue, and every replica starts from what is restored.
 
     Example:
         >>> queue = DocumentQueue(4)
@@ -41,8 +52,8 @@ class DocumentQueue(keras.layers.Layer):
         >>> later = queue(tf.constant([[5.0, 6.0]]))
         >>> later["doc"].numpy()[:3].tolist()
         [[5.0, 6.0], [1.0, 2.0], [3.0, 4.0]]
-        >>> (later["doc_log_q"].numpy() > 1e29).tolist()
-        [False, False, False, True, True]
+        >>> later["doc_log_q"].numpy().tolist()
+        [0.0, 0.0, 0.0, inf, inf]
 
     Args:
         size: Q, the rows to keep.
@@ -52,7 +63,10 @@ class DocumentQueue(keras.layers.Layer):
         inputs: the documents ``[B, D]``, of the layer's compute dtype, or a dict of them
             as ``doc`` and any of ``doc_ids``, int32 or int64 ``[B]``, and ``doc_log_q``,
             float ``[B]``. The first call settles which of these there are.
-        training: whether to keep this batch; Keras passes it.
+        training: whether to keep this batch; Keras passes it. None: whether a
+            ``train_step`` called.
+        mask: Keras's mask of the documents, one boolean a row; Keras passes what came with
+            them, and passes it on for the documents behind the queue.
 
     Returns:
         A dict for ``NegativeCosineLoss`` or ``fused_negative_cosine_loss``: ``doc``
@@ -61,6 +75,7 @@ class DocumentQueue(keras.layers.Layer):
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
+        RuntimeError: Keras 2, or a backend of Keras other than TensorFlow.
 
     Source:
         Wang et al., "Cross-batch memory for embedding learning" (2020); a queue of this
@@ -69,6 +84,7 @@ class DocumentQueue(keras.layers.Layer):
     """
 
     def __init__(self, size: int, **kwargs: Any) -> None:
+        check_environment("DocumentQueue")
         super().__init__(**{"autocast": False, **kwargs})
         self.size: int = check_count("size", size)
 
@@ -90,7 +106,7 @@ class DocumentQueue(keras.layers.Layer):
                 initializer=keras.initializers.Constant(fill),
                 trainable=False,
                 autocast=False,
-                aggregation="only_first_replica",
+                aggregation="none",
             )
 
         self.rows_written = add("rows_written", (), "int64")
@@ -100,8 +116,11 @@ class DocumentQueue(keras.layers.Layer):
         if shapes.get("doc_ids") is not None:
             self.queued_ids = add("queued_ids", (self.size,), "int64")
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> dict[str, tf.Tensor]:
         """The batch with the queue behind it; in training the batch is kept after that."""
+        refuse_tensors_of_keras_2("DocumentQueue", inputs)
         doc, ids, log_q = self._checked(inputs)
         longer = {
             "doc": tf.concat([doc, self.queued_doc.value], axis=0),
@@ -110,11 +129,23 @@ class DocumentQueue(keras.layers.Layer):
         if ids is not None:
             queued_ids = tf.cast(self.queued_ids.value, ids.dtype)
             longer["doc_ids"] = tf.concat([ids, queued_ids], axis=0)
-        if training:
-            self._keep(doc, ids, log_q)
+        if is_training(training):
+            refuse_step_of_keras_2("DocumentQueue")
+            self._keep(doc, ids, log_q, check_mask("doc", _mask_of_doc(mask), doc))
         return longer
 
-    def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The batch's mask, and True for the queue behind it."""
+        mask = _mask_of_doc(previous_mask)
+        if mask is None:
+            return None
+        longer = keras.ops.concatenate([mask, keras.ops.ones([self.size], "bool")])
+        names = self.compute_output_spec(inputs)
+        return {name: longer if name == "doc" else None for name in names}
+
+    def compute_output_spec(
+        self, inputs: Any, training: Any = None, mask: Any = None
+    ) -> Any:
         """Every input with ``size`` more rows, and ``doc_log_q``."""
         named = _named(inputs)
         rows, dim = named["doc"].shape
@@ -139,7 +170,7 @@ class DocumentQueue(keras.layers.Layer):
                 f"doc must have the layer's compute dtype {self.compute_dtype}, got "
                 f"{doc.dtype.name}; make the layer with dtype={doc.dtype.name!r}"
             )
-        ids = check_ids("doc_ids", named.get("doc_ids"), doc.shape[0], "doc")
+        ids = check_ids("doc_ids", named.get("doc_ids"), known_size(doc, 0), "doc")
         if (ids is None) != (self.queued_ids is None):
             raise ValueError(
                 "doc_ids must be given in every call or in none, got "
@@ -147,14 +178,21 @@ class DocumentQueue(keras.layers.Layer):
                 f"{'some' if ids is None else 'none'}"
             )
         log_q = check_floats(
-            "doc_log_q", named.get("doc_log_q"), doc.shape[0], "doc", tf.float32
+            "doc_log_q", named.get("doc_log_q"), known_size(doc, 0), "doc", tf.float32
         )
         if log_q is None:
             log_q = tf.zeros(tf.shape(doc)[:1])
         return doc, ids, log_q
 
-    def _keep(self, doc: tf.Tensor, ids: tf.Tensor | None, log_q: tf.Tensor) -> None:
+    def _keep(
+        self,
+        doc: tf.Tensor,
+        ids: tf.Tensor | None,
+        log_q: tf.Tensor,
+        mask: tf.Tensor | None,
+    ) -> None:
         """Writes the batch over the oldest slots; of a longer batch its last rows."""
+        doc, log_q = _empty_where_useless(doc, log_q, mask)
         rows = tf.shape(doc)[0]
         kept = tf.minimum(rows, self.size)
         written = self.rows_written.value
@@ -164,6 +202,23 @@ class DocumentQueue(keras.layers.Layer):
         if ids is not None:
             write_rows(self.queued_ids, slots, tf.cast(ids[rows - kept :], tf.int64))
         self.rows_written.assign(written + tf.cast(kept, tf.int64))
+
+
+def _empty_where_useless(
+    doc: tf.Tensor, log_q: tf.Tensor, mask: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """An empty slot for each document that later batches cannot use as a candidate."""
+    is_finite = tf.reduce_all(tf.math.is_finite(doc), axis=1) & tf.math.is_finite(log_q)
+    useful = is_finite if mask is None else is_finite & mask
+    empty = tf.fill(tf.shape(log_q), tf.constant(EMPTY_SLOT_LOG_Q, log_q.dtype))
+    return (
+        tf.where(useful[:, tf.newaxis], doc, tf.zeros_like(doc)),
+        tf.where(useful, log_q, empty),
+    )
+
+
+def _mask_of_doc(mask: Any) -> Any:
+    return mask.get("doc") if isinstance(mask, Mapping) else mask
 
 
 def _named(inputs: Any) -> Mapping[str, Any]:

@@ -10,14 +10,15 @@ import tensorflow as tf
 class NegativeCosineStats(NamedTuple):
     """Statistics of each row of a batch; no gradient flows through them.
 
-    In-batch accuracy is ``mean(positive_rank == 0)``, recall@k ``mean(positive_rank < k)``.
+    In-batch accuracy is ``mean(positive_rank == 0)``, recall@k ``mean(positive_rank < k)``,
+    of the rows that kept a candidate, or k of them: among fewer every positive is a hit.
 
     Attributes:
         row_loss: ``[B]``, the row's loss before ``sample_weight`` and ``reduction``.
         positive_cosine: ``[B]``, the cosine of the query and its own document.
         num_kept: int32 ``[B]``, the candidates that were not dropped.
         positive_rank: int32 ``[B]``, the kept candidates with a larger logit than the
-            positive's.
+            positive's. NaN counts as larger: what cannot be compared is no hit.
     """
 
     row_loss: tf.Tensor
