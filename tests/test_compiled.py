@@ -284,6 +284,34 @@ def test_without_the_library_clusters_that_tensorflow_forms_run_uncompiled(
     assert "loss" in result.stdout, result.stderr
 
 
+EVERY_OP_COMPILED = """
+import os
+os.environ["TF_XLA_FLAGS"] = (
+    "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=1"
+)
+import numpy as np, tensorflow as tf
+from negative_cosine import fused_negative_cosine_loss
+
+def gradients(implementation):
+    query, doc = (tf.random.stateless_normal([6, 4], [n, 0]) for n in (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch([query, doc])
+        loss = fused_negative_cosine_loss(
+            query, doc, 3, seed=(1, 2), implementation=implementation
+        )
+    return [loss, *tape.gradient(loss, [query, doc])]
+
+for native, reference in zip(gradients("native"), gradients("reference")):
+    np.testing.assert_allclose(native, reference, rtol=1e-4, atol=1e-6)
+print("agree")
+"""
+
+
+def test_eager_calls_of_which_tensorflow_compiles_each_op_have_their_gradient() -> None:
+    result = run_script(EVERY_OP_COMPILED, PACKAGE)
+    assert "agree" in result.stdout, result.stderr
+
+
 LAYER_SUPPORTS_JIT = """
 from negative_cosine import NegativeCosineLayer
 print("supports_jit", NegativeCosineLayer(4, normalize_over="candidates").supports_jit)

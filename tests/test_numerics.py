@@ -315,18 +315,21 @@ def test_a_row_above_half_the_largest_number_is_without_direction(
         assert np.isfinite(results[name].astype(np.float64)).all(), name
 
 
+@IMPLEMENTATIONS
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("dim", [3, 17, 64, 100])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_candidate_equal_to_the_positive_ties_with_it(
-    dtype: str, dim: int, source: str
+    dtype: str, dim: int, source: str, implementation: str
 ) -> None:
     batch = Batch((37, 41, dim, 5), dtype)
     batch.doc[1:] = batch.doc[0]
-    results = run_loss(batch, source, {"scale": 1000.0}, "native")
+    results = run_loss(batch, source, {"scale": 1000.0}, implementation)
     np.testing.assert_array_equal(results["positive_rank"], 0)
+    # TensorFlow adds up equal rows of a matrix in different orders.
+    rounding = {"native": 1e-6, "reference": 1e-3}[implementation]
     np.testing.assert_allclose(
-        results["row_loss"], np.log1p(results["num_kept"]), rtol=1e-6
+        results["row_loss"], np.log1p(results["num_kept"]), rtol=rounding
     )
 
 

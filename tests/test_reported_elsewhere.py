@@ -348,6 +348,65 @@ def test_a_scalar_weight_is_refused_by_its_shape() -> None:
         fused_negative_cosine_loss(QUERY, DOC, sampler="all", sample_weight=2.0)
 
 
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("bad", ["query", "doc"])
+def test_a_row_of_nan_is_no_hit(bad: str, implementation: str) -> None:
+    # NVIDIA-Merlin/models#617, #653: a model of NaN scored as a perfect one.
+    rows = {"query": QUERY.copy(), "doc": DOC.copy()}
+    rows[bad][2] = np.nan
+    _, stats = fused_negative_cosine_loss(
+        **rows, sampler="all", return_stats=True, implementation=implementation
+    )
+    # TensorFlow's own: beside a score that is not finite no target is in the top k.
+    in_top_k = tf.math.in_top_k(
+        tf.range(B), tf.cast(similarities(rows["query"], rows["doc"]), tf.float32), 1
+    )
+    is_nan = np.isnan(stats.row_loss)
+    assert is_nan.any()
+    np.testing.assert_array_equal(in_top_k.numpy()[is_nan], False)
+    np.testing.assert_array_equal((stats.positive_rank.numpy() == 0)[is_nan], False)
+
+
+RAGGED = [[1, 2], [3], [], [1, 2]]
+
+
+def test_the_advice_for_ragged_candidates_gives_the_loss_of_these_candidates() -> None:
+    # NVIDIA-Merlin/models#885, huggingface/sentence-transformers#1178.
+    negative_indices = tf.ragged.constant(RAGGED)
+    with pytest.raises(ValueError, match="got RaggedTensor; fill short rows") as refusal:
+        fused_negative_cosine_loss(QUERY[:4], DOC[:4], negative_indices=negative_indices)
+    advice = str(refusal.value)
+    table = negative_indices.to_tensor(-1)
+    assert "table = negative_indices.to_tensor(-1)" in advice
+    filled = tf.where(table < 0, tf.range(4)[:, tf.newaxis], table)
+    assert "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table)" in advice
+    found = fused_negative_cosine_loss(QUERY[:4], DOC[:4], negative_indices=filled)
+    cosines = similarities(QUERY[:4], DOC[:4]).numpy()
+    expected = [
+        np.log1p(np.exp(20 * (cosines[row, others] - cosines[row, row])).sum())
+        for row, others in enumerate(np.array(ids, int) for ids in RAGGED)
+    ]
+    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("in_function", [False, True], ids=["eager", "graph"])
+@IMPLEMENTATIONS
+def test_minus_one_for_no_candidate_is_refused_by_what_to_put_there(
+    implementation: str, in_function: bool
+) -> None:
+    def loss(table: Any) -> Any:
+        return fused_negative_cosine_loss(
+            QUERY[:3], DOC[:3], negative_indices=table, implementation=implementation
+        )
+
+    table = tf.constant([[1, 2], [0, -1], [1, 1]])
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r"(?s)-1.*their own row number, which mask_self",
+    ):
+        (tf.function(loss) if in_function else loss)(table)
+
+
 # --- Inside TensorFlow ------------------------------------------------------------------
 
 
@@ -360,12 +419,24 @@ def numerics_checked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("numerics_checked")
+@pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 @pytest.mark.parametrize("in_function", [False, True], ids=["eager", "graph"])
-def test_tensorflows_search_for_nan_finds_nothing_in_the_op(in_function: bool) -> None:
+@IMPLEMENTATIONS
+def test_tensorflows_search_for_nan_finds_nothing(
+    implementation: str, in_function: bool, normalize_over: str
+) -> None:
     # tensorflow/recommenders#502: how one looks for where a NaN comes from.
     def loss(query: Any) -> Any:
         return fused_negative_cosine_loss(
-            query, DOC, 2 * B, seed=(1, 2), doc_ids=IDS[:B], implementation="native"
+            query,
+            DOC,
+            2 * B,
+            seed=(1, 2),
+            doc_ids=IDS[:B],
+            doc_log_q=np.log(np.linspace(0.1, 1, B)),
+            sample_weight=WEIGHT * (np.arange(B) > 2),
+            normalize_over=normalize_over,
+            implementation=implementation,
         )
 
     found = value_and_gradients(tf.function(loss) if in_function else loss, (QUERY,))
@@ -482,6 +553,49 @@ def model_with_everything() -> keras.Model:
 
 def data_for_everything() -> dict[str, Array]:
     return {**data(), "doc_ids": np.arange(ROWS) % 40}
+
+
+class Diverge(keras.callbacks.Callback):
+    """Makes NaN of the weights before the second epoch is judged."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.epoch == 1:
+            weights = [np.full_like(weight, np.nan) for weight in self.model.get_weights()]
+            self.model.set_weights(weights)
+
+
+def test_a_checkpoint_of_the_best_model_is_not_the_one_of_nan(tmp_path: Path) -> None:
+    # NVIDIA-Merlin/models#617, #653.
+    model = compiled(NegativeCosineLoss(sampler="all"))
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", "val_in_batch_accuracy", mode="max", save_best_only=True
+    )
+    model.fit(
+        data(),
+        epochs=2,
+        validation_data=(data(),),
+        verbose=0,
+        callbacks=[Diverge(), best],
+    )
+    weights = keras.models.load_model(tmp_path / "best.keras").get_weights()
+    assert all(np.isfinite(weight).all() for weight in weights)
+
+
+def test_the_layer_called_as_losses_elsewhere_are_is_refused_by_what_to_write() -> None:
+    # tensorflow/recommenders: task(query, candidate).
+    layer = NegativeCosineLoss(10)
+    with pytest.raises(ValueError, match=r"inputs must be \[query, doc\]"):
+        layer(tf.constant(QUERY), tf.constant(DOC))
+
+
+def test_the_layer_as_a_loss_of_compile_is_refused_by_what_to_write() -> None:
+    model = keras.Sequential([keras.layers.Dense(8)])
+    model.compile("sgd", loss=NegativeCosineLoss(10))
+    with pytest.raises(ValueError, match=r"inputs must be \[query, doc\]"):
+        model.fit(data()["query"], data()["doc"], verbose=0)
 
 
 def test_fits_validation_is_an_evaluation() -> None:

@@ -57,7 +57,7 @@ Status outside(const LossParams& params, int64_t position) {
       "), the rows of doc, got " + std::to_string(index) + " at position [" +
       std::to_string(position / params.num_negatives) + ", " +
       std::to_string(position % params.num_negatives) +
-      "]; fill short rows up with the row's own number, which mask_self drops: "
+      "]; fill short rows up with their own row number, which mask_self drops: "
       "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table), for a ragged one with "
       "table = negative_indices.to_tensor(-1)");
 }

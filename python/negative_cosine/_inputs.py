@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from negative_cosine._device import device_in_use
 from negative_cosine._known_sizes import known_size
+from negative_cosine._not_numbers import nan_where
 from negative_cosine._sampler import SAMPLERS, fresh_seed
 
 EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -44,7 +45,7 @@ _NO_TENSORS = {
 
 # to_tensor() alone would fill up with 0, and make document 0 a candidate.
 _FILLED_UP = (
-    "fill short rows up with the row's own number, which mask_self drops: "
+    "fill short rows up with their own row number, which mask_self drops: "
     "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table), for a ragged one with "
     "table = negative_indices.to_tensor(-1)"
 )
@@ -382,11 +383,8 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
 
 def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[Any]:
     bad = tf.logical_or(table < 0, table >= tf.cast(docs, table.dtype))
-    # An empty table has no first bad entry: one that is not bad stands behind the rest.
-    flat = tf.concat([tf.reshape(bad, [-1]), [False]], axis=0)
-    first = tf.argmax(tf.cast(flat, tf.int32))
+    first = _first_true(tf.reshape(bad, [-1]))
     columns = tf.cast(tf.maximum(tf.shape(table)[1], 1), first.dtype)
-    value = tf.reshape(table, [-1])[first : first + 1]
     return [
         tf.debugging.Assert(
             tf.logical_and(tf.equal(tf.shape(table)[0], rows), tf.shape(table)[1] >= 1),
@@ -402,7 +400,7 @@ def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[An
             [
                 "negative_indices must be in [0, C), the rows of doc; C, value, position",
                 docs,
-                value,
+                _value_at(first, tf.reshape(table, [-1])),
                 first // columns,
                 first % columns,
                 _FILLED_UP,
@@ -412,18 +410,33 @@ def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[An
 
 
 def _log_q_check(log_q: tf.Tensor) -> Any:
-    is_right = log_q > tf.constant(-math.inf, log_q.dtype)
-    position = tf.argmin(tf.concat([tf.cast(is_right, tf.int32), [0]], axis=0))
+    is_right = log_q >= log_q.dtype.min
+    position = _first_true(~is_right)
     return tf.debugging.Assert(
         tf.reduce_all(is_right),
         [
             "doc_log_q must be numbers, or infinity for a document that is nobody's "
             "candidate; value, position",
-            log_q[position : position + 1],
+            _value_at(position, log_q),
             position,
             "log(0) says that it is never sampled: estimate it above 0",
         ],
     )
+
+
+def _first_true(conditions: tf.Tensor) -> tf.Tensor:
+    """The position of the first that holds; behind all of them, where none does."""
+    return tf.argmax(tf.cast(tf.concat([conditions, [True]], axis=0), tf.int32))
+
+
+def _value_at(position: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """One of some values, ``[1]``; 0 behind them.
+
+    Not by a slice: XLA wants its ends while it compiles, and would compile anew for each
+    batch of other values.
+    """
+    padded = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)
+    return tf.gather(padded, position[tf.newaxis])
 
 
 def _all_known(*sizes: int | None) -> bool:
@@ -647,7 +660,7 @@ def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
         message = f"{name} must be above 0 and finite in {scalar.dtype.name}, got"
         checks.append(tf.debugging.Assert(is_right, [message, scalar, _TRAINED]))
     with tf.control_dependencies(checks):
-        return tf.where(is_right, scalar, tf.constant(math.nan, scalar.dtype))
+        return scalar + nan_where(~is_right, scalar.dtype)
 
 
 def _host_sees(scalar: tf.Tensor) -> bool:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from negative_cosine._inputs import LossInputs, runtime_checks
 from negative_cosine._known_sizes import known_size
+from negative_cosine._not_numbers import infinity_where, nan_where
 from negative_cosine._sampler import candidate_table
 from negative_cosine._statistics import NegativeCosineStats
 
@@ -89,7 +90,7 @@ def unit_rows(inputs: LossInputs, rows: tf.Tensor) -> UnitRows:
     is_zero = is_short | (largest / rows.dtype.max * tf.sqrt(square) > 0.5)
     safe_square = tf.where(is_zero, tf.ones_like(square), square)
     unit = tf.where(is_zero, tf.zeros_like(rows), scaled * tf.math.rsqrt(safe_square))
-    return UnitRows(unit, nan + _nan_where(is_nan, nan.dtype))
+    return UnitRows(unit, nan + nan_where(is_nan, nan.dtype))
 
 
 def _first(rows: UnitRows, count: tf.Tensor) -> UnitRows:
@@ -99,16 +100,6 @@ def _first(rows: UnitRows, count: tf.Tensor) -> UnitRows:
 def _positive_cosine(query: UnitRows, positives: UnitRows) -> tf.Tensor:
     products = tf.reduce_sum(query.rows * positives.rows, axis=1)
     return products + query.nan + positives.nan
-
-
-def _nan_where(condition: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """NaN where the condition holds, 0 elsewhere."""
-    return tf.math.log(1 - 2 * tf.cast(condition, dtype))
-
-
-def _infinity_where(condition: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Infinity where the condition holds, 0 elsewhere."""
-    return -tf.math.log(1 - tf.cast(condition, dtype))
 
 
 # --- Candidates -------------------------------------------------------------------------
@@ -181,7 +172,7 @@ def _table(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
 def _differences_by_rows(
     query: UnitRows, doc: UnitRows, positives: UnitRows, indices: tf.Tensor
 ) -> tf.Tensor:
-    """Of the rows themselves, so that a candidate equal to the positive ties with it."""
+    """Of the rows themselves: so small differences keep their digits."""
     towards = tf.gather(doc.rows, indices) - positives.rows[:, tf.newaxis]
     return tf.reduce_sum(query.rows[:, tf.newaxis] * towards, axis=2)
 
@@ -215,7 +206,7 @@ def _relative_logits(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
     log_q = tf.stop_gradient(_numbers(inputs.doc_log_q))
     logits = inputs.logit_scale * (differences + inputs.margin)
     logits -= tf.gather(log_q, candidates.indices) - tf.gather(log_q, rows)
-    return logits + _infinity_where(~both, logits.dtype)
+    return logits + infinity_where(~both, logits.dtype)
 
 
 def _is_excluded(log_q: tf.Tensor) -> tf.Tensor:
@@ -242,7 +233,7 @@ def _softplus_of_logsumexp(logits: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
     terms = tf.exp(logits - shift[:, tf.newaxis])
     total = tf.reduce_sum(tf.where(counts, terms, tf.zeros_like(terms)), axis=1)
     row_loss = shift + tf.math.log1p(tf.math.expm1(-shift) + total)
-    return row_loss + _infinity_where(is_infinite, row_loss.dtype)
+    return row_loss + infinity_where(is_infinite, row_loss.dtype)
 
 
 def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tensor:
@@ -256,14 +247,14 @@ def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tenso
     present = tf.where(is_absent, logits.dtype.min, logits)
     padded = tf.concat([present, lowest], axis=0)
     index = tf.argmax(padded)
-    largest = padded[index]
+    largest = tf.gather(padded, index)  # by [index], XLA would compile anew for each
     logits = tf.where(is_absent, largest, logits)
     rows = tf.range(tf.shape(logits)[0], dtype=index.dtype)
     is_other = tf.not_equal(rows, index) & ~is_absent
     terms = tf.where(is_other, tf.exp(logits - largest), tf.zeros_like(logits))
     row_loss = (largest - logits) + tf.math.log1p(tf.reduce_sum(terms))
     row_loss = tf.where(is_infinite, tf.zeros_like(row_loss), row_loss)
-    return row_loss + _infinity_where(is_infinite, row_loss.dtype)
+    return row_loss + infinity_where(is_infinite, row_loss.dtype)
 
 
 def _logits_over_batch(
@@ -337,9 +328,10 @@ def _statistics(
 
 
 def _rounding(inputs: LossInputs) -> tf.Tensor | float:
-    """What the logits of equal documents may differ by, in one matrix product."""
-    if inputs.sampler != "all":
-        return 0.0
+    """What the logits of equal documents may differ by.
+
+    TensorFlow adds up equal rows of a matrix in different orders.
+    """
     last_place = np.finfo(inputs.compute_dtype.as_numpy_dtype).eps
     return inputs.logit_scale * float(_ROUNDING_OF_A_PRODUCT * last_place)
 
