@@ -137,6 +137,16 @@ def test_a_device_function_of_tensorflow_1_is_asked_for_the_op(see: See) -> None
         assert _device.device_in_use() == "CPU"
 
 
+def test_a_device_function_may_look_at_the_ops_inputs_and_graph(see: See) -> None:
+    see("CPU GPU")
+
+    def place(op: Any) -> str:
+        return "" if op.inputs or op.graph is None else "/device:CPU:0"
+
+    with tf.Graph().as_default(), tf.compat.v1.device(place):
+        assert _device.device_in_use() == "CPU"
+
+
 @pytest.mark.parametrize("way", [eagerly, in_a_function])
 def test_a_replica_has_its_own_device(way: Callable[..., None], see: See) -> None:
     see("CPU GPU")

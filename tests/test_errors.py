@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import fractions
+import re
 from typing import Any
 
 import keras
@@ -296,6 +297,32 @@ def in_unknown_shapes(arguments: dict[str, Any], implementation: str) -> Any:
         )
 
     return call(tensors)
+
+
+@pytest.mark.parametrize("wrong", ["index", "log_q", "scale"])
+def test_the_op_says_the_way_out_in_the_references_words(wrong: str) -> None:
+    rows = tf.eye(3)
+    arguments: dict[str, Any] = {
+        "index": {"negative_indices": tf.constant([[1], [-1], [0]])},
+        "log_q": {"num_negatives": 2, "doc_log_q": tf.constant([0.0, -np.inf, 0.0])},
+        "scale": {"num_negatives": 2, "scale": tf.constant(-1.0)},
+    }[wrong]
+    said = {
+        "index": r"(fill short rows up .*to_tensor\(-1\))",
+        "log_q": r"(log\(0\) says .* above 0)",
+        "scale": r"(a trained one may cross 0: .*=True\))",
+    }[wrong]
+
+    def advice(implementation: str, compiled: bool) -> str:
+        loss = tf.function(fused_negative_cosine_loss, jit_compile=compiled)
+        with pytest.raises(tf.errors.OpError) as refusal:
+            loss(rows, rows, **arguments, implementation=implementation)
+        (found,) = re.findall(said, str(refusal.value))
+        return str(found)
+
+    # Compiled, a scale is seen by the op alone.
+    native = advice("native", compiled=wrong == "scale")
+    assert native == advice("reference", compiled=False)
 
 
 @IMPLEMENTATIONS

@@ -287,3 +287,12 @@ def test_a_process_without_keras_says_that_it_is_missing(tmp_path: Path) -> None
 def test_on_the_tensorflow_backend_of_keras_3_nothing_is_refused() -> None:
     assert keras.backend.backend() == "tensorflow"
     assert float(NegativeCosineLoss(10)([tf.eye(4), tf.eye(4)])[0][0, 0]) == 1
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_where_eager_execution_is_off_no_layer_is_made(name: str) -> None:
+    with tf.Graph().as_default(), pytest.raises(RuntimeError) as caught:
+        make(name)
+    message = str(caught.value)
+    assert message.startswith(f"{name} is a layer of Keras 3, which needs eager execution")
+    assert "fused_negative_cosine_loss" in message

@@ -221,6 +221,67 @@ def test_inference_inside_of_a_step_is_none() -> None:
     assert_same(state(model), before)
 
 
+class MinesFirst(keras.Model):
+    """Looks at its embeddings before each step, as a teacher or a miner does."""
+
+    def train_step(self, batch: Any) -> Any:
+        self(batch[0], training=False)
+        return super().train_step(batch)
+
+
+@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
+def test_inference_by_the_model_itself_in_its_step_is_none(eagerly: bool) -> None:
+    histories = []
+    for kind in (keras.Model, MinesFirst):
+        model = new_model(kind)
+        model.run_eagerly = eagerly
+        dataset = tf.data.Dataset.from_tensors((first_batch(),)).repeat(3)
+        histories.append(model.fit(dataset, epochs=2, verbose=0).history)
+    for name, values in histories[0].items():
+        assert histories[1][name] == pytest.approx(values), name
+
+
+class NeverTrains(OwnSteps):
+    """Gives False in its own train_step: as one does to freeze BatchNormalization."""
+
+    def train_step(self, batch: Any) -> Any:
+        self(batch[0], training=False)
+        return {"own_loss": sum(self.losses)}
+
+
+def test_a_loss_that_a_train_step_reads_after_inference_is_missed_with_a_warning() -> None:
+    model = new_model(NeverTrains)
+    dataset = tf.data.Dataset.from_tensors((first_batch(),))
+    with pytest.warns(UserWarning, match="added no loss.* gave training=False"):
+        model.fit(dataset, verbose=0)
+
+
+def test_a_saved_model_of_a_function_of_a_steps_name_holds_no_loss(tmp_path: Path) -> None:
+    model = new_model()
+    model.fit(data(), batch_size=BATCH, verbose=0)
+
+    def train_step() -> None:  # of a pipeline
+        tf.saved_model.save(model, tmp_path)
+
+    train_step()
+    tf.saved_model.load(tmp_path)
+
+
+class ReadsItsLoss(keras.callbacks.Callback):
+    """Judges the model by a loss of its own, in a place where the layer adds none."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model(first_batch(), training=False)
+        assert sum(self.model.losses) == 0
+
+
+def test_a_callback_that_reads_a_loss_that_was_not_added_is_told() -> None:
+    with pytest.warns(UserWarning, match="added no loss in its last call") as warned:
+        new_model().fit(data(), batch_size=BATCH, verbose=0, callbacks=[ReadsItsLoss()])
+    (own,) = (warning for warning in warned if "added no loss" in str(warning.message))
+    assert own.filename == __file__
+
+
 def test_what_keras_runs_for_a_function_of_a_steps_name_is_judged_by_itself() -> None:
     """Such as a step of a pipeline that fits a model and infers in a callback."""
     model = new_model()

@@ -87,6 +87,27 @@ def test_masked_rows_change_neither_loss_nor_gradients(implementation: str) -> N
         np.testing.assert_array_equal(gradient[~counts], 0)
 
 
+@pytest.mark.parametrize("masked_in", ["query", "doc"])
+def test_the_mean_is_over_the_rows_that_count(masked_in: str) -> None:
+    rows = [tf.random.stateless_normal([6, DIM], [seed, 0]) for seed in (1, 2)]
+    layer = NegativeCosineLoss(sampler="all", recall_at=())
+    # The last two rows are padding, in the query and the document.
+    mask = np.arange(6) < 4
+    padded = [tf.where(mask[:, np.newaxis], values, 7.0) for values in rows]
+    masks = [mask, mask] if masked_in == "query" else [None, mask]
+    keras_steps.test_step(layer, padded, mask=masks)
+    found = layer.losses[0]
+    expected = fused_negative_cosine_loss(rows[0][:4], rows[1][:4], sampler="all")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_batch_of_padding_alone_has_loss_zero() -> None:
+    layer = NegativeCosineLoss(sampler="all", recall_at=())
+    nothing = np.zeros(6, bool)
+    keras_steps.test_step(layer, [tf.ones([6, DIM])] * 2, mask=[nothing, nothing])
+    np.testing.assert_array_equal(layer.losses[0], 0)
+
+
 def test_a_row_counts_if_neither_its_query_nor_its_document_is_masked() -> None:
     rows = [tf.random.stateless_normal([6, DIM], [seed, 0]) for seed in (1, 2)]
     layer = new_layer()
@@ -149,7 +170,7 @@ def test_a_masked_document_counts_as_dropped(implementation: str) -> None:
 
 def test_without_masks_the_inputs_are_those_that_were_given() -> None:
     named = {"query": tf.ones([2, DIM]), "doc": tf.ones([2, DIM])}
-    assert leave_masked_out(named, {"query": None, "doc": None}) is named
+    assert leave_masked_out(named, {"query": None, "doc": None}) == (named, None)
 
 
 # --- How masks arrive -------------------------------------------------------------------

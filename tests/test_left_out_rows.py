@@ -158,6 +158,51 @@ def test_rows_of_weight_zero_stay_out_of_the_layers_loss_and_metrics(
     assert np.isfinite(list(results[1].values())).all()
 
 
+@pytest.mark.parametrize("source", ["shuffle", "all"])
+@NORMALIZE_OVER
+@MODES
+@IMPLEMENTATIONS
+def test_a_replica_without_rows_and_documents_has_loss_zero(
+    implementation: str, mode: str, normalize_over: str, source: str
+) -> None:
+    batch = Batch((0, 0, 8, 5), "float32")
+    options = {"normalize_over": normalize_over}
+    assert run_loss(batch, source, options, implementation, mode)["loss"] == 0
+
+
+# Logits, differences of logQ and losses that leave float32.
+OVERFLOWS: dict[str, dict[str, Any]] = {
+    "margin": {"margin": 3e38},
+    "minus margin": {"margin": -3e38},
+    "large margin": {"margin": 1e37},
+    "logQ": {"doc_log_q": np.array([3e38, -3e38, 0, 0, 0, 0], np.float32)},
+}
+
+
+@pytest.mark.parametrize("overflow", OVERFLOWS)
+@NORMALIZE_OVER
+def test_what_leaves_the_numbers_is_infinite_without_a_gradient_in_both(
+    normalize_over: str, overflow: str
+) -> None:
+    batch = Batch((6, 6, 4, 5), "float32")
+    options = {
+        **OVERFLOWS[overflow],
+        "normalize_over": normalize_over,
+        "reduction": "none",
+    }
+    native, reference = (
+        run_loss(batch, "all", options, implementation)
+        for implementation in ("native", "reference")
+    )
+    np.testing.assert_allclose(native["loss"], reference["loss"], rtol=1e-5)
+    for name in NAMES:
+        found, wanted = (results[f"{name}_gradient"] for results in (native, reference))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=name)
+    if normalize_over == "candidates":
+        infinite = np.isposinf(native["loss"])
+        np.testing.assert_array_equal(native["query_gradient"][infinite], 0)
+
+
 # --- Scales that only the running step knows --------------------------------------------
 
 WRONG_SCALES = pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, np.inf])

@@ -7,6 +7,7 @@ number is compared, the judge is the formula of that thread in plain TensorFlow,
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -370,16 +371,19 @@ def test_a_row_of_nan_is_no_hit(bad: str, implementation: str) -> None:
 RAGGED = [[1, 2], [3], [], [1, 2]]
 
 
-def test_the_advice_for_ragged_candidates_gives_the_loss_of_these_candidates() -> None:
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_the_advice_for_ragged_candidates_gives_the_loss_of_these_candidates(
+    dtype: tf.DType,
+) -> None:
     # NVIDIA-Merlin/models#885, huggingface/sentence-transformers#1178.
-    negative_indices = tf.ragged.constant(RAGGED)
+    negative_indices = tf.ragged.constant(RAGGED, dtype)
     with pytest.raises(ValueError, match="got RaggedTensor; fill short rows") as refusal:
         fused_negative_cosine_loss(QUERY[:4], DOC[:4], negative_indices=negative_indices)
     advice = str(refusal.value)
     table = negative_indices.to_tensor(-1)
     assert "table = negative_indices.to_tensor(-1)" in advice
-    filled = tf.where(table < 0, tf.range(4)[:, tf.newaxis], table)
-    assert "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table)" in advice
+    (filling,) = re.findall(r"tf\.where\(.*?, table\)", advice)
+    filled = eval(filling, {"tf": tf, "table": table, "B": 4})
     found = fused_negative_cosine_loss(QUERY[:4], DOC[:4], negative_indices=filled)
     cosines = similarities(QUERY[:4], DOC[:4]).numpy()
     expected = [

@@ -21,7 +21,11 @@ Status check_logit_scale(const LossParams& params) {
   const Real scale = logit_scale_of<Real>(params);
   if (scale > 0 && std::isfinite(scale)) return Status::Ok();
   return Status::InvalidArgument(
-      "scale / temperature must be above 0 and finite, got " + to_text(scale));
+      "scale / temperature must be above 0 and finite, got " + to_text(scale) +
+      (std::isnan(scale) ? " (which a compiled function makes of a tensor that was not)"
+                         : "") +
+      "; a trained one may cross 0: train its logarithm instead, as in temperature="
+      "tf.exp(log_temperature), or use NegativeCosineLoss(learn_temperature=True)");
 }
 
 // Without a branch in the loop that all batches take: the compiler makes vectors of it.

@@ -273,7 +273,8 @@ NEGATIVE_COSINE_INLINE void sums_of_lanes(const VectorType (&vectors)[kCount],
 // 2^(mantissa).
 NEGATIVE_COSINE_INLINE FloatVector exponential(FloatVector x) {
   constexpr float kRounding = 12582912.0f;
-  const FloatVector above = broadcast(88.3762626647949f);
+  // A little below 127.5 ln 2: from there on 2^n is infinity.
+  const FloatVector above = broadcast(88.376f);
   x = x > above ? above : x;
   const FloatVector shifted = x * 1.44269504088896341f + kRounding;
   const FloatVector n = shifted - kRounding;
@@ -292,7 +293,8 @@ NEGATIVE_COSINE_INLINE FloatVector exponential(FloatVector x) {
 
 NEGATIVE_COSINE_INLINE DoubleVector exponential(DoubleVector x) {
   constexpr double kRounding = 6755399441055744.0;
-  const DoubleVector above = broadcast(709.437);
+  // A little below 1023.5 ln 2: from there on 2^n is infinity.
+  const DoubleVector above = broadcast(709.436);
   x = x > above ? above : x;
   const DoubleVector shifted = x * 1.4426950408889634073599 + kRounding;
   const DoubleVector n = shifted - kRounding;

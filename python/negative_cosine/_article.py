@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import NORMALIZE_OVER, check_name, check_num_negatives
+from negative_cosine._inputs import (
+    NORMALIZE_OVER,
+    check_boolean,
+    check_count,
+    check_name,
+    check_positive_number,
+)
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -58,16 +62,13 @@ class NegativeCosineLayer(keras.layers.Layer):
         # Keras would cast float16 embeddings to float32 on the way in.
         super().__init__(**{"autocast": False, **kwargs})
         self.supports_jit = compiles_with_xla()
-        check_name("normalize_over", normalize_over, NORMALIZE_OVER)
-        check_num_negatives(NEG, "shuffle", None)
-        is_number = isinstance(t, numbers.Real) and t is not True
-        if not is_number or not 0 < t < math.inf:
-            raise ValueError(f"t must be a finite number above 0, got {t!r}")
-        self.NEG = NEG
-        self.t = t
-        self.normalize_over = normalize_over
+        self.normalize_over = check_name("normalize_over", normalize_over, NORMALIZE_OVER)
+        self.NEG = check_count("NEG", NEG)
+        self.t = check_positive_number("t", t)
+        if mask_self is not None:
+            mask_self = check_boolean("mask_self", mask_self)
         self.mask_self = mask_self
-        if normalize_over == "batch":
+        if self.normalize_over == "batch":
             warn(
                 "NegativeCosineLayer computes the article's printed arithmetic: its "
                 "softmax runs over the batch, so the negatives do not enter the loss and "

@@ -71,6 +71,8 @@ class _Unplaced:
         self.device = ""
         self.name = self.type
         self.node_def = tf.compat.v1.NodeDef(name=self.name, op=self.type)
+        self.inputs = self.outputs = self.control_inputs = ()
+        self.graph = tf.compat.v1.get_default_graph()
 
     def _set_device_from_string(self, device: str) -> None:
         self.device = device

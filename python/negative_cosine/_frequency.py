@@ -10,12 +10,11 @@ by which the first of them are averaged alike.
 from __future__ import annotations
 
 import hashlib
-import numbers
 from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_count, check_ids
+from negative_cosine._inputs import check_count, check_ids, check_positive_number
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -87,12 +86,9 @@ class DocumentFrequency(keras.layers.Layer):
     ) -> None:
         check_environment("DocumentFrequency")
         super().__init__(**{"autocast": False, **kwargs})
-        is_number = isinstance(learning_rate, numbers.Real) and learning_rate is not True
-        if not is_number or not 0 < learning_rate <= 1:
-            raise ValueError(f"learning_rate must be in (0, 1], got {learning_rate!r}")
+        self.learning_rate = check_positive_number("learning_rate", learning_rate, 1)
         self.num_buckets: int = check_count("num_buckets", num_buckets)
         self.num_hashes: int = check_count("num_hashes", num_hashes)
-        self.learning_rate: float = float(learning_rate)
 
     def build(self, input_shape: Any) -> None:
         """Makes the state: the step, and the facts of each bucket."""
@@ -105,7 +101,7 @@ class DocumentFrequency(keras.layers.Layer):
                 initializer="zeros",
                 trainable=False,
                 autocast=False,
-                aggregation="none",
+                aggregation="none",  # no replica waits for another: _replica_losses.py
             )
 
         buckets = (self.num_hashes * self.num_buckets,)

@@ -46,7 +46,8 @@ _NO_TENSORS = {
 # to_tensor() alone would fill up with 0, and make document 0 a candidate.
 _FILLED_UP = (
     "fill short rows up with their own row number, which mask_self drops: "
-    "tf.where(table < 0, tf.range(B)[:, tf.newaxis], table), for a ragged one with "
+    "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), for a "
+    "ragged one with "
     "table = negative_indices.to_tensor(-1)"
 )
 
@@ -466,6 +467,9 @@ def _to_tensor(
     kind = type(value).__name__
     if kind in _NO_TENSORS:
         raise ValueError(f"{name} must be a dense tensor, got {kind}{_NO_TENSORS[kind]}")
+    if isinstance(value, (list, tuple)) and value and _are_of_numpy(value):
+        # In a graph TensorFlow would keep their dtype, and in eager execution it would not.
+        value = np.asarray(value)
     if isinstance(value, np.ndarray):
         # TensorFlow would read the bytes of another byte order as if they were its own.
         value = value.astype(value.dtype.newbyteorder("="), copy=False)
@@ -481,6 +485,10 @@ def _to_tensor(
             f"{name} must be a tensor, or what TensorFlow makes one of, got {kind}: "
             f"{reason}"
         ) from error
+
+
+def _are_of_numpy(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, np.generic) for value in values)
 
 
 def _check_cross_replica(doc_ids: Any, query_ids: Any, normalize_over: str) -> None:
@@ -576,9 +584,43 @@ def _as_float(number: Any) -> float:
         return math.inf
 
 
-def _margin(value: Any, dtype: tf.DType) -> float:
+def _real_number(value: Any) -> float:
+    """A real number of Python or NumPy as a float; NaN for what is none."""
     number = _without_array(value)
-    margin = _as_float(number) if _is_number(number) else math.nan
+    return _as_float(number) if _is_number(number) else math.nan
+
+
+def check_positive_number(name: str, value: Any, highest: float = math.inf) -> float:
+    """A real number above 0 that float32 has, up to ``highest``."""
+    number = _real_number(value)
+    smallest, largest = _LIMITS[tf.float32]
+    if not smallest <= number <= min(largest, highest):
+        allowed = "a finite number above 0" if highest == math.inf else f"in (0, {highest}]"
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def check_pair_of_numbers(name: str, values: Any) -> tuple[float, float]:
+    """Two real numbers that are known."""
+    with tf.init_scope():  # what is made of them is no graph's
+        tensor = _to_tensor(name, values, tf.float64, "safe")
+    is_real = tensor.dtype.is_floating or tensor.dtype.is_integer
+    pair = tf.get_static_value(tensor) if is_real else None
+    if pair is None or pair.shape != (2,):
+        raise ValueError(f"{name} must be two numbers, got {values!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def check_text(name: str, value: Any) -> str:
+    """A plain string, of NumPy's strings and string enums too."""
+    text = _without_array(value)
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a string, got {value!r}")
+    return str.__str__(text)
+
+
+def _margin(value: Any, dtype: tf.DType) -> float:
+    margin = _real_number(value)
     if not math.isfinite(margin):
         raise ValueError(
             f"margin must be a finite number, got {value!r}{_why_no_tensor(value)}"
@@ -642,7 +684,7 @@ _TRAINED = (
 def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
     """The scalar, refused by its name where it is not above 0 and finite.
 
-    Where the host does not see it when it counts, on a GPU and under XLA, it becomes NaN:
+    Where the number is on a device, and under XLA, it becomes NaN:
     a scale below 0 would turn the ranking around with a loss that looks right.
     """
     smallest, largest = _LIMITS[scalar.dtype]

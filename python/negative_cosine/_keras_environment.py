@@ -43,6 +43,11 @@ def check_environment(layer: str) -> None:
             f"{_BACKEND}=tensorflow before Keras is imported, or {_USE_THE_FUNCTION}: it "
             "takes and returns TensorFlow's tensors"
         )
+    if not tf.compat.v1.executing_eagerly_outside_functions():
+        raise RuntimeError(
+            f"{layer} is a layer of Keras 3, which needs eager execution, got a program or "
+            f"a graph of TensorFlow 1's kind; {_USE_THE_FUNCTION}"
+        )
     legacy = os.environ.get(_LEGACY)
     if legacy in _TRUE:
         setting = f"{_LEGACY}={legacy}, with which tf.keras is Keras 2"

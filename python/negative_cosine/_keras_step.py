@@ -14,9 +14,12 @@ from negative_cosine._keras_environment import keras, refuse_keras_2
 from negative_cosine._warnings import warn
 
 # A model's methods, overridden or not, and functions of a loop of one's own.
-TRAIN_STEP, TEST_STEP, PREDICT_STEP = "train_step", "test_step", "predict_step"
-# Keras's loops, and how it builds a model. What calls one is no step, whatever its name.
-LOOPS = ("fit", "evaluate", "predict", "export", "build", "_symbolic_build")
+STEPS = TRAIN_STEP, TEST_STEP, PREDICT_STEP = "train_step", "test_step", "predict_step"
+# Keras's loops, in which only a step or a user's callback calls a model.
+LOOPS = ("fit", "evaluate", "predict")
+# How Keras builds a model and exports it. What calls these or a loop is no step, whatever
+# its name.
+NO_STEPS = ("export", "build", "_symbolic_build")
 # AutoGraph runs a function of its own under this name in its place.
 AUTOGRAPH_PREFIX = "tf__"
 
@@ -30,13 +33,18 @@ def is_training(training: bool | None) -> bool:
 
 
 def is_step(training: bool | None) -> bool:
-    """Whether a layer is trained or judged, and not merely asked for its outputs."""
-    return bool(training) or _running_step() in (TRAIN_STEP, TEST_STEP)
+    """Whether a layer is trained or judged, and not merely asked for its outputs.
+
+    An explicit False within a ``train_step`` is inference: of a teacher, say, or to mine.
+    """
+    step = _running_step()
+    return bool(training) or step == TEST_STEP or (training is None and step == TRAIN_STEP)
 
 
-def is_anybodys_call() -> bool:
-    """Whether neither a step nor Keras called: some code of the user's own did."""
-    return _innermost_step_or_loop() is None
+def may_be_an_evaluation() -> bool:
+    """Whether a user's own code called, and not Keras to infer, to build or to export."""
+    frame = _innermost_step_or_loop()
+    return frame is None or _name(frame) in (*LOOPS, TRAIN_STEP)
 
 
 def refuse_weights_without_a_loss(layer_name: str) -> None:
@@ -101,19 +109,22 @@ def _running_step() -> str | None:
 
 def _innermost_step() -> FrameType | None:
     frame = _innermost_step_or_loop()
-    return None if frame is None or _name(frame) in LOOPS else frame
+    return frame if frame is not None and _name(frame) in STEPS else None
 
 
 def _innermost_step_or_loop() -> FrameType | None:
     frame = inspect.currentframe()
     while frame is not None:
-        name = _name(frame)
-        if name in (TRAIN_STEP, TEST_STEP, PREDICT_STEP):
-            return frame
-        if name in LOOPS and _is_of("keras", frame):
+        if _name(frame) in STEPS or _is_no_step(frame):
             return frame
         frame = frame.f_back
     return None
+
+
+def _is_no_step(frame: FrameType) -> bool:
+    if _is_of("tensorflow.python.saved_model", frame):
+        return True
+    return _name(frame) in (*LOOPS, *NO_STEPS) and _is_of("keras", frame)
 
 
 def _name(frame: FrameType) -> str:

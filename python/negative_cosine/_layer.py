@@ -15,7 +15,9 @@ from negative_cosine._inputs import (
     check_count,
     check_inputs,
     check_name,
+    check_pair_of_numbers,
     check_seed,
+    check_text,
 )
 from negative_cosine._keras_environment import (
     check_environment,
@@ -30,7 +32,7 @@ from negative_cosine._keras_step import (
     warn_of_equal_metric_names,
 )
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
-from negative_cosine._masked_inputs import leave_masked_out
+from negative_cosine._masked_inputs import leave_masked_out, mean_over_counted
 from negative_cosine._metrics import make_metrics, update_metrics
 from negative_cosine._replica_losses import LayerWithLosses
 from negative_cosine._warnings import warn
@@ -55,8 +57,9 @@ class NegativeCosineLoss(LayerWithLosses):
     loss in ``compile``. In training it draws new candidates in each step; in evaluation it
     draws with ``evaluation_seed``, so that two evaluations of a model agree. Elsewhere, as
     in ``predict``, ``export`` and ``model(x)``, it passes its inputs on and does nothing.
-    An evaluation loop of your own has its loss from a function named ``test_step``, which
-    the layer looks for among its callers, or from ``fused_negative_cosine_loss`` itself.
+    In a loop of your own a call with ``training=True`` is a training step; an evaluation
+    has its loss from a function named ``test_step``, which the layer looks for among its
+    callers, or from ``fused_negative_cosine_loss`` itself.
 
     The metrics are means over the rows, weighted by ``sample_weight``:
     ``negative_cosine_loss``, ``in_batch_accuracy`` (no kept candidate has a larger logit
@@ -70,8 +73,8 @@ class NegativeCosineLoss(LayerWithLosses):
     there: give the weights as its input ``sample_weight``.
 
     A row that Keras masks (``Embedding(mask_zero=True)``, ``Masking``) in its query or its
-    own document counts as one of ``sample_weight`` 0; a document that it masks is nobody's
-    candidate.
+    own document counts as one of ``sample_weight`` 0, and the mean is over the other rows;
+    a document that it masks is nobody's candidate.
 
     Under ``tf.distribute`` each replica draws from its own batch, and ``loss`` is the mean
     of the replicas' own. The loss's ``cross_replica`` is for a model's ``compute_loss``:
@@ -114,7 +117,7 @@ class NegativeCosineLoss(LayerWithLosses):
             and, as for ``fused_negative_cosine_loss``, any of ``doc_ids``,
             ``query_ids``, ``doc_log_q``, ``sample_weight`` and ``negative_indices``.
         training: whether to draw anew; Keras passes it. None: whether a ``train_step``
-            called.
+            called. False is inference, but in a ``test_step``.
         mask: Keras's, one boolean a row, for each of the inputs; only those of ``query``
             and ``doc`` matter. Keras passes what came with the inputs.
 
@@ -190,10 +193,10 @@ class NegativeCosineLoss(LayerWithLosses):
         self.reduction = reduction
         self.implementation = implementation
         self.recall_at = _recall_at(recall_at)
-        self.metric_prefix = metric_prefix
+        self.metric_prefix = check_text("metric_prefix", metric_prefix)
         self.supports_jit = compiles_with_xla(implementation)
         self._reported_recalls = _reported_recalls(self.recall_at, num_negatives)
-        self._metrics_by_name = make_metrics(metric_prefix, self._reported_recalls)
+        self._metrics_by_name = make_metrics(self.metric_prefix, self._reported_recalls)
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights that the options ask for; none by default."""
@@ -212,7 +215,7 @@ class NegativeCosineLoss(LayerWithLosses):
                 initializer="zeros",
                 dtype="int64",
                 trainable=False,
-                aggregation="none",
+                aggregation="none",  # no replica waits for another: _replica_losses.py
             )
 
     def __call__(self, *inputs: Any, **arguments: Any) -> Any:
@@ -233,8 +236,8 @@ class NegativeCosineLoss(LayerWithLosses):
             refuse_step_of_keras_2("NegativeCosineLoss")
             refuse_weights_without_a_loss(self.name)
             warn_of_equal_metric_names(self)
-            named = leave_masked_out(named, _masks(inputs, mask))
-            self._add_loss_and_metrics(named, is_training(training))
+            named, counts = leave_masked_out(named, _masks(inputs, mask))
+            self._add_loss_and_metrics(named, counts, is_training(training))
         return named["query"], named["doc"]
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> tuple[Any, Any]:
@@ -248,7 +251,9 @@ class NegativeCosineLoss(LayerWithLosses):
         """Checks shapes and dtypes as a step does, while the model is built."""
         return super().compute_output_spec(inputs, training=True, mask=mask)
 
-    def _add_loss_and_metrics(self, named: Mapping[str, Any], training: bool) -> None:
+    def _add_loss_and_metrics(
+        self, named: Mapping[str, Any], counts: tf.Tensor | None, training: bool
+    ) -> None:
         optional: dict[str, Any] = {name: named.get(name) for name in OPTIONAL_INPUTS}
         loss, stats = fused_negative_cosine_loss(
             named["query"],
@@ -265,6 +270,8 @@ class NegativeCosineLoss(LayerWithLosses):
             return_stats=True,
             implementation=self.implementation,
         )
+        if counts is not None and self.reduction == "mean":
+            loss = mean_over_counted(loss, counts)
         # Keras's trainer divides it by the number of replicas, whose gradients it adds up.
         self.add_loss(loss)
         update_metrics(
@@ -366,13 +373,12 @@ def _pair_of_integers(name: str, seed: Any) -> tuple[int, int]:
 
 
 def _bounds(bounds: Any, start: float, learned: bool) -> tuple[float, float]:
-    values = np.asarray(bounds, np.float64)
-    if values.shape != (2,) or not 0 < values[0] < values[1] < math.inf:
+    smallest, largest = check_pair_of_numbers("logit_scale_bounds", bounds)
+    if not 0 < smallest < largest < math.inf:
         raise ValueError(
             "logit_scale_bounds must be two finite numbers above 0, the smaller first, "
             f"got {bounds!r}"
         )
-    smallest, largest = values.tolist()
     if learned and not smallest <= start <= largest:
         raise ValueError(
             f"scale / temperature must start within logit_scale_bounds={bounds!r}, got "
@@ -382,6 +388,8 @@ def _bounds(bounds: Any, start: float, learned: bool) -> tuple[float, float]:
 
 
 def _recall_at(ks: Any) -> tuple[int, ...]:
+    if isinstance(ks, np.ndarray) and ks.ndim == 1:
+        ks = ks.tolist()
     if not isinstance(ks, list | tuple):
         raise ValueError(f"recall_at must be a list of integers, got {ks!r}")
     return tuple(check_count("recall_at", k) for k in ks)

@@ -82,10 +82,11 @@ def fused_negative_cosine_loss(
             that follow on a randomly ordered ring, distinct. ``"all"``: every other one.
         seed: two integers, int32 or int64 ``[2]``: the same seed gives the same
             candidates on every device. None: a fresh seed each step, governed by
-            ``tf.random.set_seed``.
+            ``tf.random.set_seed``; with ``tf.recompute_grad`` give one, or the gradient
+            is of another draw.
         scale: a number above 0, or a scalar tensor or variable, which gets a gradient. One
-            that is not above 0 and finite when it runs is an error, or NaN where no host
-            sees it (a GPU, XLA): train a logarithm, as in ``tf.exp(log_scale)``.
+            that is not above 0 and finite when it runs is an error; on a GPU, and in the
+            reference under XLA, the loss is NaN. Train a logarithm: ``tf.exp(log_scale)``.
         temperature: the same; the logits are multiplied by ``scale / temperature``.
         margin: subtracted from the positive's cosine.
         mask_self: drop a candidate that is the query's own document.
@@ -239,13 +240,14 @@ def sample_negatives(
     sizes = check_table_sizes(batch_size, num_candidates, num_negatives, sampler)
     drawn_by = None if sampler == "all" else check_seed(seed)
     with tf.control_dependencies(sizes.checks + seed_checks(drawn_by)):
-        return candidate_table(
+        table = candidate_table(
             sizes.batch_size,
             sizes.num_candidates,
             sizes.num_negatives,
             sampler,
             drawn_by,
         )
+        return sizes.in_their_range(table)
 
 
 @dataclass(frozen=True)

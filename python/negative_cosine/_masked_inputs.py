@@ -20,25 +20,31 @@ from negative_cosine._queue import EMPTY_SLOT_LOG_Q
 
 def leave_masked_out(
     named: Mapping[str, Any], masks: Mapping[str, Any]
-) -> Mapping[str, Any]:
+) -> tuple[Mapping[str, Any], tf.Tensor | None]:
     """The layer's inputs, in which the masked rows neither count nor are candidates.
 
-    A row counts if neither its query nor its own document is masked.
+    A row counts if neither its query nor its own document is masked: the booleans ``[B]``,
+    None without masks.
     """
     if masks["query"] is None and masks["doc"] is None:
-        return named
+        return named, None
     query, doc = (tf.convert_to_tensor(named[name]) for name in ("query", "doc"))
     query_mask = check_mask("query", masks["query"], query)
     doc_mask = check_mask("doc", masks["doc"], doc)
-    counts = query_mask
+    counts = tf.ones(tf.shape(query)[:1], tf.bool) if query_mask is None else query_mask
     changed: dict[str, Any] = {}
     if doc_mask is not None:
-        own = doc_mask[: tf.shape(query)[0]]
-        counts = own if counts is None else tf.logical_and(counts, own)
+        counts = tf.logical_and(counts, doc_mask[: tf.shape(query)[0]])
         changed["doc_log_q"] = _of_candidates(named.get("doc_log_q"), doc, doc_mask)
-    if counts is not None:
-        changed["sample_weight"] = _of_counted(named.get("sample_weight"), query, counts)
-    return {**named, **changed}
+    changed["sample_weight"] = _of_counted(named.get("sample_weight"), query, counts)
+    return {**named, **changed}, counts
+
+
+def mean_over_counted(mean: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """A mean over all rows as one over those that count, as Keras's own losses are."""
+    rows = tf.cast(tf.size(counts), mean.dtype)
+    counted = tf.reduce_sum(tf.cast(counts, mean.dtype))
+    return mean * tf.math.divide_no_nan(rows, counted)
 
 
 def _of_candidates(log_q: Any, doc: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

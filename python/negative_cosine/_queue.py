@@ -106,7 +106,7 @@ class DocumentQueue(keras.layers.Layer):
                 initializer=keras.initializers.Constant(fill),
                 trainable=False,
                 autocast=False,
-                aggregation="none",
+                aggregation="none",  # no replica waits for another: _replica_losses.py
             )
 
         self.rows_written = add("rows_written", (), "int64")

@@ -162,7 +162,7 @@ def _table(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     table = candidate_table(
         batch_size,
         num_candidates,
-        num_candidates - 1 if count is None else count,
+        tf.maximum(num_candidates - 1, 0) if count is None else count,
         inputs.sampler,
         inputs.seed,
     )
@@ -201,11 +201,13 @@ def _relative_logits(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
     rows = tf.range(tf.shape(candidates.indices)[0])[:, tf.newaxis]
     is_number = tf.math.is_finite(inputs.doc_log_q)
     both = tf.gather(is_number, candidates.indices) & tf.gather(is_number, rows)
+    log_q = tf.stop_gradient(_numbers(inputs.doc_log_q))
+    correction = tf.gather(log_q, candidates.indices) - tf.gather(log_q, rows)
+    both &= tf.math.is_finite(correction)
     zeros = tf.zeros_like(candidates.differences)
     differences = tf.where(both, candidates.differences, zeros)
-    log_q = tf.stop_gradient(_numbers(inputs.doc_log_q))
     logits = inputs.logit_scale * (differences + inputs.margin)
-    logits -= tf.gather(log_q, candidates.indices) - tf.gather(log_q, rows)
+    logits -= tf.where(both, correction, zeros)
     return logits + infinity_where(~both, logits.dtype)
 
 
@@ -247,12 +249,13 @@ def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tenso
     present = tf.where(is_absent, logits.dtype.min, logits)
     padded = tf.concat([present, lowest], axis=0)
     index = tf.argmax(padded)
-    largest = tf.gather(padded, index)  # by [index], XLA would compile anew for each
+    largest = tf.gather(padded, index)  # [index] has XLA compile anew for each batch
     logits = tf.where(is_absent, largest, logits)
     rows = tf.range(tf.shape(logits)[0], dtype=index.dtype)
     is_other = tf.not_equal(rows, index) & ~is_absent
     terms = tf.where(is_other, tf.exp(logits - largest), tf.zeros_like(logits))
     row_loss = (largest - logits) + tf.math.log1p(tf.reduce_sum(terms))
+    is_infinite |= row_loss > row_loss.dtype.max
     row_loss = tf.where(is_infinite, tf.zeros_like(row_loss), row_loss)
     return row_loss + infinity_where(is_infinite, row_loss.dtype)
 
@@ -279,7 +282,7 @@ def _logits_over_batch(
     logits = inputs.logit_scale * (cosine - inputs.margin)
     if inputs.doc_log_q is not None:
         logits -= tf.stop_gradient(_numbers(log_q))
-    is_wrong |= (logits > logits.dtype.max) & ~is_absent
+    is_wrong |= (tf.abs(logits) > logits.dtype.max) & ~is_absent
     is_infinite = is_absent | tf.reduce_any(is_wrong)
     return tf.where(is_infinite, tf.zeros_like(logits), logits), is_absent, is_infinite
 

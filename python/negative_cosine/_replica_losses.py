@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from negative_cosine._keras_environment import keras
-from negative_cosine._keras_step import is_anybodys_call
+from negative_cosine._keras_step import may_be_an_evaluation
 from negative_cosine._warnings import warn
 
 
@@ -25,6 +25,16 @@ class LayerWithLosses(keras.layers.Layer):
     Keras 3.10 to 3.15 keep a layer's losses in its attribute ``_losses`` alone, and each
     layer reads and clears its own. They ask each for them by ``_get_own_losses``.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if "_losses_by_replica" not in self.__dict__:
+            warn(
+                f"Keras {keras.__version__} does not keep a layer's losses where 3.10 to "
+                f"3.15 do: under a tf.distribute strategy the loss that {self.name!r} adds "
+                "may be another replica's; use one of these releases",
+                RuntimeWarning,
+            )
 
     @property
     def _losses(self) -> list[Any]:
@@ -38,7 +48,7 @@ class LayerWithLosses(keras.layers.Layer):
 
     def note_whether_a_loss_follows(self, follows: bool) -> None:
         """Remembers a call without one, if a reader may take it for an evaluation."""
-        if not follows and is_anybodys_call():
+        if not follows and may_be_an_evaluation():
             self._replicas_without_a_loss.add(_replica())
         else:
             self._replicas_without_a_loss.discard(_replica())
@@ -49,8 +59,8 @@ class LayerWithLosses(keras.layers.Layer):
             warn(
                 f"{type(self).__name__} {self.name!r} added no loss in its last call. It "
                 "looked like inference: training was not True, and no caller is named "
-                "test_step. In an evaluation loop of your own, name the function that "
-                "calls the model test_step, or call "
+                "test_step, or a train_step gave training=False. In an evaluation loop of "
+                "your own, name the function that calls the model test_step, or call "
                 "negative_cosine.fused_negative_cosine_loss",
                 UserWarning,
             )

@@ -26,6 +26,13 @@ class TableSizes:
     num_candidates: int | tf.Tensor
     num_negatives: int | tf.Tensor
     checks: list[Any]
+    in_order: tf.Tensor | None = None  # None: they are
+
+    def in_their_range(self, table: tf.Tensor) -> tf.Tensor:
+        """The table; -1, no document, where XLA has left out a check that did not hold."""
+        if self.in_order is None:
+            return table
+        return tf.where(self.in_order, table, -1)
 
 
 def check_table_sizes(
@@ -42,17 +49,22 @@ def check_table_sizes(
         count = check_num_negatives(num_negatives, sampler, docs, "num_candidates")
         return TableSizes(rows, docs, max(docs - 1, 0) if count is None else count, [])
     count = check_num_negatives(num_negatives, sampler, None)
-    checks = _size_checks(rows, docs)
-    docs = tf.cast(docs, tf.int32)
-    if count is None:
-        return TableSizes(tf.cast(rows, tf.int32), docs, tf.maximum(docs - 1, 0), checks)
-    checks += candidate_checks(sampler, count, docs, False, "num_candidates")
-    return TableSizes(tf.cast(rows, tf.int32), docs, count, checks)
+    in_order = _are_in_order(rows, docs)
+    checks = [_size_check(in_order, rows, docs)]
+    rows, docs = tf.cast(rows, tf.int32), tf.cast(docs, tf.int32)
+    if count is not None:
+        checks += candidate_checks(sampler, count, docs, False, "num_candidates")
+    # Among fewer documents than rows the sampler would look for a row's for ever.
+    docs = tf.maximum(tf.maximum(docs, rows), 1)
+    return TableSizes(rows, docs, docs - 1 if count is None else count, checks, in_order)
 
 
-def _size_checks(rows: int | tf.Tensor, docs: int | tf.Tensor) -> list[Any]:
-    """That the sizes are in their range and in order."""
+def _are_in_order(rows: int | tf.Tensor, docs: int | tf.Tensor) -> tf.Tensor:
+    """Whether the sizes are in their range, and the rows not more than the documents."""
     rows, docs = tf.cast(rows, tf.int64), tf.cast(docs, tf.int64)
+    return tf.reduce_all([rows >= 0, docs >= rows, docs <= MOST])
+
+
+def _size_check(in_order: tf.Tensor, rows: Any, docs: Any) -> Any:
     message = "0 <= batch_size <= num_candidates < 2**31 must hold, got batch_size and"
-    in_order = tf.reduce_all([rows >= 0, docs >= rows, docs <= MOST])
-    return [tf.debugging.Assert(in_order, [message, "num_candidates", rows, docs])]
+    return tf.debugging.Assert(in_order, [message, "num_candidates", rows, docs])
