@@ -349,6 +349,7 @@ class Floats(Kind):
 
     owner: str
     may_be_low: bool  # minus infinity and NaN are numbers like others
+    may_be_mask: bool = False  # of booleans
     none_is_right = True
 
     def usual(self, setting: Setting, name: str) -> Array:
@@ -363,7 +364,8 @@ class Floats(Kind):
 
     def problem(self, given: Given, setting: Setting) -> str:
         """Any numbers, infinity among them; above minus infinity where that is asked."""
-        families = ("real",) if given.holder == "tensor" else ("real", "integer")
+        families = ["real"] if given.holder == "tensor" else ["real", "integer"]
+        families += ["boolean"] if self.may_be_mask else []
         if given.value.shape != (setting.size(self.owner),):
             return "form"
         is_pythons_empty = given.holder == "Python" and not given.value.size

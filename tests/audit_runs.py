@@ -52,7 +52,7 @@ def usual_arguments(setting: Setting) -> Arguments:
         "doc_ids": Ids("doc"),
         "query_ids": Ids("query"),
         "doc_log_q": Floats("doc", may_be_low=False),
-        "sample_weight": Floats("query", may_be_low=True),
+        "sample_weight": Floats("query", may_be_low=True, may_be_mask=True),
     }
     found: Arguments = {name: kind.usual(setting, name) for name, kind in tensors.items()}
     for name in ("doc_log_q", "sample_weight"):
@@ -87,6 +87,7 @@ def loss_and_gradients(implementation: str, arguments: Arguments) -> dict[str, A
         name: _source(arguments[name])
         for name in GRADIENT_NAMES
         if isinstance(arguments.get(name), tf.Tensor | tf.Variable | keras.Variable)
+        and tf.as_dtype(arguments[name].dtype).is_floating
     }
     with tf.GradientTape() as tape:
         tape.watch(watched)

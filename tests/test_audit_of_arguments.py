@@ -61,7 +61,7 @@ KINDS: dict[str, Kind] = {
     "doc_ids": Ids("doc"),
     "query_ids": Ids("query"),
     "doc_log_q": Floats("doc", may_be_low=False),
-    "sample_weight": Floats("query", may_be_low=True),
+    "sample_weight": Floats("query", may_be_low=True, may_be_mask=True),
     "normalize_over": Name(("candidates", "batch")),
     "reduction": Name(("mean", "sum", "none")),
     "return_stats": Boolean(False),

@@ -42,7 +42,18 @@ PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13")
 TENSORFLOWS = ("2.20", "2.21")
 
 # A part of the suite that takes a minute or two and meets every binding.
-TESTS = ("parity", "gradients", "sampler", "errors", "core", "compiled", "keras_layer")
+TESTS = (
+    "parity",
+    "gradients",
+    "sampler",
+    "errors",
+    "core",
+    "compiled",
+    "keras_layer",
+    "keras_inference",
+    "keras_metrics",
+    "keras_masks",
+)
 SELECTION = "not graph and not every_odd_size"
 TEST_TOOLS = ("pytest", "hypothesis", "scipy")
 

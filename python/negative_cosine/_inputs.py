@@ -150,7 +150,7 @@ def check_inputs(
         query_ids=check_ids("query_ids", query_ids, rows, "query"),
         doc_log_q=check_floats("doc_log_q", doc_log_q, docs, "doc", compute_dtype),
         sample_weight=check_floats(
-            "sample_weight", sample_weight, rows, "query", compute_dtype
+            "sample_weight", sample_weight, rows, "query", compute_dtype, is_mask=True
         ),
         normalize_over=normalize_over,
         reduction=reduction,
@@ -767,14 +767,22 @@ def _how_to_make_floats(name: str, dtype: tf.DType) -> str:
 
 
 def check_floats(
-    name: str, values: Any, size: int | None, owner: str, dtype: tf.DType
+    name: str,
+    values: Any,
+    size: int | None,
+    owner: str,
+    dtype: tf.DType,
+    is_mask: bool = False,
 ) -> tf.Tensor | None:
-    """Numbers as a vector of ``dtype``, one a row of ``owner``; None for None."""
+    """Numbers as a vector of ``dtype``, one a row of ``owner``; None for None.
+
+    ``is_mask`` says that booleans stand for 0 and 1.
+    """
     if values is None:
         return None
     vector = _to_tensor(name, values, dtype)
     own_dtype = tf.bool if _has_booleans(values) else vector.dtype
-    if not own_dtype.is_floating:
+    if not own_dtype.is_floating and not (is_mask and own_dtype == tf.bool):
         raise ValueError(
             f"{name} must be floating-point, got {own_dtype.name}"
             f"{_how_to_make_floats(name, own_dtype)}"

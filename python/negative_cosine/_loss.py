@@ -97,8 +97,8 @@ def fused_negative_cosine_loss(
             (logQ correction; no gradient). Infinity takes a document out of everyone's
             candidates; minus infinity and NaN are errors, or an infinite loss where no
             host sees them.
-        sample_weight: float ``[B]``, multiplies each row's loss. A row of weight 0 adds
-            exactly nothing, even if it holds NaN.
+        sample_weight: float or bool ``[B]``, multiplies each row's loss. A row of weight 0
+            adds exactly nothing, even if it holds NaN.
         normalize_over: ``"candidates"``, or ``"batch"`` for the softmax over the batch's
             positives, which candidates do not enter.
         reduction: ``"mean"`` over the rows, ``"sum"`` or ``"none"``.
