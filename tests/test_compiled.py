@@ -157,6 +157,52 @@ def test_a_wrong_size_is_refused_while_compiling() -> None:
         compiled(query, doc[:10])
 
 
+# Sizes that do not fit, by what brings them.
+MISFITS: dict[str, dict[str, Any]] = {
+    "too few documents": {"doc": tf.ones([5, 4])},
+    "too many candidates": {"num_negatives": 8, "sampler": "ring"},
+    "not all candidates": {"num_negatives": 3, "sampler": "all"},
+    "ids": {"doc_ids": tf.range(5)},
+    "query ids": {"query_ids": tf.range(3)},
+    "logQ": {"doc_log_q": tf.zeros([1])},
+    "weights": {"sample_weight": tf.ones([1])},
+    "a seed": {"seed": tf.constant([1, 2, 3])},
+    "a table": {"num_negatives": None, "negative_indices": tf.ones([1, 2], tf.int32)},
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+@pytest.mark.parametrize("implementation", ["native", "reference"])
+def test_sizes_that_only_the_program_knows_never_give_a_plausible_loss(
+    implementation: str, misfit: str
+) -> None:
+    arguments: dict[str, Any] = {
+        "query": tf.eye(6, 4),
+        "doc": tf.eye(6, 4),
+        "num_negatives": 2,
+        "seed": tf.constant([1, 2]),
+        **MISFITS[misfit],
+    }
+    tensors = {name: value for name, value in arguments.items() if tf.is_tensor(value)}
+    fixed = {name: value for name, value in arguments.items() if name not in tensors}
+    signature = {
+        name: tf.TensorSpec([None] * value.shape.rank, value.dtype)
+        for name, value in tensors.items()
+    }
+
+    def loss(tensors: dict[str, tf.Tensor]) -> tf.Tensor:
+        return fused_negative_cosine_loss(**fixed, **tensors, implementation=implementation)
+
+    compiled = tf.function(
+        loss, jit_compile=True, input_signature=[signature], autograph=False
+    )
+    try:
+        found = compiled(tensors)
+    except tf.errors.OpError:  # by the op, or by XLA
+        return
+    assert np.isnan(found)
+
+
 def test_an_index_outside_the_documents_raises_with_its_position() -> None:
     query, doc = embeddings(rows=4)
 

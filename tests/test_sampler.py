@@ -262,3 +262,14 @@ def test_permute_refuses_what_has_no_place(change: dict[str, Any], message: str)
     }
     with pytest.raises(ValueError, match=message):
         _core.permute(**{**usual, **change})
+
+
+@pytest.mark.parametrize(("sampler", "k"), [("ring", 8), ("all", 3)])
+def test_where_xla_cannot_refuse_a_k_out_of_range_no_document_comes_out(
+    sampler: str, k: int
+) -> None:
+    def table(num_candidates: tf.Tensor) -> tf.Tensor:
+        return sample_negatives(4, num_candidates, k, sampler, (1, 2))
+
+    found = tf.function(table, jit_compile=True)(tf.constant(6))
+    np.testing.assert_array_equal(found, -1)

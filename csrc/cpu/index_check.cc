@@ -58,10 +58,8 @@ Status outside(const LossParams& params, int64_t position) {
       std::to_string(position / params.num_negatives) + ", " +
       std::to_string(position % params.num_negatives) +
       "]; fill short rows up with their own row number, which mask_self drops: "
-      "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), for "
-      "a "
-      "ragged one with "
-      "table = negative_indices.to_tensor(-1)");
+      "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), "
+      "for a ragged one with table = negative_indices.to_tensor(-1)");
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 
 Everything behind this module may rely on a ``LossInputs``: ranks, dtypes and option names
 are right, and so is every size that was known. Sizes that only a running graph knows are
-checked there, by the native op itself or by ``runtime_checks`` for the reference.
+checked there: by the native op itself, for the reference by ``size_checks`` and
+``value_checks``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tensorflow as tf
 from negative_cosine._device import device_in_use
 from negative_cosine._known_sizes import known_size
 from negative_cosine._not_numbers import nan_where
+from negative_cosine._runtime_checks import Check
 from negative_cosine._sampler import SAMPLERS, fresh_seed
 
 EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -202,18 +204,14 @@ def candidates_needed(sampler: str, meaning_of_c: str) -> str:
 
 def candidate_checks(
     sampler: str, count: int, docs: tf.Tensor, is_empty: Any, called: str
-) -> list[Any]:
-    """The same where the graph runs: an assertion for ``ring`` and ``all``."""
+) -> list[Check]:
+    """The same where the graph runs, for ``ring`` and ``all``."""
     if sampler not in _WAYS_OUT:
         return []
     others = docs - 1
     fits = tf.equal(count, others) if sampler == "all" else count <= others
     message = f"{candidates_needed(sampler, f'C is {called}')}; {_WAYS_OUT[sampler]}; got"
-    return [
-        tf.debugging.Assert(
-            tf.logical_or(is_empty, fits), [message, count, "and C =", docs]
-        )
-    ]
+    return [Check(tf.logical_or(is_empty, fits), [message, count, "and C =", docs])]
 
 
 def num_replicas() -> int:
@@ -302,24 +300,17 @@ def _has_booleans(values: Any) -> bool:
     return any(getattr(part, "dtype", type(part)) in (bool, np.bool_) for part in parts)
 
 
-def seed_checks(seed: tf.Tensor | None) -> list[Any]:
+def seed_checks(seed: tf.Tensor | None) -> list[Check]:
     """The same where only the running graph knows the seed's length."""
     if seed is None or known_size(seed, 0) is not None:
         return []
     shape = tf.shape(seed)
-    return [
-        tf.debugging.Assert(
-            tf.equal(shape[0], 2), ["seed must be two integers, got shape", shape]
-        )
-    ]
+    message = "seed must be two integers, got shape"
+    return [Check(tf.equal(shape[0], 2), [message, shape])]
 
 
-def runtime_checks(inputs: LossInputs) -> list[Any]:
-    """Assertions for what ``check_inputs`` could not know yet; [] where it knew all.
-
-    XLA leaves assertions out: its shapes are known when it compiles, and there an index
-    outside ``[0, C)`` is dropped and never read, as on a GPU.
-    """
+def size_checks(inputs: LossInputs) -> list[Check]:
+    """For the sizes that ``check_inputs`` could not know yet; [] where it knew all."""
     checks = seed_checks(inputs.seed)
     query, doc = tf.shape(inputs.query), tf.shape(inputs.doc)
     rows: int | None = known_size(inputs.query, 0)
@@ -328,7 +319,7 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
 
     def check(known: Any, holds: tf.Tensor, message: str, *values: Any) -> None:
         if not known:
-            checks.append(tf.debugging.Assert(holds, [message, *values]))
+            checks.append(Check(holds, [message, *values]))
 
     check(
         _all_known(*columns),
@@ -375,45 +366,54 @@ def runtime_checks(inputs: LossInputs) -> list[Any]:
             tf.equal(query[0], 0),
             "doc's number of rows",
         )
+    table = inputs.negative_indices
+    if table is not None:
+        check(
+            _all_known(known_size(table, 0), rows, known_size(table, 1)),
+            tf.logical_and(tf.equal(tf.shape(table)[0], query[0]), tf.shape(table)[1] >= 1),
+            "negative_indices must have shape [B, K] with B query's rows and K >= 1, got "
+            "and B",
+            tf.shape(table),
+            query[0],
+        )
+    return checks
+
+
+def value_checks(inputs: LossInputs) -> list[Check]:
+    """For values that are never right.
+
+    Where XLA leaves them out, an index outside ``[0, C)`` is dropped and never read, as on
+    a GPU, and the loss of a wrong logQ is infinite.
+    """
+    checks = []
     if inputs.negative_indices is not None:
-        checks += _index_checks(inputs.negative_indices, query[0], doc[0])
+        checks.append(_index_check(inputs.negative_indices, tf.shape(inputs.doc)[0]))
     if inputs.doc_log_q is not None:
         checks.append(_log_q_check(inputs.doc_log_q))
     return checks
 
 
-def _index_checks(table: tf.Tensor, rows: tf.Tensor, docs: tf.Tensor) -> list[Any]:
+def _index_check(table: tf.Tensor, docs: tf.Tensor) -> Check:
     bad = tf.logical_or(table < 0, table >= tf.cast(docs, table.dtype))
     first = _first_true(tf.reshape(bad, [-1]))
     columns = tf.cast(tf.maximum(tf.shape(table)[1], 1), first.dtype)
-    return [
-        tf.debugging.Assert(
-            tf.logical_and(tf.equal(tf.shape(table)[0], rows), tf.shape(table)[1] >= 1),
-            [
-                "negative_indices must have shape [B, K] with B query's rows and K >= 1, "
-                "got and B",
-                tf.shape(table),
-                rows,
-            ],
-        ),
-        tf.debugging.Assert(
-            tf.logical_not(tf.reduce_any(bad)),
-            [
-                "negative_indices must be in [0, C), the rows of doc; C, value, position",
-                docs,
-                _value_at(first, tf.reshape(table, [-1])),
-                first // columns,
-                first % columns,
-                _FILLED_UP,
-            ],
-        ),
-    ]
+    return Check(
+        tf.logical_not(tf.reduce_any(bad)),
+        [
+            "negative_indices must be in [0, C), the rows of doc; C, value, position",
+            docs,
+            _value_at(first, tf.reshape(table, [-1])),
+            first // columns,
+            first % columns,
+            _FILLED_UP,
+        ],
+    )
 
 
-def _log_q_check(log_q: tf.Tensor) -> Any:
+def _log_q_check(log_q: tf.Tensor) -> Check:
     is_right = log_q >= log_q.dtype.min
     position = _first_true(~is_right)
-    return tf.debugging.Assert(
+    return Check(
         tf.reduce_all(is_right),
         [
             "doc_log_q must be numbers, or infinity for a document that is nobody's "

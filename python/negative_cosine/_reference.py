@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, runtime_checks
+from negative_cosine._inputs import LossInputs, size_checks, value_checks
 from negative_cosine._known_sizes import known_size
 from negative_cosine._not_numbers import infinity_where, nan_where
+from negative_cosine._runtime_checks import asserted, nan_unless_all_hold
 from negative_cosine._sampler import candidate_table
 from negative_cosine._statistics import NegativeCosineStats
 
@@ -32,8 +33,10 @@ def reference_loss(
     inputs: LossInputs, with_statistics: bool
 ) -> tuple[tf.Tensor, NegativeCosineStats | None]:
     """The reduced loss and, if asked for, the statistics of each row."""
-    with tf.control_dependencies(runtime_checks(inputs)):
-        return _checked_loss(inputs, with_statistics)
+    sizes = size_checks(inputs)
+    with asserted(sizes + value_checks(inputs)):
+        loss, statistics = _checked_loss(inputs, with_statistics)
+        return nan_unless_all_hold(sizes, loss), statistics
 
 
 def _checked_loss(

@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, num_replicas, runtime_checks
+from negative_cosine._inputs import LossInputs, num_replicas, size_checks, value_checks
+from negative_cosine._runtime_checks import Check, asserted
 from negative_cosine._statistics import NegativeCosineStats
 
 LossAndStats = tuple[tf.Tensor, NegativeCosineStats | None]
@@ -31,7 +32,7 @@ def loss_across_replicas(
     """
     if num_replicas() == 1:
         return compute(inputs, with_statistics)
-    with tf.control_dependencies(_own_row_checks(inputs)):
+    with asserted(_own_row_checks(inputs)):
         replicas = _Replicas(inputs.query, inputs.doc)
     loss, stats = compute(_with_every_candidate(inputs, replicas), with_statistics)
     if inputs.reduction == "mean":
@@ -39,13 +40,13 @@ def loss_across_replicas(
     return loss, stats
 
 
-def _own_row_checks(inputs: LossInputs) -> list[Any]:
+def _own_row_checks(inputs: LossInputs) -> list[Check]:
     """Checks that would come too late: a gathered batch hides that an own row is missing.
 
     Which candidates there are is known, and checked, behind the gathering.
     """
     own = dataclasses.replace(inputs, sampler=None, negative_indices=None)
-    return runtime_checks(own)
+    return size_checks(own) + value_checks(own)
 
 
 def _with_every_candidate(inputs: LossInputs, replicas: _Replicas) -> LossInputs:

@@ -13,11 +13,12 @@ from negative_cosine._inputs import (
     check_num_negatives,
     check_size,
 )
+from negative_cosine._runtime_checks import Check
 
 
 @dataclass(frozen=True)
 class TableSizes:
-    """Sizes of a table of candidates, and assertions for those that are not known yet.
+    """Sizes of a table of candidates, and checks of those that are not known yet.
 
     These are scalar int32 tensors, all others are ints.
     """
@@ -25,14 +26,7 @@ class TableSizes:
     batch_size: int | tf.Tensor
     num_candidates: int | tf.Tensor
     num_negatives: int | tf.Tensor
-    checks: list[Any]
-    in_order: tf.Tensor | None = None  # None: they are
-
-    def in_their_range(self, table: tf.Tensor) -> tf.Tensor:
-        """The table; -1, no document, where XLA has left out a check that did not hold."""
-        if self.in_order is None:
-            return table
-        return tf.where(self.in_order, table, -1)
+    checks: list[Check]
 
 
 def check_table_sizes(
@@ -49,22 +43,20 @@ def check_table_sizes(
         count = check_num_negatives(num_negatives, sampler, docs, "num_candidates")
         return TableSizes(rows, docs, max(docs - 1, 0) if count is None else count, [])
     count = check_num_negatives(num_negatives, sampler, None)
-    in_order = _are_in_order(rows, docs)
-    checks = [_size_check(in_order, rows, docs)]
+    checks = [_size_check(rows, docs)]
     rows, docs = tf.cast(rows, tf.int32), tf.cast(docs, tf.int32)
     if count is not None:
         checks += candidate_checks(sampler, count, docs, False, "num_candidates")
     # Among fewer documents than rows the sampler would look for a row's for ever.
     docs = tf.maximum(tf.maximum(docs, rows), 1)
-    return TableSizes(rows, docs, docs - 1 if count is None else count, checks, in_order)
+    return TableSizes(rows, docs, docs - 1 if count is None else count, checks)
 
 
-def _are_in_order(rows: int | tf.Tensor, docs: int | tf.Tensor) -> tf.Tensor:
-    """Whether the sizes are in their range, and the rows not more than the documents."""
+def _size_check(rows: int | tf.Tensor, docs: int | tf.Tensor) -> Check:
+    """That the sizes are in their range, and the rows not more than the documents."""
     rows, docs = tf.cast(rows, tf.int64), tf.cast(docs, tf.int64)
-    return tf.reduce_all([rows >= 0, docs >= rows, docs <= MOST])
-
-
-def _size_check(in_order: tf.Tensor, rows: Any, docs: Any) -> Any:
     message = "0 <= batch_size <= num_candidates < 2**31 must hold, got batch_size and"
-    return tf.debugging.Assert(in_order, [message, "num_candidates", rows, docs])
+    return Check(
+        tf.reduce_all([rows >= 0, docs >= rows, docs <= MOST]),
+        [message, "num_candidates", rows, docs],
+    )

@@ -1,0 +1,43 @@
+"""What only a running graph can find wrong: an error there, and NaN where it has none.
+
+XLA leaves assertions out. What was computed of sizes that do not fit must then not look
+like a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from negative_cosine._not_numbers import nan_where
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition, and what to say and show where it does not hold."""
+
+    holds: tf.Tensor
+    data: list[Any]
+
+
+def asserted(checks: Sequence[Check]) -> AbstractContextManager[Any]:
+    """A context of which every op runs behind the checks."""
+    return tf.control_dependencies(
+        [tf.debugging.Assert(check.holds, check.data) for check in checks]
+    )
+
+
+def all_hold(checks: Sequence[Check]) -> tf.Tensor:
+    """Whether all of at least one check hold."""
+    return tf.reduce_all([check.holds for check in checks])
+
+
+def nan_unless_all_hold(checks: Sequence[Check], values: tf.Tensor) -> tf.Tensor:
+    """The values, with their gradients; NaN, and gradients of NaN, if a check failed."""
+    if not checks:
+        return values
+    return values * (1 + nan_where(~all_hold(checks), values.dtype))
