@@ -1,4 +1,4 @@
-"""The float64 judge: SPEC's formulas in NumPy, written apart from the package.
+"""The float64 judge: docs/semantics.md in NumPy, written apart from the package.
 
 Nothing here is shared with the code under test. Everything is dense: a ``[B, C]`` matrix
 of cosines, and another that counts how often query i drew document j and kept it. It
@@ -51,7 +51,10 @@ def kept_candidates(
     query_ids: Any,
     is_excluded: Array | None = None,
 ) -> Array:
-    """SPEC section 2, pair by pair; ``is_excluded`` of the documents by their logQ."""
+    """docs/semantics.md, "Dropped candidates", pair by pair.
+
+    ``is_excluded`` says which documents are nobody's candidates, by their logQ.
+    """
     kept = np.ones(table.shape, bool) if is_excluded is None else ~is_excluded[table]
     for i, row in enumerate(table):
         for k, j in enumerate(row):
@@ -246,7 +249,7 @@ class Permutation:
 def sample_negatives(
     batch_size: int, num_candidates: int, k: int, sampler: str, seed: tuple[int, int]
 ) -> Array:
-    """The table of SPEC section 3."""
+    """The table of docs/semantics.md, "Candidates"."""
     rows = range(batch_size)
     if sampler == "all":
         table = [[(i + n) % num_candidates for n in range(1, k + 1)] for i in rows]

@@ -93,3 +93,20 @@ def test_every_file_that_the_documents_name_exists() -> None:
         for name in named:
             folders = (beside, *FOLDERS)
             assert any((ROOT / folder / name).exists() for folder in folders), name
+
+
+SOURCES = ("csrc", "python", "tests", "benchmarks", "examples")
+CONTRACT = ROOT / "docs" / "semantics.md"
+
+
+def test_every_heading_of_the_contract_that_the_code_names_exists() -> None:
+    headings = set(re.findall(r"^#+ (.+)$", CONTRACT.read_text(), re.MULTILINE))
+    named = set()
+    for folder in SOURCES:
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in (".py", ".h", ".cc", ".cuh", ".cu"):
+                # A comment may break anywhere within the reference.
+                text = re.sub(r"\s*\n\s*(?://|#)?\s*", " ", file.read_text())
+                named |= set(re.findall(r'docs/semantics\.md, "([^"]+)"', text))
+    assert len(named) > 5
+    assert named <= headings

@@ -1,4 +1,4 @@
-"""Everything wrong is refused before any work, by name (SPEC section 8)."""
+"""Everything wrong is refused before any work, by name (docs/semantics.md, "Errors")."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ NOT_FROM_A_GRAPH = {
 
 
 def verdict(call: WrongCall, implementation: str) -> Exception | None:
-    """What the call raises, if it is something that SPEC section 8 knows."""
+    """What the call raises, if it is one of docs/semantics.md, "Errors"."""
     arguments = {**call.arguments(), "implementation": implementation}
     try:
         call_in_graph(arguments) if call.in_graph else fused_negative_cosine_loss(

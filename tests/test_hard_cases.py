@@ -166,7 +166,7 @@ def test_a_wrong_gradient_of_a_scalar_is_found(
 def test_a_loss_that_is_a_difference_of_two_large_numbers_is_found(
     right_results: dict[str, Array],
 ) -> None:
-    # In float32 it loses the digits of a small loss: SPEC's reason for softplus.
+    # In float32 it loses the digits of a small loss: docs/semantics.md, "Loss".
     case = BY_NAME["cosines 1-1e-7 to -1"]
     batch = case.batch()
     judged = judge(case, batch)

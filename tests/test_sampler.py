@@ -1,4 +1,4 @@
-"""The sampler: the same table on every path, and what SPEC section 3 promises of it.
+"""The sampler: the same table on every path, and what docs/semantics.md promises of it.
 
 ``test_sampler_statistics.py`` holds that it is random.
 """

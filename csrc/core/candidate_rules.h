@@ -11,7 +11,7 @@
 
 namespace negative_cosine {
 
-// SPEC section 2, doc_ids and query_ids, which the two functions compare. Rows >= B of
+// By doc_ids and query_ids, which the two functions compare. Rows >= B of
 // doc are nobody's positive, so query_ids say nothing about them.
 template <typename EqualDocs, typename EqualQueries>
 NEGATIVE_COSINE_INLINE bool has_equal_ids(const LossParams& params, int64_t candidate,
@@ -28,7 +28,7 @@ NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate
   return load_value(static_cast<const Real*>(params.doc_log_q) + candidate);
 }
 
-// SPEC section 2, doc_log_q: a document that is nobody's candidate.
+// A document that is nobody's candidate.
 template <typename Real>
 NEGATIVE_COSINE_INLINE bool is_excluded(Real log_q) {
   return log_q == kInfinity<Real>;
@@ -40,7 +40,7 @@ NEGATIVE_COSINE_INLINE bool is_excluded(const LossParams& params, int64_t candid
              : is_excluded(log_q_at<float>(params, candidate));
 }
 
-// SPEC section 2, mask_self, ids and logQ.
+// docs/semantics.md, "Dropped candidates".
 NEGATIVE_COSINE_INLINE bool is_dropped(const LossParams& params, int64_t row,
                                        int64_t candidate) {
   if (params.mask_self && candidate == row) return true;
@@ -58,8 +58,9 @@ NEGATIVE_COSINE_INLINE Real logit_scale_of(const LossParams& params) {
   return load_value(static_cast<const Real*>(params.logit_scale));
 }
 
-// z_ik - z_i0 of SPEC section 4, with the differences taken before the products: two
-// equal cosines give exactly zero, and close ones lose no digits. First without logQ.
+// z_ik - z_i0 of docs/semantics.md, "Loss", with the differences taken before the
+// products: two equal cosines give exactly zero, and close ones lose no digits. First
+// without logQ.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real relative_logit(Real scale, Real margin, Real cosine,
                                            Real positive_cosine) {

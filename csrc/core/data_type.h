@@ -19,7 +19,8 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// SPEC section 4: float32 arithmetic for 16- and 32-bit inputs, float64 for float64.
+// docs/semantics.md, "Arithmetic": float32 for 16- and 32-bit inputs, float64 for
+// float64.
 template <typename Storage>
 struct ComputeTypeOf {
   using type = float;

@@ -1,7 +1,7 @@
 // From a row's sums over its candidates to its loss and the parts of its gradients.
 //
 // With c_k the cosines, t_k = z_k - z_0 the logits relative to the positive's, and sums
-// over the kept candidates (SPEC section 4):
+// over the kept candidates (docs/semantics.md, "Loss"):
 //
 //   loss       = softplus(logsumexp t_k) = log(1 + sum e^t_k)
 //   p_k        = e^t_k / (1 + sum e^t_k),    p_0 - 1 = -sum e^t_k / (1 + sum e^t_k)
@@ -78,7 +78,7 @@ NEGATIVE_COSINE_INLINE RowResult<Real> finish_row(const LossParams& params,
       candidates + weights.positive * positive_cosine, weights};
 }
 
-// SPEC's reduction of a row with this weight.
+// What the reduction multiplies the loss of a row with this weight by.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real reduced_weight(const LossParams& params,
                                            Real sample_weight) {
@@ -178,8 +178,9 @@ NEGATIVE_COSINE_INLINE bool is_unused_nan(Real doc_inverse_norm, Real projection
   return doc_inverse_norm != doc_inverse_norm && projection == 0;
 }
 
-// z_i0 of SPEC section 4. Minus infinity for a row that is not in the batch's softmax:
-// one whose document is nobody's candidate, or that holds NaN and has weight 0.
+// z_i0 of docs/semantics.md, "Loss". Minus infinity for a row that is not in the
+// batch's softmax: one whose document is nobody's candidate, or that holds NaN and has
+// weight 0.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real positive_logit(const LossParams& params, Real margin,
                                            int64_t row, Real cosine) {

@@ -1,5 +1,5 @@
-// 1 / |row|: 0 where the row has no direction, because |row| <= 1e-12 (SPEC section 4)
-// or |row| is above half the largest number (a product with it could overflow); NaN
+// 1 / |row|: 0 where the row has no direction, because |row| <= 1e-12 or
+// |row| is above half the largest number (a product with it could overflow); NaN
 // where an element is infinite or NaN.
 //
 // A kernel sums the squares; only where that sum may have overflowed it asks a second

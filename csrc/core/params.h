@@ -14,7 +14,7 @@ namespace negative_cosine {
 
 enum class NormalizeOver { kCandidates, kBatch };
 enum class Reduction { kMean, kSum, kNone };
-enum class Sampler { kShuffle, kRing, kAll };  // SPEC section 3
+enum class Sampler { kShuffle, kRing, kAll };
 
 struct LossParams {
   int64_t batch_size = 0;
@@ -34,7 +34,7 @@ struct LossParams {
   const void* negative_indices = nullptr;  // [B, K] or null
   IndexType negative_indices_type = IndexType::kInt32;
 
-  // Which candidates are dropped (SPEC section 2).
+  // Which candidates are dropped (docs/semantics.md, "Dropped candidates").
   bool mask_self = true;
   const void* doc_ids = nullptr;  // [C] or null
   IndexType doc_ids_type = IndexType::kInt32;

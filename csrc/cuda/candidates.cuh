@@ -133,7 +133,7 @@ class CandidateSource {
   }
 
   // Candidate number k of a query row. An index that is no row of doc is dropped: it is
-  // never read (SPEC section 8).
+  // never read (docs/semantics.md, "Errors").
   __device__ __forceinline__ int32_t candidate(const LossParams& params, Start start,
                                                int64_t row, int64_t k) const {
     if (k >= params.num_negatives) return kNotKept;

@@ -2,13 +2,13 @@
 // of neighbouring places through the band of documents that follow them.
 //
 // The query at place x has its positive at place x and its candidates at x + 1 .. x + K
-// (SPEC section 3, `ring`; `all` is the ring of the documents in their own order with
-// K = C - 1). So a tile's rows meet their own places' documents, and then the documents
-// behind them, which come by blocks. For each block: copy, inspect, multiply, weigh,
-// accumulate; at the end: store, with the positives, which stay in shared memory or,
-// where rows are long, come again. The softmax is online
-// (Milakov and Gimelshein, 2018) and the query's direction is summed as FlashAttention
-// sums its output. The formulas are in core/loss_formulas.h.
+// (docs/semantics.md, "Candidates"; `all` is the ring of the documents in their own
+// order with K = C - 1). So a tile's rows meet their own places' documents, and then
+// the documents behind them, which come by blocks. For each block: copy, inspect,
+// multiply, weigh, accumulate; at the end: store, with the positives, which stay in
+// shared memory or, where rows are long, come again. The softmax is online (Milakov and
+// Gimelshein, 2018) and the query's direction is summed as FlashAttention sums its
+// output. The formulas are in core/loss_formulas.h.
 #pragma once
 
 #include "cuda/block.cuh"

@@ -43,7 +43,8 @@ class TileFacts {
 
   __device__ __forceinline__ Real log_q(int number) const { return log_q_[number]; }
 
-  // SPEC section 2, for the rows of two numbers, of which one is the candidate's.
+  // As in core/candidate_rules.h, for the rows of two numbers, of which one is the
+  // candidate's.
   __device__ __forceinline__ bool are_equal(const LossParams& params, int row,
                                             int candidate, int32_t index) const {
     return has_equal_ids(

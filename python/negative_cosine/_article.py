@@ -24,7 +24,7 @@ from negative_cosine._warnings import warn
 
 @keras.saving.register_keras_serializable(package="negative_cosine")
 class NegativeCosineLayer(keras.layers.Layer):
-    """In-batch negative sampling as published, or as it was meant (SPEC section 7).
+    """In-batch negative sampling as published, or as it was meant.
 
     By default it computes what the snippet prints: a softmax over the batch, which the
     negatives do not enter and in which ``t`` cancels; unlike the snippet it is finite in

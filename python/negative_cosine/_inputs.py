@@ -1,4 +1,4 @@
-"""The arguments of the loss, checked once, at the edge (SPEC sections 2 and 8).
+"""The arguments of the loss, checked once, at the edge (docs/semantics.md, "Inputs").
 
 Everything behind this module may rely on a ``LossInputs``: ranks, dtypes and option names
 are right, and so is every size that was known. Sizes that only a running graph knows are
@@ -65,7 +65,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class LossInputs:
-    """The checked arguments; ``B``, ``C``, ``D`` and ``K`` as in SPEC section 2."""
+    """The checked arguments; ``B``, ``C``, ``D`` and ``K`` as in docs/semantics.md."""
 
     query: tf.Tensor  # [B, D]
     doc: tf.Tensor  # [C, D]

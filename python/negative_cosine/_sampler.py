@@ -48,7 +48,10 @@ def fresh_seed() -> tf.Tensor:
 def candidate_table(
     batch_size: Any, num_candidates: Any, num_negatives: Any, sampler: str, seed: Any
 ) -> tf.Tensor:
-    """The int32 ``[batch_size, num_negatives]`` table of SPEC section 3, unchecked."""
+    """The int32 ``[batch_size, num_negatives]`` table of candidates, unchecked.
+
+    They are those of docs/semantics.md, "Candidates".
+    """
     rows = tf.range(batch_size, dtype=tf.int32)[:, tf.newaxis]
     steps = 1 + tf.range(num_negatives, dtype=tf.int32)[tf.newaxis, :]
     if sampler == "all":

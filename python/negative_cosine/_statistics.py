@@ -1,4 +1,4 @@
-"""What a pass over the candidates knows besides the loss (SPEC section 5)."""
+"""What a pass knows besides the loss (docs/semantics.md, "Statistics")."""
 
 from __future__ import annotations
 
