@@ -24,13 +24,36 @@ QUERY, DOC = tf.constant(BATCH.query), tf.constant(BATCH.doc)
 IDS = tf.constant(BATCH.options["doc_ids"])
 
 
-def resident_bytes() -> int:
-    """The memory of this process that is in use at this moment.
+LIBC = ctypes.CDLL(None)
 
-    What other tests have freed goes back to the machine first, or a leak would hide there.
+
+class MallocInfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def allocated_bytes() -> int:
+    """What malloc has given out, of whatever memory: also of what other tests freed."""
+    LIBC.mallinfo2.restype = MallocInfo
+    info = LIBC.mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
+def resident_bytes() -> int:
+    """The memory of this process, whoever gave it out.
+
+    What other tests have freed goes back to the machine first, as far as it can: a page
+    with one object on it stays, and a leak can hide there from this number alone.
     """
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    LIBC.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -39,10 +62,11 @@ def growth(step: Callable[[], Any], steps: int = STEPS) -> int:
     """Bytes that ``steps`` steps add, after some that fill the caches."""
     for _ in range(WARM_UP):
         step()
-    before = resident_bytes()
+    before = resident_bytes(), allocated_bytes()
     for _ in range(steps):
         step()
-    return resident_bytes() - before
+    after = resident_bytes(), allocated_bytes()
+    return max(last - first for first, last in zip(before, after, strict=True))
 
 
 def training_step(query: tf.Tensor, doc: tf.Tensor) -> Any:
