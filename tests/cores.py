@@ -25,6 +25,8 @@ NAMES = ("emulated", "device", "cpu")
 # For tests of what the CPU's core has not: rounded products, steps without statistics,
 # rows at odd addresses, indices that are dropped.
 ON_CUDA = pytest.mark.cores("emulated", "device")
+# For tests of what no device can tell without waiting: whether values are right.
+ON_CPU = pytest.mark.cores("cpu")
 # For tests of what no device can be asked for: another order of its threads, another
 # device, less memory, a count of what moved.
 ON_EMULATOR = pytest.mark.cores("emulated")

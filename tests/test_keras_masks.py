@@ -101,6 +101,18 @@ def test_the_mean_is_over_the_rows_that_count(masked_in: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_weights_beside_a_mask_may_be_booleans() -> None:
+    rows = [tf.random.stateless_normal([6, DIM], [seed, 0]) for seed in (1, 2)]
+    losses = []
+    for weight in (np.arange(6) > 1, (np.arange(6) > 1).astype(float)):
+        inputs = {"query": rows[0], "doc": rows[1], "sample_weight": tf.constant(weight)}
+        layer = new_layer()
+        mask = {"query": np.arange(6) < 4, "doc": None}
+        keras_steps.test_step(layer, inputs, mask=mask)
+        losses.append(float(layer.losses[0]))
+    assert losses[0] == losses[1] > 0
+
+
 def test_a_batch_of_padding_alone_has_loss_zero() -> None:
     layer = NegativeCosineLoss(sampler="all", recall_at=())
     nothing = np.zeros(6, bool)

@@ -158,6 +158,21 @@ def test_rows_of_weight_zero_stay_out_of_the_layers_loss_and_metrics(
     assert np.isfinite(list(results[1].values())).all()
 
 
+def test_the_layer_takes_a_mask_of_booleans_as_weights() -> None:
+    batch = Batch((ROWS, ROWS, 8, 5), "float32")
+    mask = np.arange(ROWS) % 3 > 0
+    results = []
+    for dtype in ("bool", "float32"):
+        shapes: dict[str, Any] = {"query": [8], "doc": [8]}
+        inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+        inputs["sample_weight"] = keras.Input([], name="sample_weight", dtype=dtype)
+        model = keras.Model(inputs, NegativeCosineLoss(sampler="all")(inputs))
+        model.compile("sgd")
+        x = {"query": batch.query, "doc": batch.doc, "sample_weight": mask.astype(dtype)}
+        results.append(model.evaluate(x, verbose=0, return_dict=True))
+    assert results[0] == pytest.approx(results[1])
+
+
 @pytest.mark.parametrize("source", ["shuffle", "all"])
 @NORMALIZE_OVER
 @MODES

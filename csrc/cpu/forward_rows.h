@@ -38,7 +38,7 @@ NEGATIVE_COSINE_INLINE void relative_logits(const LossParams& params, int64_t ro
   for (int c = 0; c < kBlock; ++c) {
     const Real logit = relative_logit(scale, margin, block->cosines[c], positive_cosine,
                                       log_q[c], positive_log_q);
-    block->logits[c] = c < block->count ? logit : -infinity<Real>();
+    block->logits[c] = c < block->count ? logit : -kInfinity<Real>;
   }
 }
 

@@ -60,7 +60,7 @@ NEGATIVE_COSINE_INLINE Real logits_of_candidates(
   const auto margin = broadcast(static_cast<Real>(params.margin));
   const auto positive_cosine = broadcast(state->positive_cosine);
   const auto positive_log_q = broadcast(state->positive_log_q);
-  Vector<Real> largest = broadcast(-infinity<Real>());
+  Vector<Real> largest = broadcast(-kInfinity<Real>);
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
     const Vector<Real> log_q = load(block.log_q + c);
     const auto is_kept = (load(kept + c) != 0) & (log_q != kInfinity<Real>);
@@ -68,7 +68,7 @@ NEGATIVE_COSINE_INLINE Real logits_of_candidates(
         load(products + c) + (load(block.poison + c) + state->poison);
     const Vector<Real> relative =
         relative_logit(scale, margin, cosines, positive_cosine, log_q, positive_log_q);
-    const Vector<Real> kept_logits = is_kept ? relative : -infinity<Real>();
+    const Vector<Real> kept_logits = is_kept ? relative : -kInfinity<Real>;
     store(products + c, is_kept ? cosines : Vector<Real>{});
     store(logits + c, kept_logits);
     largest = largest < kept_logits ? kept_logits : largest;

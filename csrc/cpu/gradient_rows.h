@@ -82,7 +82,7 @@ NEGATIVE_COSINE_INLINE void recompute_weights(
   for (int c = 0; c < kBlock; ++c) {
     const Real logit = relative_logit(scale, margin, block->cosines[c],
                                       facts.positive_cosines[c], log_q, facts.log_q[c]);
-    block->logits[c] = c < block->count ? logit - facts.shifts[c] : -infinity<Real>();
+    block->logits[c] = c < block->count ? logit - facts.shifts[c] : -kInfinity<Real>;
   }
   for (int c = 0; c < kBlock; c += kLanes<Real>) {
     store(block->weights + c,

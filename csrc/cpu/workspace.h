@@ -118,10 +118,5 @@ NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>
   }
 }
 
-template <typename Real>
-NEGATIVE_COSINE_INLINE constexpr Real infinity() {
-  return static_cast<Real>(__builtin_inf());
-}
-
 }  // namespace NEGATIVE_COSINE_ISA
 }  // namespace negative_cosine

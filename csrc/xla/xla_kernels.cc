@@ -286,48 +286,47 @@ absl::Status emit_direction(XlaOpKernelContext* context,
   return absl::OkStatus();
 }
 
-class LossOp : public XlaOpKernel {
+absl::Status emit_loss(XlaOpKernelContext* context,
+                       const op_kernels::OpOptions& options) {
+  Operands operands;
+  LossParams params;
+  TF_RETURN_IF_ERROR(read_operands(context, options, &operands, &params));
+  return emit_outputs(context, xla_calls::kForward, options, operands,
+                      forward_scratch_bytes(is_for_gpu(context), params));
+}
+
+absl::Status emit_gradient(XlaOpKernelContext* context,
+                           const op_kernels::OpOptions& options) {
+  Operands operands;
+  LossParams params;
+  TF_RETURN_IF_ERROR(read_operands(context, options, &operands, &params));
+  const Operands of_loss = operands;
+  bool has_direction = false;
+  TF_RETURN_IF_ERROR(read_saved(context, params, &operands, &has_direction));
+  if (!has_direction) {
+    TF_RETURN_IF_ERROR(
+        emit_direction(context, options, of_loss, params, &operands.handles.back()));
+  }
+  return emit_outputs(context, xla_calls::kGradient, options, operands,
+                      gradient_scratch_bytes(is_for_gpu(context), params));
+}
+
+template <absl::Status (*emit)(XlaOpKernelContext*, const op_kernels::OpOptions&)>
+class CallOp : public XlaOpKernel {
  public:
-  explicit LossOp(OpKernelConstruction* context)
+  explicit CallOp(OpKernelConstruction* context)
       : XlaOpKernel(context), options_(context) {}
 
   void Compile(XlaOpKernelContext* context) override {
-    Operands operands;
-    LossParams params;
-    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    OP_REQUIRES_OK(context,
-                   emit_outputs(context, xla_calls::kForward, options_, operands,
-                                forward_scratch_bytes(is_for_gpu(context), params)));
+    OP_REQUIRES_OK(context, emit(context, options_));
   }
 
  private:
   const op_kernels::OpOptions options_;
 };
 
-class LossGradOp : public XlaOpKernel {
- public:
-  explicit LossGradOp(OpKernelConstruction* context)
-      : XlaOpKernel(context), options_(context) {}
-
-  void Compile(XlaOpKernelContext* context) override {
-    Operands operands;
-    LossParams params;
-    OP_REQUIRES_OK(context, read_operands(context, options_, &operands, &params));
-    const Operands of_loss = operands;
-    bool has_direction = false;
-    OP_REQUIRES_OK(context, read_saved(context, params, &operands, &has_direction));
-    if (!has_direction) {
-      OP_REQUIRES_OK(context, emit_direction(context, options_, of_loss, params,
-                                             &operands.handles.back()));
-    }
-    OP_REQUIRES_OK(context,
-                   emit_outputs(context, xla_calls::kGradient, options_, operands,
-                                gradient_scratch_bytes(is_for_gpu(context), params)));
-  }
-
- private:
-  const op_kernels::OpOptions options_;
-};
+using LossOp = CallOp<emit_loss>;
+using LossGradOp = CallOp<emit_gradient>;
 
 REGISTER_XLA_OP(Name("NegativeCosineLoss").CompileTimeConstantInput("margin"), LossOp);
 REGISTER_XLA_OP(Name("NegativeCosineLossGrad").CompileTimeConstantInput("margin"),

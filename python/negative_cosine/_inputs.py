@@ -19,8 +19,7 @@ import tensorflow as tf
 
 from negative_cosine._device import device_in_use
 from negative_cosine._known_sizes import known_size
-from negative_cosine._not_numbers import nan_where
-from negative_cosine._runtime_checks import Check
+from negative_cosine._runtime_checks import Check, asserted, nan_unless_all_hold
 from negative_cosine._sampler import SAMPLERS, fresh_seed
 
 EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -151,9 +150,7 @@ def check_inputs(
         doc_ids=check_ids("doc_ids", doc_ids, docs, "doc"),
         query_ids=check_ids("query_ids", query_ids, rows, "query"),
         doc_log_q=check_floats("doc_log_q", doc_log_q, docs, "doc", compute_dtype),
-        sample_weight=check_floats(
-            "sample_weight", sample_weight, rows, "query", compute_dtype, is_mask=True
-        ),
+        sample_weight=check_weight(sample_weight, rows, compute_dtype),
         normalize_over=normalize_over,
         reduction=reduction,
     )
@@ -684,8 +681,8 @@ _TRAINED = (
 def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
     """The scalar, refused by its name where it is not above 0 and finite.
 
-    Where the number is on a device, and under XLA, it becomes NaN:
-    a scale below 0 would turn the ranking around with a loss that looks right.
+    Where the number is on a device, and under XLA, it becomes NaN: a scale below 0 would
+    turn the ranking around with a loss that looks right.
     """
     smallest, largest = _LIMITS[scalar.dtype]
     if tf.executing_eagerly() and _host_sees(scalar):
@@ -697,12 +694,10 @@ def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
             )
         return scalar
     is_right = (scalar >= smallest) & (scalar <= largest)
-    checks = []
-    if _host_sees(scalar):
-        message = f"{name} must be above 0 and finite in {scalar.dtype.name}, got"
-        checks.append(tf.debugging.Assert(is_right, [message, scalar, _TRAINED]))
-    with tf.control_dependencies(checks):
-        return scalar + nan_where(~is_right, scalar.dtype)
+    message = f"{name} must be above 0 and finite in {scalar.dtype.name}, got"
+    checks = [Check(is_right, [message, scalar, _TRAINED])]
+    with asserted(checks if _host_sees(scalar) else []):
+        return nan_unless_all_hold(checks, scalar)
 
 
 def _host_sees(scalar: tf.Tensor) -> bool:
@@ -789,3 +784,8 @@ def check_floats(
         )
     _check_vector(name, vector, size, owner)
     return tf.cast(vector, dtype)
+
+
+def check_weight(values: Any, size: int | None, dtype: tf.DType) -> tf.Tensor | None:
+    """``sample_weight``, which may be a mask."""
+    return check_floats("sample_weight", values, size, "query", dtype, is_mask=True)

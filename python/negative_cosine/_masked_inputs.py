@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_floats, compute_dtype_of
+from negative_cosine._inputs import check_floats, check_weight, compute_dtype_of
 from negative_cosine._known_sizes import known_size
 from negative_cosine._masks import check_mask
 from negative_cosine._queue import EMPTY_SLOT_LOG_Q
@@ -32,12 +32,28 @@ def leave_masked_out(
     query_mask = check_mask("query", masks["query"], query)
     doc_mask = check_mask("doc", masks["doc"], doc)
     counts = tf.ones(tf.shape(query)[:1], tf.bool) if query_mask is None else query_mask
+    dtype = compute_dtype_of(query.dtype)
     changed: dict[str, Any] = {}
     if doc_mask is not None:
         counts = tf.logical_and(counts, doc_mask[: tf.shape(query)[0]])
-        changed["doc_log_q"] = _of_candidates(named.get("doc_log_q"), doc, doc_mask)
-    changed["sample_weight"] = _of_counted(named.get("sample_weight"), query, counts)
+        docs = known_size(doc, 0)
+        log_q = check_floats("doc_log_q", named.get("doc_log_q"), docs, "doc", dtype)
+        changed["doc_log_q"] = _unless_masked(doc_mask, log_q, 0.0, EMPTY_SLOT_LOG_Q, dtype)
+    weight = check_weight(named.get("sample_weight"), known_size(query, 0), dtype)
+    changed["sample_weight"] = _unless_masked(counts, weight, 1.0, 0.0, dtype)
     return {**named, **changed}, counts
+
+
+def _unless_masked(
+    mask: tf.Tensor, values: Any, default: float, masked: float, dtype: tf.DType
+) -> tf.Tensor:
+    """Values, or their default, with another one for the rows whose mask is False.
+
+    Not by a product: what belongs to a masked row may be anything, NaN included.
+    """
+    if values is None:
+        values = tf.fill(tf.shape(mask), tf.constant(default, dtype))
+    return tf.where(mask, values, tf.constant(masked, dtype))
 
 
 def mean_over_counted(mean: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
@@ -45,20 +61,3 @@ def mean_over_counted(mean: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     rows = tf.cast(tf.size(counts), mean.dtype)
     counted = tf.reduce_sum(tf.cast(counts, mean.dtype))
     return mean * tf.math.divide_no_nan(rows, counted)
-
-
-def _of_candidates(log_q: Any, doc: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    dtype = compute_dtype_of(doc.dtype)
-    own = check_floats("doc_log_q", log_q, known_size(doc, 0), "doc", dtype)
-    if own is None:
-        own = tf.zeros(tf.shape(doc)[:1], dtype)
-    return tf.where(mask, own, tf.fill(tf.shape(own), tf.constant(EMPTY_SLOT_LOG_Q, dtype)))
-
-
-def _of_counted(weight: Any, query: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Not by a product: a masked row's weight may be anything, NaN included."""
-    dtype = compute_dtype_of(query.dtype)
-    own = check_floats("sample_weight", weight, known_size(query, 0), "query", dtype)
-    if own is None:
-        own = tf.ones(tf.shape(query)[:1], dtype)
-    return tf.where(counts, own, tf.zeros_like(own))

@@ -37,7 +37,8 @@ def update_metrics(
     is one of the first k: such a row does not count for the recall at k.
     """
     loss = stats.row_loss
-    weight = tf.ones_like(loss) if sample_weight is None else sample_weight
+    given = sample_weight is not None
+    weight = tf.cast(sample_weight, loss.dtype) if given else tf.ones_like(loss)
 
     def add(name: str, rows: tf.Tensor, num_kept_at_least: int = 0) -> None:
         counts = tf.not_equal(weight, 0) & (stats.num_kept >= num_kept_at_least)
