@@ -27,7 +27,7 @@ Table = tuple[Sequence[str], list[list[str]]]  # the columns' names, and the cel
 View = Callable[[Any], Table]  # of a file's rows, or of what it holds in JSON
 
 NOT_MEASURED = (
-    "*Not measured yet: `python -m benchmarks.gpu_evidence` writes {path} on a machine "
+    "*Not measured yet: `python -m benchmarks.{command}` writes {path} on a machine "
     "with a GPU.*"
 )
 
@@ -80,12 +80,13 @@ TABLES: dict[str, View] = {
     ),
     "tests/version_matrix.csv": as_it_is,
 }
-# Written by benchmarks/gpu_evidence.py alone.
+# Written by benchmarks/gpu_evidence.py alone, the last by benchmarks/gpu_tensorflow.py.
 MEASURED_ON_A_GPU: dict[str, View] = {
     "benchmarks/results/gpu_checks.json": evidence.checks,
     "benchmarks/results/gpu.csv": evidence.kernels,
     "benchmarks/results/gpu_peers.csv": evidence.peers,
     "benchmarks/results/gpu_ncu.csv": evidence.profiles,
+    "benchmarks/results/gpu_tensorflow.json": evidence.steps,
 }
 
 
@@ -93,13 +94,18 @@ def markdown_table(name: str) -> str:
     """The view of a result file, in Markdown."""
     path, _, _ = name.partition("#")
     if name in MEASURED_ON_A_GPU and not (ROOT / path).exists():
-        return NOT_MEASURED.format(path=path)
+        return NOT_MEASURED.format(path=path, command=command_of(path))
     view = {**TABLES, **MEASURED_ON_A_GPU}[name]
     columns, rows = view(read_results(ROOT / path))
     separator = ["---"] + ["---:"] * (len(columns) - 1)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [list(columns), separator, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def command_of(path: str) -> str:
+    """Which of the benchmarks writes a file on a machine with a GPU."""
+    return "gpu_tensorflow" if "gpu_tensorflow" in path else "gpu_evidence"
 
 
 def read_results(path: Path) -> Any:

@@ -22,7 +22,7 @@ def load(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} is not built in {FOLDER}: run make emulation") from error
+        raise ImportError(f"{name} is not built: run make emulation") from error
 
 
 def cuda_core() -> Any:

@@ -537,6 +537,15 @@ def test_only_torch_compile_is_slow_to_make_ready() -> None:
 
 # --- ncu --------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("space", ["(anonymous namespace)", "<unnamed>", "unnamed>"])
+def test_a_kernel_is_named_without_its_namespaces_however_ncu_writes_them(
+    space: str,
+) -> None:
+    found = ncu.short_name(f"void negative_cosine::cuda::{space}::sum_kernel<float>(int)")
+    assert found == "sum_kernel<float>"
+
+
 HEADER = {
     "ID": ("", "0"),
     "Kernel Name": (

@@ -58,8 +58,9 @@ USUAL = {
 def test_without_its_file_a_table_says_that_nothing_was_measured(
     name: str, results: Path
 ) -> None:
+    command = "gpu_tensorflow" if name.endswith("tensorflow.json") else "gpu_evidence"
     assert update_documents.markdown_table(name) == (
-        f"*Not measured yet: `python -m benchmarks.gpu_evidence` writes {name} on a "
+        f"*Not measured yet: `python -m benchmarks.{command}` writes {name} on a "
         "machine with a GPU.*"
     )
 
@@ -162,10 +163,28 @@ def test_the_checks_are_shown_with_what_they_found(results: Path) -> None:
     ]
 
 
+def test_the_steps_through_tensorflow_are_shown_with_how_many_parts_passed(
+    results: Path,
+) -> None:
+    parts = [{"outcome": "passed"}, {"outcome": "failed"}]
+    steps = [
+        {"step": "fit", "outcome": "failed", "parts": parts, "seconds": 23.4},
+        {"step": "times", "outcome": "left out", "parts": [], "seconds": 0.0},
+    ]
+    (results / "gpu_tensorflow.json").write_text(json.dumps({"steps": steps}))
+    table = update_documents.markdown_table("benchmarks/results/gpu_tensorflow.json")
+    assert table.splitlines()[2:] == [
+        "| fit | failed | 1 of 2 | 23 |",
+        "| times | left out | - | 0 |",
+    ]
+
+
 def test_files_of_a_dry_run_are_no_results() -> None:
     for name in update_documents.MEASURED_ON_A_GPU:
         path = update_documents.ROOT / name
-        assert not path.exists() or "emulated device" not in path.read_text()
+        text = path.read_text() if path.exists() else ""
+        assert "emulated device" not in text
+        assert '"dry_run": true' not in text
 
 
 def test_every_column_of_a_file_is_named_once() -> None:

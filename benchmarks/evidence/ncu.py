@@ -42,7 +42,7 @@ METRICS = {
     "l2_percent": r"lts__t_(sectors|bytes)\.avg\.pct_of_peak_sustained_elapsed"
     r"|lts__throughput\.avg\.pct_of_peak_sustained_elapsed",
     "l2_bytes_per_second": r"lts__t_bytes\.sum\.per_second",
-    "memory_percent": r"dram__throughput\.avg\.pct_of_peak_sustained_elapsed",
+    "memory_percent": r"(gpu__)?dram_+throughput\.avg\.pct_of_peak_sustained_elapsed",
     "memory_bytes_per_second": r"dram__bytes\.sum\.per_second",
     "issue_slots_percent": r"smsp__issue_active\.avg\.pct\w*"
     r"|smsp__issue_active\.avg\.pct_of_peak_sustained_active"
@@ -148,7 +148,7 @@ def stalls(row: Mapping[str, str]) -> Iterator[str]:
 
 def short_name(kernel: str) -> str:
     """A kernel's name and template arguments, without namespaces and parameters."""
-    kernel = kernel.replace("(anonymous namespace)::", "")
+    kernel = re.sub(r"(\(anonymous namespace\)|<?\bunnamed>)::", "", kernel)
     name = re.match(r"(?:void )?([\w:]+(?:<.*>(?=\())?)", kernel)
     return re.sub(r"\b\w+::", "", name[1] if name else kernel)
 

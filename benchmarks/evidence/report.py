@@ -12,6 +12,7 @@ import pandas as pd
 from benchmarks import gpu_model
 from benchmarks.gpu_model import DEVICES
 from benchmarks.report import digits, or_dash, times
+from benchmarks.steps import PASSED
 
 Record = Mapping[Any, Any]
 Table = tuple[list[str], list[list[str]]]
@@ -155,6 +156,16 @@ def checks(results: Any) -> Table:
     return ["step", "part", "outcome", "found"], [
         line for line in lines if line[0] in correct
     ]
+
+
+def steps(results: Any) -> Table:
+    """How each step ended, and how many of its parts passed."""
+    lines = []
+    for step in results["steps"]:
+        passed = sum(part["outcome"] == PASSED for part in step["parts"])
+        parts = f"{passed} of {len(step['parts'])}" if step["parts"] else "-"
+        lines.append([step["step"], step["outcome"], parts, f"{step['seconds']:.0f}"])
+    return ["step", "outcome", "parts passed", "seconds"], lines
 
 
 def summary_of(part: Record) -> str:
