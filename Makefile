@@ -16,7 +16,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= 80-real;90
 export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
-NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*)
+NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*.* csrc/*/*/*.*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(filter-out %.txt %.npz,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
                                 tests/emulation/include/*/*.h tests/ffi/*.* \

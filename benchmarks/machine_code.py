@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks.tables import print_table
 
 ROOT = Path(__file__).parent.parent
-PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows.cuh
+PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows/rows.cuh
 THREADS_OF_A_BLOCK = 128
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 

@@ -4,16 +4,15 @@ set(csrc ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 
 set(warnings -Wall -Wextra)
 
-add_library(core STATIC ${csrc}/core/inputs.cc ${csrc}/cpu/cpu_features.cc
-                        ${csrc}/cpu/index_check.cc ${csrc}/cpu/inverted_table.cc
-                        ${csrc}/cpu/value_check.cc
-                        ${csrc}/cpu/negative_cosine.cc ${csrc}/cpu/parallel_for.cc)
+file(GLOB_RECURSE core_sources CONFIGURE_DEPENDS ${csrc}/core/*.cc ${csrc}/cpu/*.cc)
+list(FILTER core_sources EXCLUDE REGEX "/kernels\\.cc$")
+add_library(core STATIC ${core_sources})
 target_include_directories(core PUBLIC ${csrc})
 target_compile_options(core PRIVATE ${warnings})
 find_package(Threads REQUIRED)
 target_link_libraries(core PUBLIC Threads::Threads)
 
-# The kernels once for each instruction set, chosen at run time (csrc/cpu/cpu_features.cc).
+# The kernels once for each instruction set, chosen at run time (csrc/cpu/device/cpu_features.cc).
 # -ffp-contract=off: fused multiply-adds only where the source names them, so that equal
 # expressions give equal bits.
 set(kernel_options ${warnings} ${kernel_optimization} -ffp-contract=off

@@ -43,20 +43,32 @@ choose_architectures(architectures because)
 list(JOIN architectures "," architecture_names)
 set(devices "the CPU and CUDA ${CUDAToolkit_VERSION}, architectures ${architecture_names}${because}")
 
-file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu)
+function(set_cuda_options target)
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}"
+                        CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
+                        CUDA_RUNTIME_LIBRARY Static)
+  target_include_directories(${target} PUBLIC csrc)
+  # --fmad=false: as -ffp-contract=off in core.cmake.
+  target_compile_options(${target} PRIVATE --fmad=false -Xcompiler=-Wall,-Wextra)
+  # Several libraries hold the device code. The drivers of CUDA 13 all read it so packed.
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
+    target_compile_options(${target} PRIVATE --compress-mode=size)
+  endif()
+endfunction()
+
+include(${CMAKE_CURRENT_LIST_DIR}/cuda_kernels.cmake)
 add_library(cuda_core STATIC ${cuda_sources})
-set_target_properties(cuda_core PROPERTIES CUDA_ARCHITECTURES "${architectures}"
-                      CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
-                      CUDA_RUNTIME_LIBRARY Static)
-target_include_directories(cuda_core PUBLIC csrc)
+set_cuda_options(cuda_core)
 target_compile_definitions(cuda_core PRIVATE
                            NEGATIVE_COSINE_CUDA_ARCHITECTURES="${architecture_names}")
-# --fmad=false: as -ffp-contract=off in core.cmake.
-target_compile_options(cuda_core PRIVATE --fmad=false -Xcompiler=-Wall,-Wextra)
-# Several libraries hold the device code. The drivers of CUDA 13 all read it so packed.
-if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
-  target_compile_options(cuda_core PRIVATE --compress-mode=size)
-endif()
+
+function(add_kernel_objects target source definition)
+  add_library(cuda_${target} OBJECT ${source})
+  set_cuda_options(cuda_${target})
+  target_compile_definitions(cuda_${target} PRIVATE ${definition})
+  target_sources(cuda_core PRIVATE $<TARGET_OBJECTS:cuda_${target}>)
+endfunction()
+for_each_cuda_kernel(add_kernel_objects)
 
 # Each library has a CUDA runtime of its own, that of the toolkit which compiled its
 # kernels, and nobody else sees it. TensorFlow exports the same functions as calls into

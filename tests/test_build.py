@@ -119,7 +119,7 @@ def test_a_source_distribution_has_what_a_build_reads_and_nothing_built(
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = [name.partition("/")[2] for name in files.getnames()]
-    sources = {"CMakeLists.txt", "cmake/core.cmake", "csrc/cuda/rows.cuh"}
+    sources = {"CMakeLists.txt", "cmake/core.cmake", "csrc/cuda/rows/rows.cuh"}
     documents = {"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md"}
     assert sources | documents | {"csrc/core/params.h"} <= set(names)
     assert not [name for name in names if name.endswith((".so", "_build_info.json"))]
@@ -203,7 +203,7 @@ def test_without_a_compiler_a_build_says_what_to_install(
 
 def test_half_a_build_has_no_build_info(checkout: Path) -> None:
     leave_an_earlier_build_in(checkout)
-    (checkout / "csrc" / "cpu" / "cpu_features.cc").write_text("#error the power failed")
+    (checkout / "csrc" / "cpu" / "device" / "cpu_features.cc").write_text("#error the power failed")
     build = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],
         cwd=checkout,

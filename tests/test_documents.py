@@ -26,7 +26,7 @@ FOLDERS = (
     "csrc/xla",
     "csrc/cpu",
     "csrc/cuda",
-    "csrc/python",
+    "csrc/numpy",
 )
 
 

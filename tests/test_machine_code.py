@@ -98,7 +98,7 @@ def test_a_tile_of_rows_is_loaded_by_packets_that_are_in_flight_together(
 
 
 def chosen_warps(kernel: Kernel) -> int:
-    """Warps a multiprocessor, as csrc/cuda/rows.cuh chooses them."""
+    """Warps a multiprocessor, as csrc/cuda/rows/rows.cuh chooses them."""
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats

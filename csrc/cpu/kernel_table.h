@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "core/loss_formulas.h"
+#include "core/formulas.h"
 #include "core/params.h"
 #include "core/sampler.h"
 #include "core/status.h"

@@ -2,11 +2,11 @@
 //
 // No standard library templates in here: the linker could keep this copy of one for the
 // whole program, with instructions that the running processor lacks.
-#include "cpu/forward_rows.h"
-#include "cpu/forward_tiles.h"
-#include "cpu/gradient_rows.h"
-#include "cpu/gradient_tiles.h"
-#include "cpu/read_rows.h"
+#include "cpu/rows/forward.h"
+#include "cpu/rows/gradient.h"
+#include "cpu/rows/read_rows.h"
+#include "cpu/tiles/forward.h"
+#include "cpu/tiles/gradient.h"
 
 #define NEGATIVE_COSINE_STRING(text) #text
 #define NEGATIVE_COSINE_NAME(name) NEGATIVE_COSINE_STRING(name)

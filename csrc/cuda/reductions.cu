@@ -1,10 +1,10 @@
 // Sums over all rows in two stages of fixed order: each thread takes every 1024th item,
 // then the block adds up its threads. In float64, whatever the embeddings' type.
-#include "core/candidate_rules.h"
-#include "cuda/block.cuh"
-#include "cuda/facts.cuh"
-#include "cuda/launch.h"
+#include "core/rules.h"
+#include "cuda/device/block.cuh"
+#include "cuda/device/launch.h"
 #include "cuda/reductions.h"
+#include "cuda/rows/saved.cuh"
 
 namespace negative_cosine {
 namespace cuda {

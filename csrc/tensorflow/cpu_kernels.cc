@@ -2,7 +2,7 @@
 #include <string>
 #include <utility>
 
-#include "cpu/parallel_for.h"
+#include "cpu/device/parallel_for.h"
 #include "tensorflow/op_kernels.h"
 
 namespace negative_cosine {

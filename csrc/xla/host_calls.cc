@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/negative_cosine.h"
-#include "cpu/parallel_for.h"
+#include "cpu/device/parallel_for.h"
 #include "xla/call_frame.h"
 #include "xla/handlers.h"
 

@@ -1,7 +1,7 @@
 // The kernels of csrc/cuda, run by the emulator: the CUDA core's Python module with the
 // emulator's controls beside it.
 #include "controls.h"
-#include "python/cuda_core.h"
+#include "numpy/cuda_core.h"
 
 PYBIND11_MODULE(_emulated_core, module) {
   module.doc() = "The negative_cosine CUDA core, run by the emulator.";

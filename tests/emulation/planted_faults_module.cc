@@ -10,8 +10,8 @@
 #include <string>
 
 #include "controls.h"
+#include "numpy/cuda_handles.h"
 #include "planted_faults.h"
-#include "python/cuda_handles.h"
 
 namespace py = pybind11;
 

@@ -5,8 +5,8 @@
 // memory for 128 threads.
 #include <cuda_runtime.h>
 
-#include "cuda/instructions.cuh"
-#include "cuda/shared_memory.cuh"
+#include "cuda/device/instructions.cuh"
+#include "cuda/device/shared_memory.cuh"
 #include "planted_faults.h"
 
 namespace planted {

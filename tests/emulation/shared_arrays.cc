@@ -17,7 +17,7 @@
 namespace emulator {
 namespace {
 
-// As csrc/cuda/shared_memory.cuh aligns them.
+// As csrc/cuda/device/shared_memory.cuh aligns them.
 constexpr size_t kAlignment = 128;
 
 struct Free {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "core/negative_cosine.h"
-#include "python/loss_arguments.h"
+#include "numpy/loss_arguments.h"
 #include "xla/custom_calls.h"
 #include "xla/handlers.h"
 

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <utility>
 
-#include "cpu/parallel_for.h"
+#include "cpu/device/parallel_for.h"
 
 namespace negative_cosine {
 namespace {

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "python/device_info.h"
-#include "python/sample_times.h"
+#include "numpy/device_info.h"
+#include "numpy/sample_times.h"
 #include "vectors.h"
 
 namespace py = pybind11;

@@ -1,5 +1,5 @@
 // A kernel for each instruction, which calls the function that the product's kernels
-// call: csrc/cuda/instructions.cuh, device.cuh and csrc/core.
+// call: csrc/cuda/device/instructions.cuh, device.cuh and csrc/core.
 //
 // `tests/kernels/vectors.py` chooses operands. A device's results are recorded once;
 // from then on the emulator has to give the same.
@@ -11,9 +11,9 @@
 #include "core/data_type.h"
 #include "core/math.h"
 #include "core/norms.h"
-#include "cuda/instructions.cuh"
-#include "cuda/launch.h"
-#include "cuda/shared_memory.cuh"
+#include "cuda/device/instructions.cuh"
+#include "cuda/device/launch.h"
+#include "cuda/device/shared_memory.cuh"
 #include "vectors.h"
 
 namespace vectors {

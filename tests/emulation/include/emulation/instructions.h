@@ -1,5 +1,5 @@
-// What csrc/cuda/instructions.cuh asks of a GPU, checked: that file includes this one,
-// behind its element types and SharedElement.
+// What csrc/cuda/device/instructions.cuh asks of a GPU, checked: that file includes
+// this one, behind its element types and SharedElement.
 #pragma once
 
 #include <cstdint>

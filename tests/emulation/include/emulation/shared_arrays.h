@@ -9,7 +9,7 @@
 #include "emulation/qualifiers.h"
 #include "emulation/shared_element.h"
 
-// How csrc/cuda/shared_memory.cuh names it.
+// How csrc/cuda/device/shared_memory.cuh names it.
 #define NEGATIVE_COSINE_SHARED_ARRAYS emulator::SharedArrays
 
 namespace emulator {

@@ -1,0 +1,21 @@
+// The caller's candidate table turned around on the device: for each document, the rows
+// that drew it. Host side.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/params.h"
+#include "cuda/candidates/candidates.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Bytes of work memory, the result's included.
+int64_t inverted_table_bytes(const LossParams& params);
+
+// The rows of a document stand in the order of the table; dropped pairs are left out.
+cudaError_t launch_invert_table(const LossParams& params, void* memory,
+                                cudaStream_t stream, RowsOfDocs* rows_of_docs);
+
+}  // namespace cuda
+}  // namespace negative_cosine

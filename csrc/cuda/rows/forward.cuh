@@ -1,0 +1,214 @@
+// The forward pass: a warp (a block for a long row) takes one query row through all of
+// its candidates.
+//
+// Load the row, meet the candidates by tiles: load, product, softmax, accumulate; then
+// store. The sums are online, relative to a running maximum (Milakov and Gimelshein,
+// 2018), and the query's direction is summed beside them as FlashAttention sums its
+// output. While no logit can leave [-kSafeLogit, kSafeLogit] the maximum is not needed.
+// The formulas are in core/loss_formulas.h.
+#pragma once
+
+#include "core/formulas.h"
+#include "cuda/candidates/candidates.cuh"
+#include "cuda/device/block.cuh"
+#include "cuda/rows/kernels.h"
+#include "cuda/rows/results.cuh"
+#include "cuda/rows/rows.cuh"
+#include "cuda/rows/saved.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// A weighted row e^t d / |d| has no element above e^40, 2 * 10^17, and sums of 2^31
+// such stay far below float32's largest number; e^-40 keeps its digits. So sums
+// relative to the positive's own logit are safe.
+constexpr double kSafeLogit = 40.0;
+
+// Cosines are at most 1 apart from zero, so a relative logit without logQ correction is
+// at most scale * (2 + |margin|).
+template <typename Real>
+__device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
+                                                      Real scale) {
+  // A learned scale may have crossed zero.
+  const double largest = fabs(static_cast<double>(scale)) * (2.0 + fabs(params.margin));
+  return params.doc_log_q != nullptr || !(largest <= kSafeLogit);
+}
+
+template <typename Rows>
+struct ForwardState {
+  using Real = typename Rows::Real;
+  // Lane by lane, each candidate in Rows::kLanesPerCandidate lanes.
+  CandidateSums<Real> softmax{0, 0, 0};
+  int32_t rank = 0;
+  int32_t kept = 0;
+  typename Rows::Sums sums;
+};
+
+// Raises the shift to the tile's largest logit, if that is larger, and scales down what
+// was summed before. An infinite logit raises it to the largest number.
+template <typename Rows>
+__device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Real logit,
+                                            bool sums_rows, ForwardState<Rows>* state) {
+  using Real = typename Rows::Real;
+  const Real largest = largest_over_lanes(logit);
+  if (!(largest > state->softmax.shift)) return;
+  const Real raised = min(largest, kLargestNumber<Real>);
+  const Real factor = exp_of(state->softmax.shift - raised);
+  state->softmax.shift = raised;
+  state->softmax.weight_sum *= factor;
+  state->softmax.cosine_sum *= factor;
+  if (sums_rows) rows.scale(factor, &state->sums);
+}
+
+// 1 / |row| of the lane's candidate from its squares; see core/norms.h.
+template <typename Storage>
+__device__ __forceinline__ ComputeType<Storage> inverse_norm_of_candidate(
+    ComputeType<Storage> squares, const Storage* docs, int64_t dim, int32_t index) {
+  using Real = ComputeType<Storage>;
+  Real inverse_norm = inverse_norm_of(squares);
+  unsigned overflowed = __ballot_sync(kWholeWarp, may_have_overflowed(squares));
+  while (overflowed != 0) {
+    const int lane = __ffs(static_cast<int>(overflowed)) - 1;
+    const int64_t row = __shfl_sync(kWholeWarp, index, lane);
+    const Real scaled = scaled_inverse_norm(docs + row * dim, dim);
+    if (lane_of_thread() == lane) inverse_norm = scaled;
+    overflowed &= overflowed - 1;
+  }
+  return inverse_norm;
+}
+
+template <typename Rows>
+__device__ __forceinline__ void meet_candidates(
+    const LossParams& params, const CandidateSource& source, const Rows& rows,
+    int64_t row, const typename Rows::Unit& query, typename Rows::Real positive_cosine,
+    typename Rows::Real margin, bool sums_rows, ForwardState<Rows>* state) {
+  using Real = typename Rows::Real;
+  const auto* docs = static_cast<const typename Rows::Storage*>(params.doc);
+  const Real scale = logit_scale_of<Real>(params);
+  const Real positive_log_q = log_q_at<Real>(params, row);
+  const bool running_maximum = needs_running_maximum(params, scale);
+  const bool is_first_lane = lane_of_thread() % Rows::kLanesPerCandidate == 0;
+  const CandidateSource::Start first_candidate = source.start(row);
+
+  for (int64_t start = 0; start < params.num_negatives; start += kWarpSize) {
+    const int32_t mine =
+        source.candidate(params, first_candidate, row, start + lane_of_thread());
+    const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
+    const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
+    state->kept += __popc(kept);
+
+    for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
+      const typename Rows::Tile tile = rows.load_tile(docs, mine, first);
+      const RowProducts<Real> products = rows.template products<true>(query, tile);
+
+      const int number = first + Rows::candidate_of_lane();
+      const int32_t index = __shfl_sync(kWholeWarp, mine, number);
+      const Real log_q = params.doc_log_q == nullptr
+                             ? Real(0)
+                             : __shfl_sync(kWholeWarp, my_log_q, number);
+      const Real inverse_norm =
+          inverse_norm_of_candidate(products.squares, docs, params.dim, index);
+      const Real cosine = cosine_of(products.dot, inverse_norm);
+      const Real relative =
+          relative_logit(scale, margin, cosine, positive_cosine, log_q, positive_log_q);
+      const Real logit = index != kNotKept ? relative : -static_cast<Real>(INFINITY);
+      state->rank += is_first_lane && is_above_positive(logit);
+
+      if (running_maximum) raise_shift(rows, logit, sums_rows, state);
+      const Real weight = exp_of(logit - state->softmax.shift);
+      state->softmax.weight_sum += weight;
+      state->softmax.cosine_sum =
+          multiply_add(weight, cosine, state->softmax.cosine_sum);
+      if (sums_rows) rows.add_weighted(tile, weight * inverse_norm, &state->sums);
+    }
+  }
+  constexpr int kNearest = Rows::kLanesPerCandidate;
+  CandidateSums<Real>& softmax = state->softmax;
+  softmax.weight_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.weight_sum);
+  softmax.cosine_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.cosine_sum);
+  state->rank = sum_over_lanes(state->rank);
+}
+
+// One row of doc and, for the first B of them, the query row that it belongs to.
+template <typename Rows>
+__device__ __forceinline__ double forward_row(const LossParams& params,
+                                              const ForwardOutputs& outputs,
+                                              const CandidateSource& source,
+                                              const Rows& rows, int64_t row,
+                                              typename Rows::Real margin) {
+  using Storage = typename Rows::Storage;
+  using Real = typename Rows::Real;
+  const Storage* positive = static_cast<const Storage*>(params.doc) + row * params.dim;
+  auto* doc_inverse_norms = static_cast<Real*>(outputs.doc_inverse_norm);
+  const bool is_first_lane = Rows::is_first_lane();
+
+  if (row >= params.batch_size) {
+    Real doc_inverse_norm;
+    rows.load_unit(positive, &doc_inverse_norm);
+    if (is_first_lane) __stcs(doc_inverse_norms + row, doc_inverse_norm);
+    return 0;
+  }
+
+  Real query_inverse_norm;
+  const typename Rows::Unit query =
+      rows.load_unit(static_cast<const Storage*>(params.query) + row * params.dim,
+                     &query_inverse_norm);
+  const RowProducts<Real> products = rows.products_with(query, positive);
+  const Real doc_inverse_norm =
+      inverse_norm_of_row(products.squares, positive, params.dim);
+  const Real positive_cosine =
+      positive_cosine_of(products.dot, doc_inverse_norm, query_inverse_norm);
+
+  Real* direction =
+      outputs.query_direction == nullptr
+          ? nullptr
+          : static_cast<Real*>(outputs.query_direction) + row * params.dim;
+  ForwardState<Rows> state;
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  if (direction != nullptr) state.sums = rows.no_sums(direction);
+  if (!over_batch || outputs.num_kept != nullptr) {
+    meet_candidates(params, source, rows, row, query, positive_cosine, margin,
+                    direction != nullptr && !over_batch, &state);
+  }
+  const RowResult<Real> result = finish_row(params, state.softmax, positive_cosine);
+
+  if (direction != nullptr) {
+    const Real positive_weight = result.weights.positive * doc_inverse_norm;
+    const auto combine = [&](Real unit, Real sum, Real doc) {
+      const Real along =
+          multiply_add(positive_weight, doc, sum * result.weights.candidates);
+      return (along - unit * result.projection) * query_inverse_norm;
+    };
+    rows.store(query, state.sums, positive, combine, direction);
+  }
+  if (!is_first_lane) return 0;
+  __stcs(doc_inverse_norms + row, doc_inverse_norm);
+  if (outputs.num_kept != nullptr) __stcs(outputs.num_kept + row, state.kept);
+  if (outputs.positive_rank != nullptr) __stcs(outputs.positive_rank + row, state.rank);
+  return store_row_results(params, outputs, row, positive_cosine, query_inverse_norm,
+                           state.softmax.shift, result);
+}
+
+// The margin comes beside the parameters so that no lane converts it again and again.
+template <typename Rows>
+__global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
+                                  Rows::kBlocksPerMultiprocessor)
+    forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
+                        const ForwardScratch scratch,
+                        const typename Rows::Real margin) {
+  const Rows rows(params.dim);
+  const CandidateSource source(params);
+  constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
+  const int64_t rows_per_block = blockDim.x / kThreads;
+  double loss = 0;  // of this row's first lane
+  for (int64_t row = blockIdx.x * rows_per_block + threadIdx.x / kThreads;
+       row < params.num_candidates; row += gridDim.x * rows_per_block) {
+    loss += forward_row(params, outputs, source, rows, row, margin);
+  }
+  if (params.reduction == Reduction::kNone) return;
+  const double block_loss = sum_over_warps(loss);
+  if (threadIdx.x == 0) __stcs(scratch.block_losses + blockIdx.x, block_loss);
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,101 @@
+// Chooses how to hold a row and launches the kernels. Compiled once for each element
+// type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
+#include <limits>
+
+#include "cuda/device/launch.h"
+#include "cuda/rows/forward.cuh"
+#include "cuda/rows/gradient.cuh"
+#include "cuda/rows/kernels.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Rows>
+struct RowsTag {
+  using type = Rows;
+};
+
+// Calls `call` with a RowsTag of the narrowest layout that holds a row of whole
+// packets.
+template <typename Storage, typename Call>
+cudaError_t with_register_rows(int64_t packets, const Call& call) {
+  using Vector = VectorPacket<Storage>;
+  if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
+  if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
+  if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
+  if (packets <= 128) return call(RowsTag<RegisterRows<Vector, 32, 4>>{});
+  // 32 elements a lane are four packets of 16-bit elements, and eight of others.
+  constexpr int kMost = sizeof(Storage) == 2 ? 4 : 8;
+  constexpr int kWarps = kMostWarpsPerBlock;
+  if constexpr (kMost > 4) {
+    if (packets <= 256) return call(RowsTag<RegisterRows<Vector, 32, kMost>>{});
+  }
+  if (packets <= kWarps * 32 * kMost / 2) {
+    return call(RowsTag<RegisterRows<Vector, 32, kMost / 2, kWarps>>{});
+  }
+  return call(RowsTag<RegisterRows<Vector, 32, kMost, kWarps>>{});
+}
+
+template <typename Storage, typename Call>
+cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
+  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+  using Vector = VectorPacket<Storage>;
+  if (warps_of_row(params) > kMostWarpsPerBlock) {
+    return call(RowsTag<StreamedRows<Vector>>{});
+  }
+  return with_register_rows<Storage>(params.dim / Vector::kElements, call);
+}
+
+template <typename Rows>
+RowGrid grid_of(const LossParams& params, int multiprocessors) {
+  const int64_t most_rows =
+      Rows::kNeedsSumMemory ? kStreamedWarps : std::numeric_limits<int64_t>::max();
+  return row_grid(params.num_candidates, most_rows, kMostWarpsPerBlock / Rows::kWarps,
+                  multiprocessors);
+}
+
+template <typename Storage>
+cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
+                                const ForwardScratch& scratch, int multiprocessors,
+                                cudaStream_t stream, int64_t* num_blocks) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
+  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+    using Rows = typename decltype(tag)::type;
+    const RowGrid grid = grid_of<Rows>(params, multiprocessors);
+    *num_blocks = grid.blocks;
+    return launch(forward_rows_kernel<Rows>, grid.blocks,
+                  grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
+                  outputs, scratch, static_cast<typename Rows::Real>(params.margin));
+  });
+}
+
+template <typename Storage>
+cudaError_t launch_gradient_rows(const LossParams& params,
+                                 const GradientArguments& arguments,
+                                 const GradientScratch& scratch, int multiprocessors,
+                                 cudaStream_t stream) {
+  const bool whole_packets =
+      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
+                                 arguments.query_gradient, arguments.doc_gradient});
+  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+    using Rows = typename decltype(tag)::type;
+    const RowGrid grid = grid_of<Rows>(params, multiprocessors);
+    return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
+                  grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
+                  arguments, scratch, static_cast<typename Rows::Real>(params.margin));
+  });
+}
+
+template cudaError_t launch_forward_rows<NEGATIVE_COSINE_ELEMENT>(const LossParams&,
+                                                                  const ForwardOutputs&,
+                                                                  const ForwardScratch&,
+                                                                  int, cudaStream_t,
+                                                                  int64_t*);
+template cudaError_t launch_gradient_rows<NEGATIVE_COSINE_ELEMENT>(
+    const LossParams&, const GradientArguments&, const GradientScratch&, int,
+    cudaStream_t);
+
+}  // namespace cuda
+}  // namespace negative_cosine

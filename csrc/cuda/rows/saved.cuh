@@ -1,0 +1,92 @@
+// What the gradient pass reads of a query row: its facts (RowFacts), by one 16-byte
+// access for float32 arithmetic and by two for float64, and its coefficients.
+#pragma once
+
+#include "core/formulas.h"
+#include "cuda/device/device.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+__device__ __forceinline__ RowFacts<float> load_facts(const RowFacts<float>* facts) {
+  const float4 bits = __ldg(reinterpret_cast<const float4*>(facts));
+  return {bits.x, bits.y, bits.z, bits.w};
+}
+
+__device__ __forceinline__ RowFacts<double> load_facts(const RowFacts<double>* facts) {
+  const double2 first = __ldg(reinterpret_cast<const double2*>(facts));
+  const double2 second = __ldg(reinterpret_cast<const double2*>(facts) + 1);
+  return {first.x, first.y, second.x, second.y};
+}
+
+__device__ __forceinline__ void store_facts(const RowFacts<float>& facts,
+                                            RowFacts<float>* to) {
+  __stcs(reinterpret_cast<float4*>(to),
+         make_float4(facts.candidate_coefficient, facts.positive_cosine, facts.shift,
+                     facts.query_inverse_norm));
+}
+
+__device__ __forceinline__ void store_facts(const RowFacts<double>& facts,
+                                            RowFacts<double>* to) {
+  __stcs(reinterpret_cast<double2*>(to),
+         make_double2(facts.candidate_coefficient, facts.positive_cosine));
+  __stcs(reinterpret_cast<double2*>(to) + 1,
+         make_double2(facts.shift, facts.query_inverse_norm));
+}
+
+template <typename Real>
+__device__ __forceinline__ Real upstream_of_row(const LossParams& params,
+                                                const GradientArguments& arguments,
+                                                int64_t row) {
+  return load_value(static_cast<const Real*>(arguments.loss_gradient) +
+                    (params.reduction == Reduction::kNone ? row : 0));
+}
+
+// The sum of all rows' coefficients, which only NormalizeOver::kBatch has.
+__device__ __forceinline__ double coefficient_sum_of(const LossParams& params,
+                                                     const double* coefficient_sum) {
+  return params.normalize_over == NormalizeOver::kBatch ? __ldg(coefficient_sum) : 0;
+}
+
+template <typename Real>
+__device__ __forceinline__ Real row_loss_of(const GradientArguments& arguments,
+                                            int64_t row) {
+  return __ldg(static_cast<const Real*>(arguments.row_loss) + row);
+}
+
+template <typename Real>
+__device__ __forceinline__ RowCoefficients<Real> coefficients_of_row(
+    const LossParams& params, const GradientArguments& arguments,
+    const double* coefficient_sum, int64_t row) {
+  return row_coefficients(params, row, row_loss_of<Real>(arguments, row),
+                          upstream_of_row<Real>(params, arguments, row),
+                          coefficient_sum_of(params, coefficient_sum));
+}
+
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> saved_facts_of_row(
+    const GradientArguments& arguments, int64_t row) {
+  return load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+}
+
+// The saved facts of a row with the upstream gradient in their coefficient.
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_of_row(
+    const LossParams& params, const GradientArguments& arguments, int64_t row) {
+  RowFacts<Real> facts = saved_facts_of_row<Real>(arguments, row);
+  facts.candidate_coefficient = zero_safe_product(
+      facts.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
+  return facts;
+}
+
+template <typename Real>
+__device__ __forceinline__ RowFacts<Real> facts_of_lane(const RowFacts<Real>& facts,
+                                                        int lane) {
+  return {__shfl_sync(kWholeWarp, facts.candidate_coefficient, lane),
+          __shfl_sync(kWholeWarp, facts.positive_cosine, lane),
+          __shfl_sync(kWholeWarp, facts.shift, lane),
+          __shfl_sync(kWholeWarp, facts.query_inverse_norm, lane)};
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,485 @@
+// The gradient pass for samplers whose candidates lie side by side: a block takes a
+// tile of neighbouring places' documents through the band of queries in front of them.
+//
+// The document at place x was drawn by the queries at x - K .. x - 1 and is the
+// positive of the query at x: the mirror of forward_tiles.cuh. For each block of
+// queries: copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax
+// weight of a pair is recomputed from its product and the row's saved facts, as in
+// gradient_rows.cuh, so nothing is added to by two blocks and nothing is stored of the
+// size B * K.
+#pragma once
+
+#include "cuda/rows/gradient.cuh"
+#include "cuda/rows/scaled.cuh"
+#include "cuda/tiles/band.cuh"
+#include "cuda/tiles/gradient_memory.cuh"
+#include "cuda/tiles/kernels.h"
+#include "cuda/tiles/products.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// What a lane keeps of its two documents: its part of their sums. Those of float16
+// count in units of a power of two that the largest weight met so far chooses
+// (FitNorms).
+template <typename Shape>
+struct GradientTileState {
+  using Real = typename Shape::Real;
+  Real unit[2] = {};  // 0 before any weight
+  Real projection[2] = {};
+  RowSums<Shape> sums = {};
+};
+
+template <typename Shape>
+class GradientTile {
+ public:
+  using Storage = typename Shape::Storage;
+  using Real = typename Shape::Real;
+
+  __device__ __forceinline__ GradientTile(const LossParams& params,
+                                          const GradientArguments& arguments,
+                                          const GradientScratch& scratch,
+                                          uint32_t first_place,
+                                          const RowAlignment& alignment, Real margin)
+      : params_(params),
+        arguments_(arguments),
+        scratch_(scratch),
+        team_(params.dim, alignment),
+        slice_(first_column_of_slice<Shape>()),
+        first_place_(first_place),
+        rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
+        // Over the batch the candidates do not enter the loss.
+        drawn_(params.normalize_over == NormalizeOver::kBatch
+                   ? 0
+                   : static_cast<int32_t>(params.num_negatives)),
+        margin_(margin),
+        scale_(logit_scale_of<Real>(params)),
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_log_q_(params.doc_log_q != nullptr) {}
+
+  // Which documents are the tile's: before all else.
+  __device__ __forceinline__ void find_docs() const {
+    static_assert(Shape::kRows <= Shape::kThreads, "a thread for each row");
+    const int row = static_cast<int>(threadIdx.x);
+    if (row < Shape::kRows) {
+      const PlaceOrder order(params_);
+      const int32_t doc = row < rows_
+                              ? static_cast<int32_t>(order.index_at(first_place_ + row))
+                              : kNotKept;
+      memory_.docs.index[row] = doc;
+      memory_.own_coefficients[row] = own_coefficient_of(doc);
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void store_doc_gradients() {
+    const auto blocks =
+        static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
+    int turn = 0;
+    int32_t block = next_block(0, blocks);
+    if (block < blocks) {
+      memory_.places.look_first(params_, first_place_of_band(),
+                                first_column<Shape>(block));
+    }
+    copy_docs();
+    commit_copies();
+    __syncthreads();
+    if (block < blocks) copy_block(block, turn);
+    commit_copies();
+    wait_for_copies<1>();
+    __syncwarp();
+    inspect_docs();
+    __syncthreads();
+    while (block < blocks) {
+      wait_for_copies<0>();
+      __syncwarp();
+      inspect_block(turn);
+      const int32_t following = next_block(block + 1, blocks);
+      if (following < blocks) {
+        memory_.places.look_on(params_, first_place_of_band(),
+                               first_column<Shape>(following));
+      }
+      __syncthreads();
+      if (following < blocks) copy_block(following, 1 - turn);
+      commit_copies();
+      meet_block(block, turn);
+      block = following;
+      turn = 1 - turn;
+    }
+    finish_docs();
+    __syncthreads();
+    store_docs();
+  }
+
+  // A warp a query, of those at the tile's places.
+  __device__ __forceinline__ void store_query_gradients() const {
+    const ScaledRows<Storage> rows{params_.dim, team_.has_whole_packets()};
+#pragma unroll 1
+    for (int row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
+         row += Shape::kWarps) {
+      const int32_t index = memory_.docs.index[row];
+      if (index < params_.batch_size) {
+        query_gradient_row(params_, arguments_, scratch_, rows, index);
+      }
+    }
+  }
+
+ private:
+  // What a document's own query weighs, 0 where there is none.
+  __device__ __forceinline__ Real own_coefficient_of(int32_t doc) const {
+    if (doc == kNotKept || doc >= params_.batch_size) return 0;
+    return coefficients_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, doc)
+        .doc;
+  }
+
+  __device__ __forceinline__ uint32_t columns() const {
+    return static_cast<uint32_t>(rows_) + static_cast<uint32_t>(drawn_);
+  }
+
+  // Of the query in column 0 of the band.
+  __device__ __forceinline__ uint64_t first_place_of_band() const {
+    return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_);
+  }
+
+  // The next block that holds a query: documents in their own order have none behind
+  // the first B.
+  __device__ __forceinline__ int32_t next_block(int32_t block, int32_t blocks) const {
+    if (params_.sampler == Sampler::kRing) return block;
+    while (block < blocks) {
+      const uint32_t first = PlaceOrder::wrapped(
+          first_place_of_band() + first_column<Shape>(block), params_.num_candidates);
+      const int64_t to_first_query = params_.num_candidates - first;
+      if (first < params_.batch_size || to_first_query < Shape::kColumns) break;
+      block += static_cast<int32_t>(to_first_query / Shape::kColumns);
+    }
+    return block;
+  }
+
+  // --- Copy and inspect --------------------------------------------------------------
+
+  __device__ __forceinline__ void copy_docs() const {
+    const auto* docs = static_cast<const Storage*>(params_.doc);
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const int32_t doc = memory_.docs.index[row];
+      const bool exists = doc >= 0;
+      const int64_t source = exists ? doc : 0;
+      team_.copy(docs + source * params_.dim, exists, memory_.docs.row(row));
+      if (team_.is_first_thread()) memory_.facts.copy(params_, row, source, exists);
+    }
+  }
+
+  __device__ __forceinline__ void inspect_docs() const {
+#pragma unroll 1
+    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+      const int32_t doc = memory_.docs.index[row];
+      if (doc < 0) {
+        if (team_.is_first_thread()) memory_.docs.note(row, {0, 0});
+        continue;
+      }
+      const RowNorm<Real> norm =
+          team_.settle(doc_inverse_norm(doc), memory_.docs.row(row));
+      if (team_.is_first_thread()) memory_.docs.note(row, norm);
+    }
+  }
+
+  __device__ __forceinline__ Real doc_inverse_norm(int64_t doc) const {
+    return __ldg(static_cast<const Real*>(arguments_.doc_inverse_norm) + doc);
+  }
+
+  __device__ __forceinline__ void copy_block(int32_t block, int turn) const {
+    const int slot = turn * Shape::kColumns + team_.number();
+    const uint32_t column =
+        first_column<Shape>(block) + static_cast<uint32_t>(team_.number());
+    const int32_t query = memory_.places.index_at(column);
+    const bool is_query = column < columns() && query < params_.batch_size;
+    const int64_t source = is_query ? query : 0;
+    team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
+               is_query, memory_.queries.row(slot));
+    if (team_.is_first_thread()) {
+      memory_.queries.index[slot] = is_query ? query : kNotKept;
+      memory_.facts.copy(params_, Shape::kRows + slot, source, is_query);
+      copy_row_facts(source, is_query, slot);
+    }
+  }
+
+  __device__ __forceinline__ void copy_row_facts(int64_t query, bool is_query,
+                                                 int slot) const {
+    constexpr int kFacts = GradientTileMemory<Shape>::kFacts;
+    constexpr int kPacket = 16 / static_cast<int>(sizeof(Real));
+    const auto* row_facts =
+        static_cast<const Real*>(arguments_.row_facts) + kFacts * query;
+#pragma unroll
+    for (int fact = 0; fact < kFacts; fact += kPacket) {
+      copy_async<16>(memory_.row_facts + kFacts * slot + fact, row_facts + fact,
+                     is_query);
+    }
+    const int64_t place = params_.reduction == Reduction::kNone ? query : 0;
+    copy_async<sizeof(Real)>(memory_.upstream + slot,
+                             static_cast<const Real*>(arguments_.loss_gradient) + place,
+                             is_query);
+  }
+
+  __device__ __forceinline__ void inspect_block(int turn) const {
+    const int slot = turn * Shape::kColumns + team_.number();
+    const RowNorm<Real> norm =
+        team_.settle(memory_.query_inverse_norm(slot), memory_.queries.row(slot));
+    if (!team_.is_first_thread()) return;
+    memory_.queries.note(slot, norm);
+    const Real coefficient =
+        zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(slot)),
+                          static_cast<Real>(memory_.upstream[slot]));
+    memory_.candidate_coefficient(slot) = coefficient;
+    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[slot] = kNotKept;
+  }
+
+  // --- Multiply, weigh, accumulate ---------------------------------------------------
+
+  // Of the document of the lane's row; NaN of one with a poison.
+  __device__ __forceinline__ Real inverse_norm_of(int half) const {
+    const int row = row_of_half<Shape>(half);
+    return memory_.docs.inverse_norm[row] + memory_.docs.poison[row];
+  }
+
+  __device__ __forceinline__ int32_t doc_of(int half) const {
+    return memory_.docs.index[row_of_half<Shape>(half)];
+  }
+
+  __device__ __forceinline__ void meet_block(int32_t block, int turn) {
+    const int64_t start = first_column<Shape>(block);
+    const int slot = turn * Shape::kColumns;
+    const auto* met = memory_.queries.row(slot) + slice_;
+    const BandOfBlock<Shape> drew(0, int64_t{drawn_} - 1, start);
+    const int64_t diagonal = first_row_of_warp<Shape>() + int64_t{drawn_} - start;
+    const bool has_positives = diagonal > -kRowsOfWarp && diagonal < Shape::kColumns;
+    const bool meets = has_positives || !drew.is_empty();
+    Products<Shape> products = {};
+    if (meets) {
+      const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
+      TileProducts<Shape>::multiply(docs, met, products);
+    }
+    memory_.slices.add_up(meets, products);
+    if (!meets) return;
+    weigh(drew, slot, products);
+    if (has_positives) weigh_positives(static_cast<int>(diagonal), slot, products);
+    if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
+    __syncwarp();  // lanes may have dropped queries one by one
+    TileProducts<Shape>::accumulate(products, met, state_.sums);
+  }
+
+  // Products to weights, times the queries' inverse norms, and the sums of them.
+  __device__ __forceinline__ void weigh(const BandOfBlock<Shape>& drew, int slot,
+                                        Products<Shape>& products) {
+    auto& cosines = products;
+    Products<Shape> weights;
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      const int met = slot + column;
+      const Real cosine = cosine_of_pair<Real>(
+          products[tile][element], memory_.queries.inverse_norm[met],
+          inverse_norm_of(half), memory_.queries.poison[met]);
+      cosines[tile][element] = cosine;
+      weights[tile][element] =
+          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met));
+    });
+    if (has_log_q_) correct(slot, weights);
+    for_each_product<Shape>([&](int tile, int element, int, int column) {
+      const int met = slot + column;
+      Real& weight = weights[tile][element];
+      weight = weight_of<Shape>(weight - memory_.shift(met)) *
+               memory_.candidate_coefficient(met);
+    });
+    const uint32_t queries = columns_of_queries(slot);
+    const bool drops_docs = is_excluded_doc(0) || is_excluded_doc(1);
+    if (has_ids_ || !drew.is_whole() || queries != kAllColumns || drops_docs) {
+      drop(drew, slot, queries, cosines, weights);
+    }
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      const Real weight = weights[tile][element];
+      state_.projection[half] =
+          multiply_add(weight, cosines[tile][element], state_.projection[half]);
+      products[tile][element] = weight * memory_.queries.inverse_norm[slot + column];
+    });
+  }
+
+  __device__ __forceinline__ void correct(int slot, Products<Shape>& logits) const {
+    for_each_product<Shape>([&](int tile, int element, int half, int column) {
+      logits[tile][element] = corrected_logit(
+          logits[tile][element], memory_.facts.log_q(row_of_half<Shape>(half)),
+          memory_.facts.log_q(Shape::kRows + slot + column));
+    });
+  }
+
+  // Whether the document of the lane's row is nobody's candidate.
+  __device__ __forceinline__ bool is_excluded_doc(int half) const {
+    return has_log_q_ && is_excluded(memory_.facts.log_q(row_of_half<Shape>(half)));
+  }
+
+  // The block's columns that hold queries which take part: C > B documents have places
+  // of none.
+  static constexpr uint32_t kAllColumns = 0xffffffffu;
+  __device__ __forceinline__ uint32_t columns_of_queries(int slot) const {
+    const int column = lane_of_thread() % Shape::kColumns;
+    return __ballot_sync(kWholeWarp, memory_.queries.index[slot + column] >= 0);
+  }
+
+  // Leaves the queries that drew a document and keep it. Not even 0 * NaN of the others
+  // counts.
+  __device__ __forceinline__ void drop(const BandOfBlock<Shape>& drew, int slot,
+                                       uint32_t queries, Products<Shape>& cosines,
+                                       Products<Shape>& weights) const {
+    uint32_t kept[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      kept[half] = drew.columns_of(half) & queries >> column_of_lane();
+      if (is_excluded_doc(half)) kept[half] = 0;
+      if (!has_ids_) continue;
+      const int row = row_of_half<Shape>(half);
+      kept[half] = without<Shape>(kept[half], [&](int column) {
+        return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
+                                       doc_of(half));
+      });
+    }
+    keep_columns<Shape>(kept, Real(0), cosines);
+    keep_columns<Shape>(kept, Real(0), weights);
+  }
+
+  // A document's own query is behind all that drew it: at column `diagonal` + r for row
+  // r of the warp, where one lane of the row's four has it.
+  __device__ __forceinline__ void weigh_positives(int diagonal, int slot,
+                                                  Products<Shape>& products) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int column = diagonal + row_of_lane() + 8 * half;
+      const int of_lane = column - column_of_lane();
+      if (column >= Shape::kColumns || of_lane < 0 || of_lane % kColumnsOfTile > 1) {
+        continue;
+      }
+      const int met = slot + column;
+      const Real weight = memory_.own_coefficients[row_of_half<Shape>(half)];
+      if (weight == 0) continue;
+      state_.projection[half] =
+          multiply_add(weight, memory_.positive_cosine(met), state_.projection[half]);
+      const Real weight_of_row = weight * memory_.queries.inverse_norm[met];
+      for_each_product<Shape>([&](int tile, int element, int of_half, int) {
+        if (of_half == half && of_lane == tile * kColumnsOfTile + element % 2) {
+          products[tile][element] = weight_of_row;
+        }
+      });
+    }
+  }
+
+  // Weights less than kLargestWeight units, which lose nothing by a power of two.
+  __device__ __forceinline__ void count_in_units(Products<Shape>& products) {
+    Real largest[2] = {0, 0};
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      const Real weight = products[tile][element];
+      largest[half] = max(largest[half], weight < 0 ? -weight : weight);
+    });
+    raise_unit(largest);
+    const Real inverse_unit[2] = {inverse_of(state_.unit[0]),
+                                  inverse_of(state_.unit[1])};
+    for_each_product<Shape>([&](int tile, int element, int half, int) {
+      products[tile][element] *= inverse_unit[half];
+    });
+  }
+
+  __device__ __forceinline__ static Real inverse_of(Real unit) {
+    return unit > 0 ? 1 / unit : Real(0);
+  }
+
+  __device__ __forceinline__ void raise_unit(const Real (&largest)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Real of_row = largest_over_row(largest[half]);
+      if (of_row == 0) continue;
+      const Real unit =
+          power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight));
+      if (!(unit > state_.unit[half])) continue;
+      const Real factor = state_.unit[half] / unit;
+      state_.unit[half] = unit;
+#pragma unroll
+      for (auto& sum : state_.sums) {
+        sum[2 * half] *= factor;
+        sum[2 * half + 1] *= factor;
+      }
+    }
+  }
+
+  // --- Store -------------------------------------------------------------------------
+
+  // Each lane puts the gradient's elements where it alone reads the document's.
+  __device__ __forceinline__ void finish_docs() {
+    __syncwarp();  // a warp's slice of its rows is read by no other
+    const Real projections[2] = {sum_over_row(state_.projection[0]),
+                                 sum_over_row(state_.projection[1])};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int32_t doc = doc_of(half);
+      if (doc < 0) continue;
+      const Real inverse_norm = doc_inverse_norm(doc);
+      const bool is_unused = is_unused_nan(inverse_norm, projections[half]);
+      const Real projection =
+          is_unused ? Real(0) : projections[half] * inverse_norm_of(half);
+      const Real factor = is_unused ? Real(0) : scale_ * inverse_norm;
+      auto* row = memory_.docs.row(row_of_half<Shape>(half));
+#pragma unroll
+      for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
+        const int column = slice_ + v * kColumnsOfTile + column_of_lane();
+        Real pair[2];
+        read_pair(row + column, pair);
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          Real sum = state_.sums[v][2 * half + j];
+          if constexpr (FitNorms<Storage>::kHasUnits) sum *= state_.unit[half];
+          Storage rounded;
+          round_to((sum - pair[j] * projection) * factor, &rounded);
+          row[column + j] = rounded;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store_docs() const {
+    auto* gradients = static_cast<Storage*>(arguments_.doc_gradient);
+    team_.store(memory_.docs.row(0), rows_, [&](int row) {
+      return gradients + memory_.docs.index[row] * params_.dim;
+    });
+  }
+
+  const LossParams& params_;
+  const GradientArguments& arguments_;
+  const GradientScratch& scratch_;
+  const RowTeam<Shape> team_;
+  const int slice_;  // where the warp's begins
+  const uint32_t first_place_;
+  const int rows_;       // places of the tile
+  const int32_t drawn_;  // queries in front of a document that drew it
+  const Real margin_;
+  const Real scale_;
+  const bool has_ids_;
+  const bool has_log_q_;
+  GradientTileMemory<Shape> memory_;
+  GradientTileState<Shape> state_;
+};
+
+// Block 0 sums the gradient of the scale beside the blocks that work on tiles.
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
+                          const GradientScratch scratch, const RowAlignment alignment,
+                          const typename Shape::Real margin) {
+  if (blockIdx.x == 0) {
+    if (arguments.logit_scale_gradient != nullptr) {
+      logit_scale_gradient<typename Shape::Real>(params, arguments, scratch);
+    }
+    return;
+  }
+  GradientTile<Shape> tile(params, arguments, scratch, (blockIdx.x - 1) * Shape::kRows,
+                           alignment, margin);
+  tile.find_docs();
+  tile.store_query_gradients();
+  if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,68 @@
+// A block's shared memory in the gradient pass: the tile's documents, and the queries
+// that they meet with their facts.
+#pragma once
+
+#include <cstddef>
+
+#include "core/formulas.h"
+#include "cuda/tiles/memory.cuh"
+#include "cuda/tiles/places.cuh"
+#include "cuda/tiles/slices.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+struct GradientTileMemory {
+  using Real = typename Shape::Real;
+  static constexpr int kMet = 2 * Shape::kColumns;
+  using Facts = RowFacts<Real>;
+  static constexpr int kFacts = sizeof(Facts) / sizeof(Real);
+
+  __device__ __forceinline__ GradientTileMemory()
+      : docs(&arrays, Shape::kRows),
+        queries(&arrays, kMet),
+        facts(&arrays, Shape::kRows + kMet),
+        row_facts(arrays.template take<Real>(kFacts * kMet)),
+        upstream(arrays.template take<Real>(kMet)),
+        own_coefficients(arrays.template take<Real>(Shape::kRows)),
+        places(&arrays),
+        slices(&arrays) {}
+
+  static constexpr int kBytes =
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
+      TileFacts<Shape>::bytes(Shape::kRows + kMet) +
+      shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
+      shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
+      TileSlices<Shape>::kBytes;
+
+  // Of the queries as they were given.
+  __device__ __forceinline__ SharedElement<Real>& candidate_coefficient(
+      int slot) const {
+    return row_facts[kFacts * slot +
+                     offsetof(Facts, candidate_coefficient) / sizeof(Real)];
+  }
+  __device__ __forceinline__ Real positive_cosine(int slot) const {
+    return row_facts[kFacts * slot + offsetof(Facts, positive_cosine) / sizeof(Real)];
+  }
+  __device__ __forceinline__ Real shift(int slot) const {
+    return row_facts[kFacts * slot + offsetof(Facts, shift) / sizeof(Real)];
+  }
+  __device__ __forceinline__ Real query_inverse_norm(int slot) const {
+    return row_facts[kFacts * slot +
+                     offsetof(Facts, query_inverse_norm) / sizeof(Real)];
+  }
+
+  SharedArrays arrays;
+  TileRows<Shape> docs;
+  TileRows<Shape> queries;
+  TileFacts<Shape> facts;                // of the docs, and behind them the queries
+  SharedElement<Real>* const row_facts;  // RowFacts of the queries
+  SharedElement<Real>* const upstream;   // the gradient of each query's loss
+  SharedElement<Real>* const own_coefficients;  // of each document's own query
+  TilePlaces<Shape::kThreads> places;           // of the queries
+  TileSlices<Shape> slices;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine

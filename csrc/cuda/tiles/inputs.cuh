@@ -1,0 +1,82 @@
+// What the rules of a pair (core/candidate_rules.h) ask of a tile's rows besides their
+// elements: logQ and ids, copied to shared memory beside the rows.
+#pragma once
+
+#include "core/rules.h"
+#include "cuda/device/instructions.cuh"
+#include "cuda/tiles/shape.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+class TileFacts {
+ public:
+  using Real = typename Shape::Real;
+
+  __device__ __forceinline__ TileFacts(SharedArrays* arrays, int count)
+      : log_q_(arrays->template take<Real>(count)),
+        doc_ids_(arrays->template take<int32_t>(kWords * count)),
+        query_ids_(arrays->template take<int32_t>(kWords * count)) {}
+
+  __host__ __device__ static constexpr int bytes(int count) {
+    return shared_bytes(count, sizeof(Real)) +
+           2 * shared_bytes(kWords * count, sizeof(int32_t));
+  }
+
+  // Starts to copy what belongs to a row of doc; one thread does it.
+  __device__ __forceinline__ void copy(const LossParams& params, int number,
+                                       int64_t row, bool exists) const {
+    if (params.doc_log_q != nullptr) {
+      copy_async<sizeof(Real)>(
+          log_q_ + number, static_cast<const Real*>(params.doc_log_q) + row, exists);
+    }
+    if (params.doc_ids != nullptr) {
+      copy_id(params.doc_ids, params.doc_ids_type, row, exists,
+              doc_ids_ + kWords * number);
+    }
+    if (params.query_ids != nullptr) {
+      copy_id(params.query_ids, params.query_ids_type, row,
+              exists && row < params.batch_size, query_ids_ + kWords * number);
+    }
+  }
+
+  __device__ __forceinline__ Real log_q(int number) const { return log_q_[number]; }
+
+  // As in core/candidate_rules.h, for the rows of two numbers, of which one is the
+  // candidate's.
+  __device__ __forceinline__ bool are_equal(const LossParams& params, int row,
+                                            int candidate, int32_t index) const {
+    return has_equal_ids(
+        params, index, [&] { return is_same(doc_ids_, row, candidate); },
+        [&] { return is_same(query_ids_, row, candidate); });
+  }
+
+ private:
+  static constexpr int kWords = 2;  // of an id: the second is 0 where it has but one
+
+  __device__ __forceinline__ static void copy_id(const void* ids, IndexType type,
+                                                 int64_t row, bool exists,
+                                                 SharedElement<int32_t>* to) {
+    const int64_t source = exists ? row : 0;
+    if (type == IndexType::kInt64) {
+      copy_async<8>(to, static_cast<const int64_t*>(ids) + source, exists);
+    } else {
+      copy_async<4>(to, static_cast<const int32_t*>(ids) + source, exists);
+      copy_async<4>(to + 1, ids, false);
+    }
+  }
+
+  __device__ __forceinline__ static bool is_same(const SharedElement<int32_t>* ids,
+                                                 int left, int right) {
+    return ids[kWords * left] == ids[kWords * right] &&
+           ids[kWords * left + 1] == ids[kWords * right + 1];
+  }
+
+  SharedElement<Real>* const log_q_;
+  SharedElement<int32_t>* const doc_ids_;
+  SharedElement<int32_t>* const query_ids_;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine

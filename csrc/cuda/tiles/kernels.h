@@ -1,0 +1,57 @@
+// The two kernels that work on tiles of neighbouring places: for the samplers `ring`
+// and `all`. Host side.
+//
+// Compiled once for an element type (tiles_float32.cu and its like) and for each padded
+// row length; these functions choose and launch.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/params.h"
+#include "cuda/rows/kernels.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+// As what the tensor cores multiply float32 elements: float32 with ten bits behind the
+// point.
+struct Tf32 {};
+
+// The element type of rows that are multiplied as a type.
+template <typename Factor>
+struct StorageOfFactor {
+  using type = Factor;
+};
+template <>
+struct StorageOfFactor<Tf32> {
+  using type = float;
+};
+template <typename Factor>
+using StorageOf = typename StorageOfFactor<Factor>::type;
+
+// The first capability whose devices copy to shared memory on the side and multiply
+// 16-bit matrices with float32 sums as these kernels ask for it.
+constexpr int kTileCapability = 80;
+
+// Whether rows of this length have a tile kernel, compiled for kTileCapability or later
+// (a new device also runs code for older ones), whose blocks have room in
+// `shared_bytes`.
+template <typename Factor>
+bool fits_tiles(const LossParams& params, int shared_bytes);
+
+// As launch_forward_rows and launch_gradient_rows (row_kernels.h), on a device where
+// they fit.
+template <typename Factor>
+cudaError_t launch_forward_tiles(const LossParams& params,
+                                 const ForwardOutputs& outputs,
+                                 const ForwardScratch& scratch, int shared_bytes,
+                                 cudaStream_t stream, int64_t* num_blocks);
+
+template <typename Factor>
+cudaError_t launch_gradient_tiles(const LossParams& params,
+                                  const GradientArguments& arguments,
+                                  const GradientScratch& scratch, int shared_bytes,
+                                  cudaStream_t stream);
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,143 @@
+// The sizes of a tile: the rows that a block holds in shared memory, how many of the
+// rows that they meet stand beside them at a time, and how its warps share the work.
+#pragma once
+
+#include "cuda/device/instructions.cuh"
+#include "cuda/device/shared_memory.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
+
+// Into how many slices rows are cut whose sums take so many bytes of a lane: a power of
+// two, so that the threads of a block share its rows evenly.
+constexpr int slices_of(int sum_bytes, int most_bytes) {
+  int slices = 1;
+  while (sum_bytes > slices * most_bytes) slices *= 2;
+  return slices;
+}
+
+// Longer rows leave room for fewer of them, and are cut into slices: as many warps take
+// the same 16 rows, each with the sums of its slice. Tight shapes are for devices of
+// which a block gets 99 KiB (capabilities 8.6, 8.9 and 12.0).
+template <typename FactorType, int kPaddedDim, bool kTight = false>
+struct TileShape {
+  using Factor = FactorType;  // what is multiplied: Storage, or Tf32
+  using Storage = StorageOf<Factor>;
+  using Real = ComputeType<Storage>;
+  static constexpr int kDim = kPaddedDim;
+  static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
+  // Of a block of met rows. Fewer where shared memory is short, and where their float64
+  // products would not leave enough registers.
+  static constexpr int kColumns = kTight || kRowBytes > 1024 || sizeof(Storage) == 8
+                                      ? 16
+                                      : 32;
+  static constexpr int kRows = kRowBytes <= 512                      ? 64
+                               : kRowBytes <= (kTight ? 1024 : 2048) ? 2 * kColumns
+                                                                     : 16;
+  // The sums of 16 rows stay in a warp's registers: so many bytes of each lane's 1020,
+  // half of it where plain arithmetic also holds the packets of long rows there.
+  static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};
+  static constexpr int kSumBytesOfLane =
+      sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
+  static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
+  static constexpr int kSliceDim = kDim / kSlices;
+  static constexpr int kWarps = kRows / kRowsOfWarp * kSlices;
+  static constexpr int kThreads = kWarps * kWarpSize;
+  // Blocks that share a multiprocessor: registers of short rows leave room for three.
+  static constexpr int kBlocks = sizeof(Storage) < 8 && kRowBytes <= 256 ? 3 : 1;
+  static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
+  // A packet more than whole rows of banks: eight rows' packets then lie in eight
+  // different groups of banks.
+  static constexpr int kStride = kDim + kPacket;
+  // Threads that copy and inspect a row together.
+  static constexpr int kThreadsOfRow = kThreads / kColumns;
+  // Whether the forward pass has room for a tile's own documents beside the blocks that
+  // come after them. Where it has not, it reads them twice.
+  static constexpr bool kKeepsOwnDocs = kRowBytes <= 512;
+
+  static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
+  static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole blocks");
+  static_assert(kKeepsOwnDocs || kRows <= 2 * kColumns,
+                "own documents fill the blocks");
+};
+
+// The rows of the tile that begins at a place. Places and columns of a tile are numbers
+// of 32 bits: C is below 2^31, and so is K.
+template <typename Shape>
+__device__ __forceinline__ int rows_of_tile(int64_t num_candidates,
+                                            uint32_t first_place) {
+  const int64_t left = num_candidates - first_place;
+  return left < Shape::kRows ? static_cast<int>(left) : Shape::kRows;
+}
+
+template <typename Shape>
+__device__ __forceinline__ uint32_t first_column(int32_t block) {
+  return static_cast<uint32_t>(block) * Shape::kColumns;
+}
+
+// What a lane holds of 16 rows and 8 columns, as the tensor cores give it: with
+// g = lane / 4 and q = lane % 4, element 2 h + j is of row g + 8 h and column 2 q + j.
+constexpr int kColumnsOfTile = 8;
+constexpr int kElementsOfTile = 4;
+
+__device__ __forceinline__ int row_of_lane() { return lane_of_thread() / 4; }
+__device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 2; }
+
+template <typename Shape>
+using Products =
+    typename Shape::Real[Shape::kColumns / kColumnsOfTile][kElementsOfTile];
+
+// Calls `work(tile, element, half, column)` for each of the lane's products.
+template <typename Shape, typename Work>
+__device__ __forceinline__ void for_each_product(const Work& work) {
+#pragma unroll
+  for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
+#pragma unroll
+    for (int element = 0; element < kElementsOfTile; ++element) {
+      work(tile, element, element / 2,
+           tile * kColumnsOfTile + column_of_lane() + element % 2);
+    }
+  }
+}
+
+template <typename Shape>
+using RowSums =
+    typename Shape::Real[Shape::kSliceDim / kColumnsOfTile][kElementsOfTile];
+
+// Where the running warp's rows and its slice of them begin.
+template <typename Shape>
+__device__ __forceinline__ int first_row_of_warp() {
+  return static_cast<int>(threadIdx.x) / (kWarpSize * Shape::kSlices) * kRowsOfWarp;
+}
+template <typename Shape>
+__device__ __forceinline__ int first_column_of_slice() {
+  return static_cast<int>(threadIdx.x) / kWarpSize % Shape::kSlices * Shape::kSliceDim;
+}
+
+// The lane's row of the tile: one in each half of its warp's rows.
+template <typename Shape>
+__device__ __forceinline__ int row_of_half(int half) {
+  return first_row_of_warp<Shape>() + row_of_lane() + 8 * half;
+}
+
+// The sum over the four lanes that share a row, and the largest, where NaN counts as
+// smaller than everything.
+template <typename Value>
+__device__ __forceinline__ Value sum_over_row(Value value) {
+  return sum_over_lanes<2, 1>(value);
+}
+
+template <typename Real>
+__device__ __forceinline__ Real largest_over_row(Real value) {
+#pragma unroll
+  for (int distance = 2; distance >= 1; distance /= 2) {
+    const Real other = __shfl_xor_sync(kWholeWarp, value, distance);
+    value = other > value || value != value ? other : value;
+  }
+  return value;
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine

@@ -1,0 +1,75 @@
+// The products of rows that several warps share, each with a slice of them: the warps'
+// parts are added up through shared memory, by each of them in the same order, so that
+// all go on with the same numbers.
+#pragma once
+
+#include "cuda/tiles/shape.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename Shape>
+class TileSlices {
+ public:
+  using Real = typename Shape::Real;
+  static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
+  static constexpr int kPartsOfWarp = kTiles * kElementsOfTile * kWarpSize;
+  static constexpr int kParts = Shape::kSlices == 1 ? 0 : Shape::kWarps * kPartsOfWarp;
+  static constexpr int kBytes = shared_bytes(kParts, sizeof(Real));
+
+  __device__ __forceinline__ explicit TileSlices(SharedArrays* arrays)
+      : parts_(kParts > 0 ? arrays->template take<Real>(kParts) : nullptr) {}
+
+  // Every thread of the block calls it, and the block waits for all of them before it
+  // calls it again; `takes_part` where the warp's rows meet any of the columns.
+  __device__ __forceinline__ void add_up(bool takes_part,
+                                         Products<Shape>& products) const {
+    if constexpr (Shape::kSlices > 1) {
+      if (takes_part) store(products);
+      __syncthreads();
+      if (takes_part) load_sum(products);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static int warp() {
+    return static_cast<int>(threadIdx.x) / kWarpSize;
+  }
+
+  // A lane's elements lie beside the other lanes' same elements: 32 banks.
+  __device__ __forceinline__ static int place_of(int of_warp, int tile, int element) {
+    return of_warp * kPartsOfWarp + (tile * kElementsOfTile + element) * kWarpSize +
+           lane_of_thread();
+  }
+
+  __device__ __forceinline__ void store(const Products<Shape>& products) const {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int element = 0; element < kElementsOfTile; ++element) {
+        parts_[place_of(warp(), tile, element)] = products[tile][element];
+      }
+    }
+  }
+
+  __device__ __forceinline__ void load_sum(Products<Shape>& products) const {
+    const int first = warp() / Shape::kSlices * Shape::kSlices;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int element = 0; element < kElementsOfTile; ++element) {
+        Real sum = 0;
+#pragma unroll
+        for (int slice = 0; slice < Shape::kSlices; ++slice) {
+          sum += parts_[place_of(first + slice, tile, element)];
+        }
+        products[tile][element] = sum;
+      }
+    }
+  }
+
+  SharedElement<Real>* const parts_;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine
