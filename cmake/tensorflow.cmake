@@ -1,6 +1,4 @@
 # The libraries that TensorFlow opens: the op, and its custom calls for XLA.
-#
-# `core` and `cuda_core` come before TensorFlow where they are linked: see cuda.cmake.
 foreach(variable TENSORFLOW_INCLUDE_DIR TENSORFLOW_LIBRARY_DIR TENSORFLOW_DEFINITIONS
                  TENSORFLOW_CXX_STANDARD TENSORFLOW_VERSION)
   if(NOT DEFINED ${variable})
@@ -8,11 +6,6 @@ foreach(variable TENSORFLOW_INCLUDE_DIR TENSORFLOW_LIBRARY_DIR TENSORFLOW_DEFINI
             "NEGATIVE_COSINE_TENSORFLOW=0 builds the NumPy modules alone")
   endif()
 endforeach()
-
-set(cores core)
-if(with_cuda)
-  list(APPEND cores cuda_core CUDA::cudart_static)
-endif()
 
 # --- The op ---------------------------------------------------------------------------
 # Only libtensorflow_framework is linked: its symbols fit one TensorFlow minor release,
@@ -26,7 +19,8 @@ target_include_directories(ops SYSTEM PRIVATE ${TENSORFLOW_INCLUDE_DIR})
 target_compile_definitions(ops PRIVATE ${TENSORFLOW_DEFINITIONS} NDEBUG)
 target_compile_options(ops PRIVATE ${warnings} ${framework_options})
 target_link_directories(ops PRIVATE ${TENSORFLOW_LIBRARY_DIR})
-target_link_libraries(ops PRIVATE ${cores} -l:libtensorflow_framework.so.2)
+link_shared_core(ops)
+target_link_libraries(ops PRIVATE -l:libtensorflow_framework.so.2)
 if(with_cuda)
   target_sources(ops PRIVATE csrc/tensorflow/gpu_kernels.cc)
 endif()
@@ -54,7 +48,8 @@ target_include_directories(xla_calls SYSTEM PRIVATE ${xla_include_directories})
 target_compile_definitions(xla_calls PRIVATE ${TENSORFLOW_DEFINITIONS} NDEBUG)
 target_compile_options(xla_calls PRIVATE ${warnings} ${framework_options})
 target_link_directories(xla_calls PRIVATE ${TENSORFLOW_LIBRARY_DIR})
-target_link_libraries(xla_calls PRIVATE ${cores} ${xla_link_libraries})
+link_shared_core(xla_calls)
+target_link_libraries(xla_calls PRIVATE ${xla_link_libraries})
 if(with_cuda)
   target_sources(xla_calls PRIVATE csrc/xla/cuda_calls.cc)
   target_compile_definitions(xla_calls PRIVATE NEGATIVE_COSINE_WITH_CUDA=1)
