@@ -1,5 +1,7 @@
 // The forward and gradient passes on the CPU: their steps, each a parallel loop over
 // rows or a sum in the order of the rows.
+#include "cpu/passes.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,7 +10,6 @@
 
 #include "core/formulas.h"
 #include "core/inputs.h"
-#include "core/negative_cosine.h"
 #include "core/sampler.h"
 #include "cpu/candidates/index_check.h"
 #include "cpu/candidates/inverted_table.h"

@@ -6,8 +6,8 @@
 
 #include <string>
 
-#include "core/negative_cosine.h"
 #include "cuda/candidates/inverted_table.h"
+#include "cuda/passes.h"
 #include "cuda/reductions.h"
 #include "cuda/rows/kernels.h"
 #include "cuda/tiles/kernels.h"

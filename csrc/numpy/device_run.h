@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "cuda/passes.h"
 #include "numpy/device_memory.h"
 #include "numpy/loss_arguments.h"
 

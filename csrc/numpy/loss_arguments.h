@@ -14,7 +14,8 @@
 #include <vector>
 
 #include "core/inputs.h"
-#include "core/negative_cosine.h"
+#include "core/params.h"
+#include "core/status.h"
 
 namespace negative_cosine {
 

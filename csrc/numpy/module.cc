@@ -8,6 +8,7 @@
 #include "cpu/device/aligned_scratch.h"
 #include "cpu/device/parallel_for.h"
 #include "cpu/kernel_table.h"
+#include "cpu/passes.h"
 #include "numpy/loss_arguments.h"
 
 namespace negative_cosine {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cpu/device/parallel_for.h"
+#include "cpu/passes.h"
 #include "tensorflow/op_kernels.h"
 
 namespace negative_cosine {

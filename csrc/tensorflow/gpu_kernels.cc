@@ -1,6 +1,7 @@
 // The op's kernels on a GPU: the CUDA core on TensorFlow's stream.
 #include <string>
 
+#include "cuda/passes.h"
 #include "tensorflow/op_kernels.h"
 #include "tensorflow/tf32_switch.h"
 #include "xla/stream_executor/stream.h"

@@ -9,7 +9,8 @@
 #include <string>
 
 #include "core/inputs.h"
-#include "core/negative_cosine.h"
+#include "core/params.h"
+#include "core/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/op_memory.h"
 #include "tensorflow/op_options.h"

@@ -1,6 +1,6 @@
 // The custom calls on a GPU: the CUDA core on XLA's stream. XLA aligns its buffers to
 // 256 bytes, as the core wants its scratch.
-#include "core/negative_cosine.h"
+#include "cuda/passes.h"
 #include "xla/call_frame.h"
 #include "xla/handlers.h"
 

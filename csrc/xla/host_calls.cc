@@ -4,8 +4,8 @@
 #include <functional>
 #include <utility>
 
-#include "core/negative_cosine.h"
 #include "cpu/device/parallel_for.h"
+#include "cpu/passes.h"
 #include "xla/call_frame.h"
 #include "xla/handlers.h"
 

@@ -12,7 +12,8 @@
 #include <vector>
 
 #include "core/inputs.h"
-#include "core/negative_cosine.h"
+#include "cpu/passes.h"
+#include "cuda/passes.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"

@@ -5,7 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "core/negative_cosine.h"
+#include "cpu/passes.h"
+#include "cuda/passes.h"
 #include "numpy/loss_arguments.h"
 #include "xla/custom_calls.h"
 #include "xla/handlers.h"

@@ -4,6 +4,8 @@
 #include <functional>
 #include <stdexcept>
 
+#include "cpu/passes.h"
+
 namespace negative_cosine {
 namespace {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/negative_cosine.h"
+#include "core/params.h"
 
 namespace negative_cosine {
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cpu/kernel_table.h"
+#include "cpu/passes.h"
 #include "pass_case.h"
 #include "pass_memory.h"
 #include "planted_faults.h"

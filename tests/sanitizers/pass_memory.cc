@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "cpu/passes.h"
+
 namespace negative_cosine {
 namespace {
 

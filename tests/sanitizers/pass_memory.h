@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/negative_cosine.h"
+#include "core/parallel_for.h"
+#include "core/params.h"
+#include "core/status.h"
 #include "heap_array.h"
 #include "pass_case.h"
 

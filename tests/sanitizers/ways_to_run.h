@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/negative_cosine.h"
+#include "core/parallel_for.h"
 #include "thread_pool.h"
 
 namespace negative_cosine {

@@ -1,7 +1,7 @@
 // Whether the caller's candidates are documents.
 #pragma once
 
-#include "core/negative_cosine.h"
+#include "core/parallel_for.h"
 #include "core/params.h"
 #include "core/status.h"
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/negative_cosine.h"
+#include "core/parallel_for.h"
 #include "core/params.h"
 
 namespace negative_cosine {

@@ -9,7 +9,7 @@
 
 #include <functional>
 
-#include "core/negative_cosine.h"
+#include "core/parallel_for.h"
 
 namespace negative_cosine {
 

@@ -1,0 +1,32 @@
+// The passes on a GPU: forward and gradient, on the caller's stream.
+//
+// Work is put on the stream and nothing is waited for: an error of the device itself
+// appears in a later call. Every pointer is the device's. No memory outlives a call:
+// the caller provides outputs and scratch (params.scratch), aligned to 256 bytes as
+// allocators of device memory give it. csrc/cpu/passes.h has the same passes on the
+// CPU.
+#pragma once
+
+#include <cstdint>
+
+#include "core/params.h"
+#include "core/status.h"
+
+namespace negative_cosine {
+namespace cuda {
+
+using Stream = void*;  // a cudaStream_t
+
+// Whether the current device can run the kernels, and if not, why.
+Status check_device();
+
+int64_t forward_scratch_bytes(const LossParams& params);
+int64_t gradient_scratch_bytes(const LossParams& params);
+
+Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream);
+
+Status gradient(const LossParams& params, const GradientArguments& arguments,
+                Stream stream);
+
+}  // namespace cuda
+}  // namespace negative_cosine
