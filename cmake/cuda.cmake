@@ -50,7 +50,7 @@ function(set_cuda_options target)
   target_include_directories(${target} PUBLIC csrc)
   # --fmad=false: as -ffp-contract=off in core.cmake.
   target_compile_options(${target} PRIVATE --fmad=false -Xcompiler=-Wall,-Wextra)
-  # Several libraries hold the device code. The drivers of CUDA 13 all read it so packed.
+  # The drivers of CUDA 13 all read device code so packed.
   if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
     target_compile_options(${target} PRIVATE --compress-mode=size)
   endif()
@@ -70,8 +70,8 @@ function(add_kernel_objects target source definition)
 endfunction()
 for_each_cuda_kernel(add_kernel_objects)
 
-# Each library has a CUDA runtime of its own, that of the toolkit which compiled its
-# kernels, and nobody else sees it. TensorFlow exports the same functions as calls into
-# whatever libcudart it finds: who links `cuda_core` names TensorFlow behind it.
+# The kernels have a CUDA runtime of their own, that of the toolkit which compiled them,
+# and no other library sees it. TensorFlow exports the same functions as calls into
+# whatever libcudart it finds: who links `cuda_core` names TensorFlow after it.
 target_link_libraries(cuda_core PUBLIC CUDA::cudart_static)
 target_link_options(cuda_core INTERFACE "LINKER:--exclude-libs,libcudart_static.a")

@@ -3,7 +3,8 @@
 #
 # The others find it beside themselves: by RPATH, which goes before LD_LIBRARY_PATH, as the
 # newer RUNPATH does not.
-add_library(shared_core SHARED)
+file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/shared_core.cc "")
+add_library(shared_core SHARED ${CMAKE_CURRENT_BINARY_DIR}/shared_core.cc)
 set(cores core)
 if(with_cuda)
   list(APPEND cores cuda_core)

@@ -13,6 +13,7 @@ import negative_cosine
 
 LIBRARY = "_negative_cosine_ops.so"
 XLA_LIBRARY = "_negative_cosine_xla.so"
+CORE_LIBRARY = "libnegative_cosine_core.so"
 
 
 def installation(folder: Path) -> Path:

@@ -76,9 +76,9 @@ def symbols(library: Path, kind: str) -> set[str]:
     )
 
 
-LIBRARIES = pytest.mark.parametrize(
-    "name", ["_negative_cosine_ops", "_negative_cosine_xla", "_cuda_core"]
-)
+CORE = "libnegative_cosine_core"
+BINDINGS = ("_negative_cosine_ops", "_negative_cosine_xla", "_cuda_core")
+LIBRARIES = pytest.mark.parametrize("name", [CORE, *BINDINGS])
 
 
 def built_library(name: str) -> Path:
@@ -98,10 +98,37 @@ def test_each_library_has_the_cuda_runtime_of_the_toolkit_that_compiled_it(
 
 @built_with_cuda
 @LIBRARIES
-def test_no_library_shows_others_its_runtime_or_its_core(name: str) -> None:
+def test_no_library_shows_others_its_cuda_runtime(name: str) -> None:
     shown = symbols(built_library(name), "defined")
     assert not [symbol for symbol in shown if re.match(r"_*(cuda|cu[A-Z])", symbol)]
-    # All that has our name are functions of C that Python or the loader calls by name.
+
+
+def declared_for_bindings() -> set[str]:
+    """The functions that csrc marks to be seen outside of the core's library."""
+    marked = re.compile(r"^NEGATIVE_COSINE_API\s[\w:&\s]*?(\w+)\(", re.MULTILINE)
+    folder = Path(__file__).parent.parent / "csrc"
+    found = {
+        name
+        for header in folder.rglob("*.h")
+        for name in marked.findall(header.read_text())
+    }
+    assert found
+    return found
+
+
+def test_the_core_shows_what_its_headers_mark_and_no_more() -> None:
+    command = ["nm", "-DC", "--defined-only", str(built_library(CORE))]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shown = re.findall(r" T negative_cosine::(?:\w+::)*(\w+)", text)
+    has_cuda = bool((LIBRARY.build_info or {}).get("cuda"))
+    assert set(shown) == declared_for_bindings() - (set() if has_cuda else {"check_device"})
+
+
+@built_with_cuda
+@pytest.mark.parametrize("name", BINDINGS)
+def test_a_binding_shows_functions_of_c_alone(name: str) -> None:
+    # Those that Python or the loader calls by name.
+    shown = symbols(built_library(name), "defined")
     ours = {symbol for symbol in shown if "negative_cosine" in symbol}
     assert {symbol.partition("@")[0] for symbol in ours} <= {
         "negative_cosine_cuda_problem",
@@ -111,7 +138,7 @@ def test_no_library_shows_others_its_runtime_or_its_core(name: str) -> None:
 
 
 def test_tensorflow_would_have_given_them_its_own_runtime() -> None:
-    # The reason for the order in which cmake/tensorflow.cmake links.
+    # The reason why the core hides its own: see cmake/cuda.cmake.
     framework = Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"
     shown = {symbol.partition("@")[0] for symbol in symbols(framework, "defined")}
     assert {"cudaMalloc", "cudaLaunchKernelExC", "__cudaRegisterFatBinary"} <= shown

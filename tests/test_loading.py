@@ -21,7 +21,7 @@ from typing import Any
 import negative_cosine
 import pytest
 import tensorflow as tf
-from installed import LIBRARY, XLA_LIBRARY, installation, run_with
+from installed import CORE_LIBRARY, LIBRARY, XLA_LIBRARY, installation, run_with
 from negative_cosine import NegativeCosineLoss, _core, _loader, _loss
 from negative_cosine import __main__ as report
 from negative_cosine._build_info import PACKAGE_DIR
@@ -135,6 +135,14 @@ BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
         "_build_info.json, which describes the native library, is no JSON",
     ),
     (truncate, "the native library cannot be opened: the file is cut short"),
+    (
+        lambda folder: truncate(folder, CORE_LIBRARY),
+        f"the native library needs {CORE_LIBRARY}: the file is cut short",
+    ),
+    (
+        lambda folder: (folder / CORE_LIBRARY).unlink(),
+        f"the native library needs {CORE_LIBRARY}: the file cannot be read",
+    ),
     (empty, "the native library cannot be opened: the file is cut short"),
     (build_for("1.15.0"), "built for TensorFlow 1.15.0 and this is TensorFlow"),
     (build_for("2.999.0"), "built for TensorFlow 2.999.0 and this is TensorFlow"),
@@ -181,9 +189,9 @@ OTHER_FIXES: list[tuple[Callable[[Path], Any], str, str]] = [
         "conda-forge libstdcxx-ng libgcc-ng",
     ),
     (
-        rewrite(rb"libm\.so\.6", b"libq.so.6"),
-        "libq.so.6: cannot open shared object file",
-        r"install what has libq\.so\.6 .*apt-file search libq\.so\.6.*LD_LIBRARY_PATH",
+        rewrite(rb"libgcc_s\.so\.1", b"libother.so.1"),
+        "libother.so.1: cannot open shared object file",
+        r"install what has libother\.so\.1 .*search libother\.so\.1.*LD_LIBRARY_PATH",
     ),
 ]
 

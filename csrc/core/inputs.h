@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/export.h"
 #include "core/params.h"
 #include "core/status.h"
 
@@ -17,7 +18,7 @@ namespace negative_cosine {
 
 using Shape = std::vector<int64_t>;
 
-std::string to_string(const Shape& shape);
+NEGATIVE_COSINE_API std::string to_string(const Shape& shape);
 
 struct Input {
   Shape shape;
@@ -72,14 +73,17 @@ constexpr NamedInput<SavedInputs, Input> kSavedInputs[] = {
     {"query_direction", &SavedInputs::query_direction}};
 
 // Writes the options that have names, or says which names there are.
-Status set_options(const std::string& sampler, const std::string& normalize_over,
-                   const std::string& reduction, LossParams* params);
+NEGATIVE_COSINE_API Status set_options(const std::string& sampler,
+                                       const std::string& normalize_over,
+                                       const std::string& reduction,
+                                       LossParams* params);
 
 // Checks the inputs' shapes for `params`' sampler, and writes sizes and pointers.
-Status set_inputs(const LossInputs& inputs, LossParams* params);
+NEGATIVE_COSINE_API Status set_inputs(const LossInputs& inputs, LossParams* params);
 
 // The same for the gradient; a query_direction that was left out is null.
-Status set_saved_inputs(const SavedInputs& inputs, const LossParams& params,
-                        GradientArguments* arguments);
+NEGATIVE_COSINE_API Status set_saved_inputs(const SavedInputs& inputs,
+                                            const LossParams& params,
+                                            GradientArguments* arguments);
 
 }  // namespace negative_cosine

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "core/export.h"
 #include "core/formulas.h"
 #include "core/params.h"
 #include "core/sampler.h"
@@ -138,10 +139,10 @@ const CpuKernels& kernels();
 
 // The widest kernels this processor runs, at most the level that the environment
 // variable NEGATIVE_COSINE_MAX_ISA names (portable, avx2 or avx512). Chosen once.
-const CpuKernels& cpu_kernels();
+NEGATIVE_COSINE_API const CpuKernels& cpu_kernels();
 
 // What is wrong with that variable; the passes refuse to run where anything is.
-const Status& cpu_kernels_status();
+NEGATIVE_COSINE_API const Status& cpu_kernels_status();
 
 constexpr int64_t kScratchAlignment = 64;
 

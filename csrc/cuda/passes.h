@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "core/export.h"
 #include "core/params.h"
 #include "core/status.h"
 
@@ -18,15 +19,16 @@ namespace cuda {
 using Stream = void*;  // a cudaStream_t
 
 // Whether the current device can run the kernels, and if not, why.
-Status check_device();
+NEGATIVE_COSINE_API Status check_device();
 
-int64_t forward_scratch_bytes(const LossParams& params);
-int64_t gradient_scratch_bytes(const LossParams& params);
+NEGATIVE_COSINE_API int64_t forward_scratch_bytes(const LossParams& params);
+NEGATIVE_COSINE_API int64_t gradient_scratch_bytes(const LossParams& params);
 
-Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream);
+NEGATIVE_COSINE_API Status forward(const LossParams& params,
+                                   const ForwardOutputs& outputs, Stream stream);
 
-Status gradient(const LossParams& params, const GradientArguments& arguments,
-                Stream stream);
+NEGATIVE_COSINE_API Status gradient(const LossParams& params,
+                                    const GradientArguments& arguments, Stream stream);
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -24,6 +24,9 @@ from negative_cosine._build_info import (
 )
 from negative_cosine._library_file import file_problem
 
+# The kernels, which the dynamic loader opens for each library that needs them.
+CORE = "libnegative_cosine_core.so"
+
 
 @dataclass(frozen=True)
 class NativeLibrary:
@@ -70,6 +73,9 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
             f"the native library was built for TensorFlow {built_for} and this is "
             f"TensorFlow {tensorflow_version}"
         )
+    core = folder / CORE
+    if problem := file_problem(core):
+        return failed(f"the native library needs {CORE}: {problem}", file=core)
     if problem := file_problem(path):
         return failed(f"the native library cannot be opened: {problem}")
     try:

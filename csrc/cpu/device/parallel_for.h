@@ -9,6 +9,7 @@
 
 #include <functional>
 
+#include "core/export.h"
 #include "core/parallel_for.h"
 
 namespace negative_cosine {
@@ -17,6 +18,6 @@ namespace negative_cosine {
 using Schedule = std::function<void(std::function<void()> closure)>;
 
 // At most `num_threads` threads work at once, the caller among them.
-ParallelFor make_parallel_for(int num_threads, Schedule schedule);
+NEGATIVE_COSINE_API ParallelFor make_parallel_for(int num_threads, Schedule schedule);
 
 }  // namespace negative_cosine
