@@ -19,7 +19,7 @@ cudaError_t launch_finish_forward(const LossParams& params,
                                   const double* block_losses, int64_t num_blocks,
                                   cudaStream_t stream);
 
-// Writes sum_j a_j of core/loss_formulas.h for NormalizeOver::kBatch.
+// Writes sum_j a_j of core/formulas.h for NormalizeOver::kBatch.
 cudaError_t launch_coefficient_sum(const LossParams& params,
                                    const GradientArguments& arguments,
                                    double* coefficient_sum, cudaStream_t stream);

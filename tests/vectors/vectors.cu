@@ -13,6 +13,7 @@
 #include "core/norms.h"
 #include "cuda/device/instructions.cuh"
 #include "cuda/device/launch.h"
+#include "cuda/device/packets.cuh"
 #include "cuda/device/shared_memory.cuh"
 #include "vectors.h"
 

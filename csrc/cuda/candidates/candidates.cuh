@@ -7,7 +7,6 @@
 
 #include "core/rules.h"
 #include "core/sampler.h"
-#include "cuda/device/device.cuh"
 #include "cuda/device/shared_memory.cuh"
 
 namespace negative_cosine {
@@ -15,12 +14,6 @@ namespace cuda {
 
 // In place of the index of a row that is dropped, or that there is not.
 constexpr int32_t kNotKept = -1;
-
-// The caller's table turned around (see inverted_table.h); null for a sampler.
-struct RowsOfDocs {
-  const int64_t* starts = nullptr;  // [C + 1]
-  const int32_t* rows = nullptr;
-};
 
 // A keyed bijection of 0..C-1, at single points.
 class Permutation {

@@ -1,11 +1,11 @@
-// The caller's candidate table turned around on the device: for each document, the rows
-// that drew it. Host side.
+// Inverts the caller's candidate table on the device: for each document, the rows that
+// drew it. Host side.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "core/params.h"
-#include "cuda/candidates/candidates.cuh"
+#include "cuda/layout.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -13,7 +13,7 @@ namespace cuda {
 // Bytes of work memory, the result's included.
 int64_t inverted_table_bytes(const LossParams& params);
 
-// The rows of a document stand in the order of the table; dropped pairs are left out.
+// The rows of a document are in the order of the table; dropped pairs are left out.
 cudaError_t launch_invert_table(const LossParams& params, void* memory,
                                 cudaStream_t stream, RowsOfDocs* rows_of_docs);
 

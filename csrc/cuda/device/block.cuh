@@ -2,7 +2,8 @@
 // one after another.
 #pragma once
 
-#include "cuda/device/device.cuh"
+#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/warp.cuh"
 
 namespace negative_cosine {
 namespace cuda {

@@ -6,11 +6,12 @@
 // check what each instruction asks for.
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 
 #include "core/data_type.h"
-#include "cuda/device/device.cuh"
-#include "cuda/tiles/kernels.h"
+#include "cuda/device/element_types.h"
+#include "cuda/device/shared_memory.cuh"
 
 #if defined(NEGATIVE_COSINE_EMULATION)
 #include "emulation/instructions.h"

@@ -2,10 +2,22 @@
 // declare: arrays that every thread of a block takes in the same order.
 #pragma once
 
-#include "cuda/device/device.cuh"
+#include <cuda_runtime.h>
+
+#include <cstdint>
 
 namespace negative_cosine {
 namespace cuda {
+
+// An element of an array in shared memory. The emulator puts its own in, which sees
+// reads of what nothing wrote and missing barriers.
+#if defined(NEGATIVE_COSINE_SHARED_ELEMENT)
+template <typename Value>
+using SharedElement = NEGATIVE_COSINE_SHARED_ELEMENT<Value>;
+#else
+template <typename Value>
+using SharedElement = Value;
+#endif
 
 // Each array starts at a multiple of it: a row of all 32 banks.
 constexpr int kSharedAlignment = 128;
@@ -67,32 +79,6 @@ static __device__ __forceinline__ void write_packet(const float (&values)[4],
       make_float4(values[0], values[1], values[2], values[3]);
 }
 #endif
-
-// 16 bytes of a row.
-template <typename Storage, typename Real, int kCount>
-__device__ __forceinline__ void read_packet(const SharedElement<Storage>* from,
-                                            Real (&values)[kCount]) {
-  unpack(read_bits<uint4, Storage>(from), static_cast<const Storage*>(nullptr), values);
-}
-
-// Two elements, of which the first has an even number.
-__device__ __forceinline__ void read_pair(const SharedElement<float>* from,
-                                          float (&values)[2]) {
-  const float2 pair = read_bits<float2, float>(from);
-  values[0] = pair.x;
-  values[1] = pair.y;
-}
-__device__ __forceinline__ void read_pair(const SharedElement<double>* from,
-                                          double (&values)[2]) {
-  const double2 pair = read_bits<double2, double>(from);
-  values[0] = pair.x;
-  values[1] = pair.y;
-}
-template <typename Storage>
-__device__ __forceinline__ void read_pair(const SharedElement<Storage>* from,
-                                          float (&values)[2]) {
-  unpack_pair(read_bits<uint32_t, Storage>(from), Storage{}, values);
-}
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -5,14 +5,13 @@
 // store. The sums are online, relative to a running maximum (Milakov and Gimelshein,
 // 2018), and the query's direction is summed beside them as FlashAttention sums its
 // output. While no logit can leave [-kSafeLogit, kSafeLogit] the maximum is not needed.
-// The formulas are in core/loss_formulas.h.
+// The formulas are in core/formulas.h.
 #pragma once
 
 #include "core/formulas.h"
 #include "cuda/candidates/candidates.cuh"
 #include "cuda/device/block.cuh"
-#include "cuda/rows/kernels.h"
-#include "cuda/rows/results.cuh"
+#include "cuda/layout.h"
 #include "cuda/rows/rows.cuh"
 #include "cuda/rows/saved.cuh"
 
@@ -37,15 +36,15 @@ __device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
 template <typename Rows>
 struct ForwardState {
   using Real = typename Rows::Real;
-  // Lane by lane, each candidate in Rows::kLanesPerCandidate lanes.
+  // Lane by lane, each candidate in Rows::kLanesPerProduct lanes.
   CandidateSums<Real> softmax{0, 0, 0};
   int32_t rank = 0;
   int32_t kept = 0;
   typename Rows::Sums sums;
 };
 
-// Raises the shift to the tile's largest logit, if that is larger, and scales down what
-// was summed before. An infinite logit raises it to the largest number.
+// Raises the shift to the fragment's largest logit, if that is larger, and scales down
+// what was summed before. An infinite logit raises it to the largest number.
 template <typename Rows>
 __device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Real logit,
                                             bool sums_rows, ForwardState<Rows>* state) {
@@ -60,23 +59,6 @@ __device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Rea
   if (sums_rows) rows.scale(factor, &state->sums);
 }
 
-// 1 / |row| of the lane's candidate from its squares; see core/norms.h.
-template <typename Storage>
-__device__ __forceinline__ ComputeType<Storage> inverse_norm_of_candidate(
-    ComputeType<Storage> squares, const Storage* docs, int64_t dim, int32_t index) {
-  using Real = ComputeType<Storage>;
-  Real inverse_norm = inverse_norm_of(squares);
-  unsigned overflowed = __ballot_sync(kWholeWarp, may_have_overflowed(squares));
-  while (overflowed != 0) {
-    const int lane = __ffs(static_cast<int>(overflowed)) - 1;
-    const int64_t row = __shfl_sync(kWholeWarp, index, lane);
-    const Real scaled = scaled_inverse_norm(docs + row * dim, dim);
-    if (lane_of_thread() == lane) inverse_norm = scaled;
-    overflowed &= overflowed - 1;
-  }
-  return inverse_norm;
-}
-
 template <typename Rows>
 __device__ __forceinline__ void meet_candidates(
     const LossParams& params, const CandidateSource& source, const Rows& rows,
@@ -87,7 +69,7 @@ __device__ __forceinline__ void meet_candidates(
   const Real scale = logit_scale_of<Real>(params);
   const Real positive_log_q = log_q_at<Real>(params, row);
   const bool running_maximum = needs_running_maximum(params, scale);
-  const bool is_first_lane = lane_of_thread() % Rows::kLanesPerCandidate == 0;
+  const bool is_first_lane = lane_of_thread() % Rows::kLanesPerProduct == 0;
   const CandidateSource::Start first_candidate = source.start(row);
 
   for (int64_t start = 0; start < params.num_negatives; start += kWarpSize) {
@@ -97,11 +79,12 @@ __device__ __forceinline__ void meet_candidates(
     const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
     state->kept += __popc(kept);
 
-    for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
-      const typename Rows::Tile tile = rows.load_tile(docs, mine, first);
-      const RowProducts<Real> products = rows.template products<true>(query, tile);
+    for (int first = 0; first < kWarpSize && kept >> first != 0;
+         first += Rows::kFragmentRows) {
+      const typename Rows::Fragment fragment = rows.load_fragment(docs, mine, first);
+      const RowProducts<Real> products = rows.template products<true>(query, fragment);
 
-      const int number = first + Rows::candidate_of_lane();
+      const int number = first + Rows::product_of_lane();
       const int32_t index = __shfl_sync(kWholeWarp, mine, number);
       const Real log_q = params.doc_log_q == nullptr
                              ? Real(0)
@@ -119,10 +102,10 @@ __device__ __forceinline__ void meet_candidates(
       state->softmax.weight_sum += weight;
       state->softmax.cosine_sum =
           multiply_add(weight, cosine, state->softmax.cosine_sum);
-      if (sums_rows) rows.add_weighted(tile, weight * inverse_norm, &state->sums);
+      if (sums_rows) rows.add_weighted(fragment, weight * inverse_norm, &state->sums);
     }
   }
-  constexpr int kNearest = Rows::kLanesPerCandidate;
+  constexpr int kNearest = Rows::kLanesPerProduct;
   CandidateSums<Real>& softmax = state->softmax;
   softmax.weight_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.weight_sum);
   softmax.cosine_sum = sum_over_lanes<kWarpSize / 2, kNearest>(softmax.cosine_sum);

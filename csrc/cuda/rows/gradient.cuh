@@ -4,13 +4,13 @@
 // The softmax weight of a pair is recomputed from one product and the row's saved
 // facts: a_i p_ij is e^(t_ij - shift_i) times the row's coefficient. So nothing is
 // added to by two warps, and there is nothing to store of the size B * K. A row whose
-// coefficient is 0 takes no part. The formulas are in core/loss_formulas.h.
+// coefficient is 0 takes no part. The formulas are in core/formulas.h.
 #pragma once
 
 #include "core/formulas.h"
 #include "cuda/candidates/candidates.cuh"
 #include "cuda/device/block.cuh"
-#include "cuda/rows/kernels.h"
+#include "cuda/layout.h"
 #include "cuda/rows/rows.cuh"
 #include "cuda/rows/saved.cuh"
 
@@ -55,11 +55,12 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
     const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
     const unsigned kept = __ballot_sync(kWholeWarp, mine != kNotKept);
 
-    for (int first = 0; first < kWarpSize && kept >> first != 0; first += Rows::kTile) {
-      const typename Rows::Tile tile = rows.load_tile(queries, mine, first);
-      const Real dot = rows.template products<false>(unit, tile).dot;
+    for (int first = 0; first < kWarpSize && kept >> first != 0;
+         first += Rows::kFragmentRows) {
+      const typename Rows::Fragment fragment = rows.load_fragment(queries, mine, first);
+      const Real dot = rows.template products<false>(unit, fragment).dot;
 
-      const int number = first + Rows::candidate_of_lane();
+      const int number = first + Rows::product_of_lane();
       const bool is_kept = (kept >> number & 1u) != 0;
       const RowFacts<Real> facts = facts_of_lane(my_facts, number);
       const Real row_log_q = params.doc_log_q == nullptr
@@ -71,10 +72,10 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
       const Real weight =
           is_kept ? exp_of(logit - facts.shift) * facts.candidate_coefficient : Real(0);
       projection = multiply_add(weight, cosine, projection);
-      rows.add_weighted(tile, weight * facts.query_inverse_norm, sums);
+      rows.add_weighted(fragment, weight * facts.query_inverse_norm, sums);
     }
   }
-  return sum_over_lanes<kWarpSize / 2, Rows::kLanesPerCandidate>(projection);
+  return sum_over_lanes<kWarpSize / 2, Rows::kLanesPerProduct>(projection);
 }
 
 template <typename Rows>

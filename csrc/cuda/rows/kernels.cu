@@ -1,11 +1,15 @@
 // Chooses how to hold a row and launches the kernels. Compiled once for each element
 // type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
+#include <algorithm>
 #include <limits>
 
+#include "cuda/device/alignment.h"
 #include "cuda/device/launch.h"
 #include "cuda/rows/forward.cuh"
 #include "cuda/rows/gradient.cuh"
 #include "cuda/rows/kernels.h"
+#include "cuda/rows/register.cuh"
+#include "cuda/rows/streamed.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -35,6 +39,13 @@ cudaError_t with_register_rows(int64_t packets, const Call& call) {
     return call(RowsTag<RegisterRows<Vector, 32, kMost / 2, kWarps>>{});
   }
   return call(RowsTag<RegisterRows<Vector, 32, kMost, kWarps>>{});
+}
+
+// The warps that it takes to hold a row of whole packets in registers, at 32 elements
+// and eight packets a lane; more than a block has means that it does not fit.
+inline int64_t warps_of_row(const LossParams& params) {
+  const int64_t size = params.dim * storage_size_of(params.data_type);
+  return std::max((params.dim + 1023) / 1024, (size + 4095) / 4096);
 }
 
 template <typename Storage, typename Call>

@@ -1,9 +1,10 @@
-// What the gradient pass reads of a query row: its facts (RowFacts), by one 16-byte
-// access for float32 arithmetic and by two for float64, and its coefficients.
+// What the forward pass saves of a query row for the gradient pass (RowFacts), by one
+// 16-byte access for float32 arithmetic and by two for float64; and what the gradient
+// pass makes of it, the row's coefficients.
 #pragma once
 
 #include "core/formulas.h"
-#include "cuda/device/device.cuh"
+#include "cuda/device/warp.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -33,6 +34,31 @@ __device__ __forceinline__ void store_facts(const RowFacts<double>& facts,
   __stcs(reinterpret_cast<double2*>(to) + 1,
          make_double2(facts.shift, facts.query_inverse_norm));
 }
+
+// --- Forward -------------------------------------------------------------------------
+
+// What is saved of a row, by one lane. Returns the row's part of the reduced loss.
+template <typename Real>
+__device__ __forceinline__ double store_row_results(const LossParams& params,
+                                                    const ForwardOutputs& outputs,
+                                                    int64_t row, Real positive_cosine,
+                                                    Real query_inverse_norm, Real shift,
+                                                    const RowResult<Real>& result) {
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  __stcs(static_cast<Real*>(outputs.positive_cosine) + row, positive_cosine);
+  __stcs(static_cast<Real*>(outputs.row_scale_gradient) + row, result.scale_gradient);
+  store_facts(facts_of(params, row, result, positive_cosine, shift, query_inverse_norm),
+              static_cast<RowFacts<Real>*>(outputs.row_facts) + row);
+  if (over_batch) return 0;  // reductions.cu computes the losses
+  __stcs(static_cast<Real*>(outputs.row_loss) + row, result.row_loss);
+  const Real loss = weighted_loss(params, row, result.row_loss);
+  if (params.reduction == Reduction::kNone) {
+    __stcs(static_cast<Real*>(outputs.loss) + row, loss);
+  }
+  return loss;
+}
+
+// --- Gradient ------------------------------------------------------------------------
 
 template <typename Real>
 __device__ __forceinline__ Real upstream_of_row(const LossParams& params,

@@ -1,8 +1,9 @@
-// Rows that a kernel does not hold, as gradient_rows.cuh asks for them.
+// Rows that a kernel does not hold, as rows/gradient.cuh asks for them.
 #pragma once
 
 #include "core/formulas.h"
-#include "cuda/device/device.cuh"
+#include "cuda/device/packets.cuh"
+#include "cuda/device/warp.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -35,7 +36,7 @@ struct ScaledRows {
     for (int64_t column = lane_of_thread() * kCount; column < dim;
          column += kWarpSize * kCount) {
       Real values[kCount];
-      load_sums(from + column, values);
+      load_packet_from_l2(from + column, values);
 #pragma unroll
       for (Real& value : values) value = zero_safe_product(factor, value);
       store_packet(values, to + column);

@@ -8,14 +8,14 @@
 // multiply, weigh, accumulate; at the end: store, with the positives, which stay in
 // shared memory or, where rows are long, come again. The softmax is online (Milakov and
 // Gimelshein, 2018) and the query's direction is summed as FlashAttention sums its
-// output. The formulas are in core/loss_formulas.h.
+// output. The formulas are in core/formulas.h.
 #pragma once
 
 #include "cuda/device/block.cuh"
-#include "cuda/rows/results.cuh"
+#include "cuda/layout.h"
+#include "cuda/rows/saved.cuh"
 #include "cuda/tiles/band.cuh"
 #include "cuda/tiles/forward_memory.cuh"
-#include "cuda/tiles/kernels.h"
 #include "cuda/tiles/products.cuh"
 
 namespace negative_cosine {

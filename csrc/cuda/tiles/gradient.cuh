@@ -13,7 +13,6 @@
 #include "cuda/rows/scaled.cuh"
 #include "cuda/tiles/band.cuh"
 #include "cuda/tiles/gradient_memory.cuh"
-#include "cuda/tiles/kernels.h"
 #include "cuda/tiles/products.cuh"
 
 namespace negative_cosine {

@@ -1,4 +1,4 @@
-// What the rules of a pair (core/candidate_rules.h) ask of a tile's rows besides their
+// What the rules of a pair (core/rules.h) ask of a tile's rows besides their
 // elements: logQ and ids, copied to shared memory beside the rows.
 #pragma once
 
@@ -43,7 +43,7 @@ class TileFacts {
 
   __device__ __forceinline__ Real log_q(int number) const { return log_q_[number]; }
 
-  // As in core/candidate_rules.h, for the rows of two numbers, of which one is the
+  // As in core/rules.h, for the rows of two numbers, of which one is the
   // candidate's.
   __device__ __forceinline__ bool are_equal(const LossParams& params, int row,
                                             int candidate, int32_t index) const {

@@ -1,5 +1,8 @@
 // Chooses a tile's sizes and launches the kernels. Compiled once for each type that
 // rows are multiplied as, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
+#include <initializer_list>
+
+#include "cuda/device/alignment.h"
 #include "cuda/device/launch.h"
 #include "cuda/tiles/forward.cuh"
 #include "cuda/tiles/gradient.cuh"

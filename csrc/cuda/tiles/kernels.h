@@ -1,33 +1,17 @@
 // The two kernels that work on tiles of neighbouring places: for the samplers `ring`
 // and `all`. Host side.
 //
-// Compiled once for an element type (tiles_float32.cu and its like) and for each padded
-// row length; these functions choose and launch.
+// Compiled once for each type that rows are multiplied as and for each padded row
+// length; these functions choose and launch.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "core/params.h"
-#include "cuda/rows/kernels.h"
+#include "cuda/layout.h"
 
 namespace negative_cosine {
 namespace cuda {
-
-// As what the tensor cores multiply float32 elements: float32 with ten bits behind the
-// point.
-struct Tf32 {};
-
-// The element type of rows that are multiplied as a type.
-template <typename Factor>
-struct StorageOfFactor {
-  using type = Factor;
-};
-template <>
-struct StorageOfFactor<Tf32> {
-  using type = float;
-};
-template <typename Factor>
-using StorageOf = typename StorageOfFactor<Factor>::type;
 
 // The first capability whose devices copy to shared memory on the side and multiply
 // 16-bit matrices with float32 sums as these kernels ask for it.
@@ -39,7 +23,7 @@ constexpr int kTileCapability = 80;
 template <typename Factor>
 bool fits_tiles(const LossParams& params, int shared_bytes);
 
-// As launch_forward_rows and launch_gradient_rows (row_kernels.h), on a device where
+// As launch_forward_rows and launch_gradient_rows (rows/kernels.h), on a device where
 // they fit.
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,

@@ -2,7 +2,6 @@
 // turns, with what has to be known of each.
 #pragma once
 
-#include "cuda/candidates/candidates.cuh"
 #include "cuda/tiles/inputs.cuh"
 #include "cuda/tiles/rows.cuh"
 

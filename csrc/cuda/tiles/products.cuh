@@ -8,13 +8,15 @@
 // TensorCores computes them for 16-bit elements with float32 sums, Tf32Cores for
 // float32 elements that may be rounded to ten bits, PlainTiles for the others by fused
 // multiply-adds. All leave what a lane holds in the same places
-// (tile_shape.cuh), so that a kernel is written once.
+// (shape.cuh), so that a kernel is written once.
 #pragma once
 
 #include <type_traits>
 
 #include "core/math.h"
+#include "cuda/device/arithmetic.cuh"
 #include "cuda/device/instructions.cuh"
+#include "cuda/device/packets.cuh"
 #include "cuda/tiles/shape.cuh"
 
 namespace negative_cosine {

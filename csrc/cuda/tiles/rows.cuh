@@ -16,7 +16,9 @@
 #pragma once
 
 #include "core/norms.h"
+#include "cuda/device/arithmetic.cuh"
 #include "cuda/device/instructions.cuh"
+#include "cuda/device/packets.cuh"
 #include "cuda/tiles/shape.cuh"
 
 namespace negative_cosine {

@@ -2,8 +2,10 @@
 // rows that they meet stand beside them at a time, and how its warps share the work.
 #pragma once
 
-#include "cuda/device/instructions.cuh"
+#include "core/data_type.h"
+#include "cuda/device/element_types.h"
 #include "cuda/device/shared_memory.cuh"
+#include "cuda/device/warp.cuh"
 
 namespace negative_cosine {
 namespace cuda {

@@ -1,8 +1,8 @@
-// What the kernels use of a GPU beyond plain C++: packets of memory, and sums over the
-// lanes of a warp.
+// Packets: the elements of a row that one instruction loads or stores, and their
+// conversion to and from the type they are computed in.
 //
-// Global memory is touched through __ldg, __ldcg, __stcs and __stcg alone: they say how
-// long a value is of use, and tests/emulation checks each of them.
+// Global memory is accessed through __ldg, __ldcg, __stcs and __stcg alone: they say
+// how long a value is of use, and tests/emulation checks each of them.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -11,24 +11,12 @@
 #include <cstdint>
 
 #include "core/data_type.h"
+#include "cuda/device/shared_memory.cuh"
 
 namespace negative_cosine {
 namespace cuda {
 
-constexpr int kWarpSize = 32;
-constexpr unsigned kWholeWarp = 0xffffffffu;
-
-// An element of an array in shared memory. The emulator puts its own in, which sees
-// reads of what nothing wrote and missing barriers.
-#if defined(NEGATIVE_COSINE_SHARED_ELEMENT)
-template <typename Value>
-using SharedElement = NEGATIVE_COSINE_SHARED_ELEMENT<Value>;
-#else
-template <typename Value>
-using SharedElement = Value;
-#endif
-
-// --- Packets: the elements of a row that one instruction loads. ----------------------
+// --- Elements from the bits of a packet ----------------------------------------------
 
 __device__ __forceinline__ void unpack(uint4 bits, const float*, float (&values)[4]) {
   values[0] = __uint_as_float(bits.x);
@@ -81,6 +69,8 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
   values[0] = __uint_as_float(bits << 16);
   values[1] = __uint_as_float(bits & 0xffff0000u);
 }
+
+// --- Packets of the input rows, which no kernel writes -------------------------------
 
 // 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
 // that wants nothing reads zeros of our own, because a load under a condition gets a
@@ -157,7 +147,7 @@ struct ScalarPacket {
   }
 };
 
-// One element as it is.
+// One element without conversion.
 __device__ __forceinline__ float load_storage(const float* from) { return __ldg(from); }
 __device__ __forceinline__ double load_storage(const double* from) {
   return __ldg(from);
@@ -166,6 +156,8 @@ template <typename Storage>
 __device__ __forceinline__ Storage load_storage(const Storage* from) {
   return {__ldg(reinterpret_cast<const unsigned short*>(from))};
 }
+
+// --- Stores --------------------------------------------------------------------------
 
 __device__ __forceinline__ void store_element(float value, float* to) {
   __stcs(to, value);
@@ -245,34 +237,46 @@ __device__ __forceinline__ void store_pair(const Real (&values)[2], bool has_sec
   if (has_second) __stcs(to + 1, values[1]);
 }
 
-// The same packet back again, by the thread that stored it: from the second-level
-// cache.
-__device__ __forceinline__ void load_sums(const float* from, float (&values)[1]) {
+// --- Packets that a kernel has written, from the second-level cache ------------------
+
+__device__ __forceinline__ void load_packet_from_l2(const float* from,
+                                                    float (&values)[1]) {
   values[0] = __ldcg(from);
 }
-__device__ __forceinline__ void load_sums(const double* from, double (&values)[1]) {
+__device__ __forceinline__ void load_packet_from_l2(const double* from,
+                                                    double (&values)[1]) {
   values[0] = __ldcg(from);
 }
-__device__ __forceinline__ void load_sums(const float* from, float (&values)[4]) {
+__device__ __forceinline__ void load_packet_from_l2(const float* from,
+                                                    float (&values)[4]) {
   const float4 packet = __ldcg(reinterpret_cast<const float4*>(from));
   values[0] = packet.x;
   values[1] = packet.y;
   values[2] = packet.z;
   values[3] = packet.w;
 }
-__device__ __forceinline__ void load_sums(const float* from, float (&values)[8]) {
+__device__ __forceinline__ void load_packet_from_l2(const float* from,
+                                                    float (&values)[8]) {
   float halves[2][4];
-  load_sums(from, halves[0]);
-  load_sums(from + 4, halves[1]);
+  load_packet_from_l2(from, halves[0]);
+  load_packet_from_l2(from + 4, halves[1]);
 #pragma unroll
   for (int element = 0; element < 8; ++element) {
     values[element] = halves[element / 4][element % 4];
   }
 }
-__device__ __forceinline__ void load_half(const float* from, int half,
-                                          float (&values)[8]) {
+__device__ __forceinline__ void load_packet_from_l2(const double* from,
+                                                    double (&values)[2]) {
+  const double2 packet = __ldcg(reinterpret_cast<const double2*>(from));
+  values[0] = packet.x;
+  values[1] = packet.y;
+}
+
+// Half number `half` of eight floats, whose halves are stored apart.
+__device__ __forceinline__ void load_half_from_l2(const float* from, int half,
+                                                  float (&values)[8]) {
   float elements[4];
-  load_sums(from, elements);
+  load_packet_from_l2(from, elements);
 #pragma unroll
   for (int e = 0; e < 4; ++e) values[4 * half + e] = elements[e];
 }
@@ -282,65 +286,33 @@ __device__ __forceinline__ void store_half(const float (&values)[8], int half,
                              values[4 * half + 2], values[4 * half + 3]};
   store_packet(elements, to);
 }
-__device__ __forceinline__ void load_sums(const double* from, double (&values)[2]) {
-  const double2 packet = __ldcg(reinterpret_cast<const double2*>(from));
-  values[0] = packet.x;
-  values[1] = packet.y;
+
+// --- Packets in shared memory --------------------------------------------------------
+
+// 16 bytes of a row.
+template <typename Storage, typename Real, int kCount>
+__device__ __forceinline__ void read_packet(const SharedElement<Storage>* from,
+                                            Real (&values)[kCount]) {
+  unpack(read_bits<uint4, Storage>(from), static_cast<const Storage*>(nullptr), values);
 }
 
-// --- Warps ---------------------------------------------------------------------------
-
-__device__ __forceinline__ int lane_of_thread() {
-  return static_cast<int>(threadIdx.x) % kWarpSize;
+// Two elements, of which the first has an even number.
+__device__ __forceinline__ void read_pair(const SharedElement<float>* from,
+                                          float (&values)[2]) {
+  const float2 pair = read_bits<float2, float>(from);
+  values[0] = pair.x;
+  values[1] = pair.y;
 }
-
-__device__ __forceinline__ float multiply_add(float a, float b, float c) {
-  return fmaf(a, b, c);
+__device__ __forceinline__ void read_pair(const SharedElement<double>* from,
+                                          double (&values)[2]) {
+  const double2 pair = read_bits<double2, double>(from);
+  values[0] = pair.x;
+  values[1] = pair.y;
 }
-__device__ __forceinline__ double multiply_add(double a, double b, double c) {
-  return fma(a, b, c);
-}
-
-// The sum over lanes that differ in the bits kNearest..kFarthest of their number, in a
-// fixed order; every one of them gets the same bits.
-template <int kFarthest = kWarpSize / 2, int kNearest = 1, typename Value>
-__device__ __forceinline__ Value sum_over_lanes(Value value) {
-#pragma unroll
-  for (int distance = kFarthest; distance >= kNearest; distance /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  }
-  return value;
-}
-
-// NaN counts as smaller than everything, as in fmax.
-template <typename Real>
-__device__ __forceinline__ Real largest_over_lanes(Real value) {
-#pragma unroll
-  for (int distance = kWarpSize / 2; distance >= 1; distance /= 2) {
-    const Real other = __shfl_xor_sync(kWholeWarp, value, distance);
-    value = other > value || value != value ? other : value;
-  }
-  return value;
-}
-
-// Sums kValues values over groups of kLanes lanes at the price of little more than one:
-// in each step half of the lanes hand over one half of the values and keep the other.
-// Lane l of a group gets the sum of value number l / (kLanes / kValues), added in the
-// order of sum_over_lanes.
-template <int kValues, int kLanes, typename Real>
-__device__ __forceinline__ Real transposed_sums(Real (&values)[kValues]) {
-  int distance = kLanes / 2;
-#pragma unroll
-  for (int count = kValues; count > 1; count /= 2, distance /= 2) {
-    const bool keeps_upper = (lane_of_thread() & distance) != 0;
-#pragma unroll
-    for (int i = 0; i < count / 2; ++i) {
-      const Real kept = keeps_upper ? values[i + count / 2] : values[i];
-      const Real given = keeps_upper ? values[i] : values[i + count / 2];
-      values[i] = kept + __shfl_xor_sync(kWholeWarp, given, distance);
-    }
-  }
-  return sum_over_lanes<kLanes / kValues / 2, 1>(values[0]);
+template <typename Storage>
+__device__ __forceinline__ void read_pair(const SharedElement<Storage>* from,
+                                          float (&values)[2]) {
+  unpack_pair(read_bits<uint32_t, Storage>(from), Storage{}, values);
 }
 
 }  // namespace cuda

@@ -1,0 +1,315 @@
+// Rows in registers: up to kLanes * kPackets packets of 16 bytes.
+//
+// A row is spread over a group of kLanes lanes; a warp has 32 / kLanes groups, and each
+// has kRows rows in flight, so that a fragment is (32 / kLanes) * kRows rows. A long
+// row is spread over the kWarps warps of a block, which go through the same candidates
+// side by side.
+#pragma once
+
+#include "cuda/rows/rows.cuh"
+#include "cuda/rows/warp_team.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+template <typename PacketType, int kLanesOfRow, int kPacketsOfLane, int kWarpsOfRow = 1>
+class RegisterRows {
+ public:
+  using Packet = PacketType;
+  using Storage = typename Packet::Storage;
+  using Real = typename Packet::Real;
+  static constexpr int kLanes = kLanesOfRow;  // of one warp
+  static constexpr int kWarps = kWarpsOfRow;
+  static constexpr int kPackets = kPacketsOfLane;
+  static constexpr int kElements = Packet::kElements;
+  // Eight packets a lane in flight: 4 KiB a warp, 16 KiB a block.
+  static constexpr int kRows = 8 / kPackets;
+  static constexpr int kFragmentRows = kWarpSize / kLanes * kRows;
+  static constexpr int kLanesPerProduct = kWarpSize / kFragmentRows;
+  static constexpr bool kNeedsSumMemory = false;
+  // Blocks of four warps that share a multiprocessor's registers without spilling any:
+  // by the bytes a lane holds of the unit row, and as many of the sum. Two of them have
+  // 32 KiB in flight, more than a multiprocessor's share of the second-level cache's
+  // bandwidth takes to be kept busy.
+  static constexpr int kBytesOfLane =
+      kPackets * kElements * static_cast<int>(sizeof(Real));
+  static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 ? 2
+                                                  : kBytesOfLane > 32 ||
+                                                          sizeof(Storage) != 4
+                                                      ? 3
+                                                      : 4;
+
+  struct Row {
+    Packet packets[kPackets];
+  };
+  struct Fragment {
+    Row rows[kRows];
+
+    // Makes the compiler forget that it has unpacked these before: it would hold the
+    // elements of a whole fragment as floats instead of converting them a second time.
+    __device__ __forceinline__ void forget() {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int v = 0; v < kPackets; ++v) rows[r].packets[v].forget();
+      }
+    }
+  };
+  struct Reals {
+    Real values[kPackets][kElements];
+  };
+  using Unit = Reals;
+  using Sums = Reals;
+
+  __device__ __forceinline__ explicit RegisterRows(int64_t dim)
+      : dim_(static_cast<int>(dim)),
+        row_bytes_(static_cast<uint32_t>(dim * sizeof(Storage))),
+        first_column_(lane_of_row() * kElements) {}
+
+  // Whether this thread writes what there is one of for a row.
+  __device__ __forceinline__ static bool is_first_lane() {
+    return static_cast<int>(threadIdx.x) % (kWarps * kWarpSize) == 0;
+  }
+
+  __device__ __forceinline__ static int product_of_lane() {
+    return lane_of_thread() / kLanesPerProduct;
+  }
+
+  __device__ __forceinline__ Unit load_unit(const Storage* row,
+                                            Real* inverse_norm) const {
+    Unit unit = unpacked(load_row(row, true));
+    Real squares = 0;
+    for_each([&](int v, int e) {
+      squares = multiply_add(unit.values[v][e], unit.values[v][e], squares);
+    });
+    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(total);
+    *inverse_norm = inverse_norm_of_row(total[0], row, dim_);
+    return times(unit, *inverse_norm);
+  }
+
+  __device__ __forceinline__ Unit load_unit_of_norm(const Storage* row,
+                                                    Real inverse_norm) const {
+    return times(unpacked(load_row(row, true)), inverse_norm);
+  }
+
+  // The product of the unit row with one other row, and the other's squares.
+  __device__ __forceinline__ RowProducts<Real> products_with(const Unit& unit,
+                                                             const Storage* row) const {
+    Real dot, squares;
+    multiply(unit, load_row(row, true), &dot, &squares);
+    Real totals[2] = {sum_over_lanes<kLanes / 2, 1>(dot),
+                      sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(totals);
+    return {totals[0], totals[1]};
+  }
+
+  __device__ __forceinline__ Fragment load_fragment(const Storage* matrix,
+                                                    int32_t index, int first) const {
+    const int group = lane_of_thread() / kLanes;
+    const auto* bytes = reinterpret_cast<const char*>(matrix);
+    Fragment fragment;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int row = __shfl_sync(kWholeWarp, index, first + group * kRows + r);
+      // Two factors of 32 bits and a sum of 64: one instruction.
+      const char* address =
+          bytes + static_cast<uint64_t>(static_cast<uint32_t>(row)) * row_bytes_;
+      fragment.rows[r] = load_row(reinterpret_cast<const Storage*>(address), row >= 0);
+    }
+    return fragment;
+  }
+
+  template <bool kWithSquares>
+  __device__ __forceinline__ RowProducts<Real> products(
+      const Unit& unit, const Fragment& fragment) const {
+    Real dots[kRows], squares[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      multiply(unit, fragment.rows[r], &dots[r], &squares[r]);
+    }
+    Real totals[kWithSquares ? 2 : 1];
+    totals[0] = transposed_sums<kRows, kLanes>(dots);
+    if constexpr (kWithSquares) totals[1] = transposed_sums<kRows, kLanes>(squares);
+    team_.sum(totals);
+    RowProducts<Real> products{totals[0], 0};
+    if constexpr (kWithSquares) products.squares = totals[1];
+    return products;
+  }
+
+  __device__ __forceinline__ Sums no_sums(Real*) const {
+    Sums sums;
+    for_each([&](int v, int e) { sums.values[v][e] = 0; });
+    return sums;
+  }
+
+  __device__ __forceinline__ void scale(Real factor, Sums* sums) const {
+    *sums = times(*sums, factor);
+  }
+
+  __device__ __forceinline__ void add_weighted(Fragment fragment, Real weight,
+                                               Sums* sums) const {
+    if constexpr (sizeof(Storage) < sizeof(Real)) fragment.forget();
+    const int first_lane = lane_of_thread() / kLanes * kLanes;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const Real row_weight =
+          __shfl_sync(kWholeWarp, weight, first_lane + r * kLanesPerProduct);
+      const Reals row = unpacked(fragment.rows[r]);
+      for_each([&](int v, int e) {
+        sums->values[v][e] =
+            multiply_add(row_weight, row.values[v][e], sums->values[v][e]);
+      });
+    }
+  }
+
+  // to = combine(unit, sums, other), where `other` is one more row.
+  template <typename Out, typename Combine>
+  __device__ __forceinline__ void store(const Unit& unit, const Sums& sums,
+                                        const Storage* other, const Combine& combine,
+                                        Out* to) const {
+    const Reals others = unpacked(load_row(other, other != nullptr));
+    Reals results;
+    for_each([&](int v, int e) {
+      const Real sum = sum_over_lanes<kWarpSize / 2, kLanes>(sums.values[v][e]);
+      results.values[v][e] = combine(unit.values[v][e], sum, others.values[v][e]);
+    });
+    store_row(&results, to);
+  }
+
+  // to = factor * from: a row of the compute type. Times 0 it is 0, whatever it holds.
+  template <typename Out>
+  __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
+                                                 Out* to) const {
+    Reals row = factor == 0 ? Reals{} : times(load_reals(from), factor);
+    store_row(&row, to);
+  }
+
+ private:
+  // Elements of 16 bits are eight to a packet, which are 32 bytes as floats, too many
+  // for one access. Two neighbouring lanes then share their packets: both together
+  // touch the 32 bytes of the one, then of the other, so that each access of the warp
+  // covers whole sectors. The even lane holds the first half of each, the odd lane the
+  // second.
+  static constexpr bool kSharesPackets = kElements * sizeof(Real) > 16;
+  static constexpr int kHalf = kElements / 2;
+
+  // From own packets to shared ones, and back: it is its own inverse.
+  __device__ __forceinline__ static void share_packets(Reals* row) {
+    const bool is_odd = lane_of_thread() % 2 != 0;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+#pragma unroll
+      for (int e = 0; e < kHalf; ++e) {
+        Real& first = row->values[v][e];
+        Real& second = row->values[v][e + kHalf];
+        const Real given = __shfl_xor_sync(kWholeWarp, is_odd ? first : second, 1);
+        (is_odd ? first : second) = given;
+      }
+    }
+  }
+
+  // Column and presence of half `half` of what the lane holds of shared packet v.
+  __device__ __forceinline__ int shared_column_of(int v, int half) const {
+    const int lane = lane_of_row();
+    return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
+  }
+
+  template <typename Out>
+  __device__ __forceinline__ void store_row(Reals* row, Out* to) const {
+    constexpr bool kShares = kElements * sizeof(Out) > 16;
+    if constexpr (kShares) share_packets(row);
+    if (lane_of_thread() >= kLanes) return;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+      if constexpr (kShares) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int column = shared_column_of(v, half);
+          if (column < dim_) store_half(row->values[v], half, to + column);
+        }
+      } else if (has_packet(v)) {
+        store_packet(row->values[v], to + column_of(v));
+      }
+    }
+  }
+
+  __device__ __forceinline__ Reals load_reals(const Real* from) const {
+    Reals row = {};
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+      if constexpr (kSharesPackets) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int column = shared_column_of(v, half);
+          if (column < dim_) load_half_from_l2(from + column, half, row.values[v]);
+        }
+      } else if (has_packet(v)) {
+        load_packet_from_l2(from + column_of(v), row.values[v]);
+      }
+    }
+    if constexpr (kSharesPackets) share_packets(&row);
+    return row;
+  }
+
+  __device__ __forceinline__ static int lane_of_row() {
+    return static_cast<int>(threadIdx.x) % (kLanes * kWarps);
+  }
+  __device__ __forceinline__ int column_of(int v) const {
+    return first_column_ + v * kLanes * kWarps * kElements;
+  }
+  __device__ __forceinline__ bool has_packet(int v) const {
+    return column_of(v) < dim_;
+  }
+
+  template <typename Work>
+  __device__ __forceinline__ static void for_each(const Work& work) {
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) work(v, e);
+    }
+  }
+
+  // Zeros where the row is not wanted, and behind its end.
+  __device__ __forceinline__ Row load_row(const Storage* row, bool wanted) const {
+    Row loaded;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) {
+      loaded.packets[v] =
+          Packet::load_if_wanted(wanted && has_packet(v), row + column_of(v));
+    }
+    return loaded;
+  }
+
+  __device__ __forceinline__ static Reals unpacked(const Row& row) {
+    Reals reals;
+#pragma unroll
+    for (int v = 0; v < kPackets; ++v) row.packets[v].unpack_to(reals.values[v]);
+    return reals;
+  }
+
+  __device__ __forceinline__ static Reals times(Reals reals, Real factor) {
+    for_each([&](int v, int e) { reals.values[v][e] *= factor; });
+    return reals;
+  }
+
+  __device__ __forceinline__ static void multiply(const Unit& unit, const Row& row,
+                                                  Real* dot, Real* squares) {
+    const Reals reals = unpacked(row);
+    *dot = *squares = 0;
+    for_each([&](int v, int e) {
+      const Real x = reals.values[v][e];
+      *dot = multiply_add(unit.values[v][e], x, *dot);
+      *squares = multiply_add(x, x, *squares);
+    });
+  }
+
+  const int dim_;
+  const uint32_t row_bytes_;
+  const int first_column_;
+  WarpTeam<Real, kWarps> team_;
+};
+
+}  // namespace cuda
+}  // namespace negative_cosine
