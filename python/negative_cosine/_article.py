@@ -6,19 +6,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import (
-    NORMALIZE_OVER,
-    check_boolean,
-    check_count,
-    check_name,
-    check_positive_number,
-)
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
     refuse_tensors_of_keras_2,
 )
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
+from negative_cosine._options import (
+    NORMALIZE_OVER,
+    check_boolean,
+    check_count,
+    check_name,
+    check_positive_number,
+)
 from negative_cosine._warnings import warn
 
 

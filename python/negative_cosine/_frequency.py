@@ -14,13 +14,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_count, check_ids, check_positive_number
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
     refuse_tensors_of_keras_2,
 )
 from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
+from negative_cosine._options import check_count, check_positive_number
+from negative_cosine._row_inputs import check_ids
 from negative_cosine._rows import write_rows
 
 

@@ -9,16 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import (
-    IMPLEMENTATIONS,
-    check_boolean,
-    check_count,
-    check_inputs,
-    check_name,
-    check_pair_of_numbers,
-    check_seed,
-    check_text,
-)
+from negative_cosine._inputs import check_inputs
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -34,7 +25,16 @@ from negative_cosine._keras_step import (
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
 from negative_cosine._masked_inputs import leave_masked_out, mean_over_counted
 from negative_cosine._metrics import make_metrics, update_metrics
+from negative_cosine._options import (
+    IMPLEMENTATIONS,
+    check_boolean,
+    check_count,
+    check_name,
+    check_pair_of_numbers,
+    check_text,
+)
 from negative_cosine._replica_losses import LayerWithLosses
+from negative_cosine._seed import check_seed
 from negative_cosine._warnings import warn
 
 REQUIRED_INPUTS = ("query", "doc")

@@ -11,14 +11,7 @@ import tensorflow as tf
 from negative_cosine._autograph import without_autograph
 from negative_cosine._device import device_in_use
 from negative_cosine._fixes import ON_THE_CPU, with_fix
-from negative_cosine._inputs import (
-    IMPLEMENTATIONS,
-    check_boolean,
-    check_inputs,
-    check_name,
-    check_seed,
-    seed_checks,
-)
+from negative_cosine._inputs import check_inputs
 from negative_cosine._loader import (
     cuda_fix,
     cuda_problem,
@@ -26,10 +19,12 @@ from negative_cosine._loader import (
     xla_kernel_available,
 )
 from negative_cosine._native import native_loss
+from negative_cosine._options import IMPLEMENTATIONS, check_boolean, check_name
 from negative_cosine._reference import reference_loss
 from negative_cosine._replicas import Compute, loss_across_replicas
 from negative_cosine._runtime_checks import all_hold, asserted
 from negative_cosine._sampler import SAMPLERS, candidate_table
+from negative_cosine._seed import check_seed, seed_checks
 from negative_cosine._table_sizes import check_table_sizes
 from negative_cosine._warnings import warn
 

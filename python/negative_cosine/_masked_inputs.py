@@ -12,10 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_floats, check_weight, compute_dtype_of
 from negative_cosine._known_sizes import known_size
 from negative_cosine._masks import check_mask
 from negative_cosine._queue import EMPTY_SLOT_LOG_Q
+from negative_cosine._row_inputs import check_floats, check_weight
+from negative_cosine._tensors import compute_dtype_of
 
 
 def leave_masked_out(

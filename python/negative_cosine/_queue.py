@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_count, check_floats, check_ids
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -21,6 +20,8 @@ from negative_cosine._keras_environment import (
 from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
 from negative_cosine._known_sizes import known_size
 from negative_cosine._masks import check_mask
+from negative_cosine._options import check_count
+from negative_cosine._row_inputs import check_floats, check_ids
 from negative_cosine._rows import write_rows
 
 EMPTY_SLOT_LOG_Q = math.inf

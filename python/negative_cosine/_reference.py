@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, size_checks, value_checks
+from negative_cosine._inputs import LossInputs
 from negative_cosine._known_sizes import known_size
 from negative_cosine._not_numbers import infinity_where, nan_where
 from negative_cosine._runtime_checks import asserted, nan_unless_all_hold
 from negative_cosine._sampler import candidate_table
+from negative_cosine._size_checks import size_checks
 from negative_cosine._statistics import NegativeCosineStats
+from negative_cosine._value_checks import value_checks
 
 _SMALLEST_NORM = 1e-12
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, num_replicas, size_checks, value_checks
+from negative_cosine._inputs import LossInputs, num_replicas
 from negative_cosine._runtime_checks import Check, asserted
+from negative_cosine._size_checks import size_checks
 from negative_cosine._statistics import NegativeCosineStats
+from negative_cosine._value_checks import value_checks
 
 LossAndStats = tuple[tf.Tensor, NegativeCosineStats | None]
 Compute = Callable[[LossInputs, bool], LossAndStats]
