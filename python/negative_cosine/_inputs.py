@@ -81,7 +81,7 @@ def check_inputs(
     reduction: str,
     cross_replica: bool,
 ) -> LossInputs:
-    """Converts and checks the public arguments; ``ValueError`` for what is wrong."""
+    """Converts and checks the public arguments; raises ``ValueError`` for a wrong one."""
     sampler = check_name("sampler", sampler, SAMPLERS)
     normalize_over = check_name("normalize_over", normalize_over, NORMALIZE_OVER)
     reduction = check_name("reduction", reduction, REDUCTIONS)
@@ -125,17 +125,17 @@ def check_inputs(
 
 
 def num_replicas() -> int:
-    """The replicas that run this in step: 1 but inside of ``Strategy.run``."""
+    """The number of replicas in sync; 1 outside of ``Strategy.run``."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
 
 
 def _check_cross_replica(doc_ids: Any, query_ids: Any, normalize_over: str) -> None:
-    """Refuses what the joined batch of several replicas cannot be asked for."""
+    """Refuses options that do not work on the joined batch of several replicas."""
     if doc_ids is not None and query_ids is not None:
         raise ValueError(
-            "cross_replica=True takes doc_ids or query_ids, got both: give doc_ids alone, "
-            "with one id for the documents that are not to meet"
+            "cross_replica=True takes doc_ids or query_ids, got both; give doc_ids alone, "
+            "with equal ids for documents that must not be each other's negatives"
         )
     if normalize_over != "candidates":
         raise ValueError(

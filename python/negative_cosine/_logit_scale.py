@@ -13,7 +13,7 @@ from negative_cosine._runtime_checks import Check, asserted, nan_unless_all_hold
 from negative_cosine._tensors import describe, how_to_tell_the_rank, to_tensor
 
 _TRAINED = (
-    "a trained one may cross 0: train its logarithm instead, as in temperature="
+    "training can push a value below 0: train its logarithm instead, as in temperature="
     "tf.exp(log_temperature), or use NegativeCosineLoss(learn_temperature=True)"
 )
 
@@ -21,7 +21,7 @@ _TRAINED = (
 def check_logit_scale(scale: Any, temperature: Any, dtype: tf.DType) -> tf.Tensor | float:
     """``scale / temperature``, differentiable in those of the two that are tensors.
 
-    Two numbers stay one: it becomes a tensor where it meets one, which costs less.
+    For two numbers the quotient stays a number, which costs less than a tensor.
     """
     scale = _positive_scalar("scale", scale, dtype)
     temperature = _positive_scalar("temperature", temperature, dtype)
@@ -54,10 +54,10 @@ def _positive_scalar(name: str, value: Any, dtype: tf.DType) -> Any:
 
 
 def _checked_when_it_runs(name: str, scalar: tf.Tensor) -> tf.Tensor:
-    """The scalar, refused by its name where it is not above 0 and finite.
+    """The scalar; an error names it where it is not above 0 and finite.
 
-    Where the number is on a device, and under XLA, it becomes NaN: a scale below 0 would
-    turn the ranking around with a loss that looks right.
+    Where the number is on a device, and under XLA, it becomes NaN instead: a scale below 0
+    would reverse the ranking with a loss that looks right.
     """
     smallest, largest = LIMITS[scalar.dtype]
     if tf.executing_eagerly() and _host_sees(scalar):

@@ -10,10 +10,10 @@ from negative_cosine._options import check_count
 from negative_cosine._runtime_checks import Check
 
 # What to do where a sampler does not have K candidates.
-_WAYS_OUT = {
-    "ring": "give a smaller num_negatives or sampler='shuffle', or leave a dataset's short "
-    "last batch out by batch(..., drop_remainder=True)",
-    "all": "leave num_negatives out, or give None: it then is C - 1 in every batch",
+_FIXES = {
+    "ring": "use a smaller num_negatives or sampler='shuffle', or drop a dataset's short "
+    "last batch with batch(..., drop_remainder=True)",
+    "all": "omit num_negatives or pass None, which means C - 1 in every batch",
 }
 
 
@@ -23,7 +23,7 @@ def check_num_negatives(
     num_candidates: int | None,
     called: str = "doc's number of rows",
 ) -> int | None:
-    """K as an int, or None for ``all`` where it is left to the sampler.
+    """K as an int, or None for ``all`` where the caller did not give it.
 
     ``called`` is the caller's name for ``num_candidates``.
     """
@@ -35,12 +35,12 @@ def check_num_negatives(
             f"(sampler={sampler!r} needs num_negatives)"
         )
     count: int = check_count("num_negatives", num_negatives)
-    if num_candidates is not None and sampler in _WAYS_OUT:
+    if num_candidates is not None and sampler in _FIXES:
         others: int = max(num_candidates - 1, 0)
         if count > others or (sampler == "all" and count != others):
             raise ValueError(
                 f"{candidates_needed(sampler, f'C = {num_candidates} is {called}')}, got "
-                f"{count}; {_WAYS_OUT[sampler]}"
+                f"{count}; {_FIXES[sampler]}"
             )
     return count
 
@@ -54,10 +54,10 @@ def candidates_needed(sampler: str, meaning_of_c: str) -> str:
 def candidate_checks(
     sampler: str, count: int, docs: tf.Tensor, is_empty: Any, called: str
 ) -> list[Check]:
-    """The same where the graph runs, for ``ring`` and ``all``."""
-    if sampler not in _WAYS_OUT:
+    """The same rule for ``ring`` and ``all``, checked where the graph runs."""
+    if sampler not in _FIXES:
         return []
     others = docs - 1
     fits = tf.equal(count, others) if sampler == "all" else count <= others
-    message = f"{candidates_needed(sampler, f'C is {called}')}; {_WAYS_OUT[sampler]}; got"
+    message = f"{candidates_needed(sampler, f'C is {called}')}; {_FIXES[sampler]}; got"
     return [Check(tf.logical_or(is_empty, fits), [message, count, "and C =", docs])]

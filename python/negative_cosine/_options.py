@@ -38,7 +38,7 @@ def check_name(argument: str, value: Any, allowed: Sequence[str]) -> str:
 
 
 def check_boolean(name: str, value: Any) -> bool:
-    """True or False, Python's or NumPy's, and nothing like them."""
+    """True or False of Python or NumPy, and no other value."""
     boolean = without_array(value)
     if not isinstance(boolean, (bool, np.bool_)):
         raise ValueError(
@@ -60,14 +60,14 @@ def check_count(name: str, value: Any) -> int:
     count = without_array(value)
     if not is_integer(count) or not 1 <= count <= MOST:
         raise ValueError(
-            f"{name} must be an integer of at least 1 and below 2**31, got "
+            f"{name} must be an integer from 1 to 2**31 - 1, got "
             f"{value!r}{_why_no_tensor(value)}"
         )
     return int(count)
 
 
 def check_positive_number(name: str, value: Any, highest: float = math.inf) -> float:
-    """A real number above 0 that float32 has, up to ``highest``."""
+    """A number above 0, up to ``highest``, that is normal and finite in float32."""
     number = _real_number(value)
     smallest, largest = LIMITS[tf.float32]
     if not smallest <= number <= min(largest, highest):
@@ -78,7 +78,7 @@ def check_positive_number(name: str, value: Any, highest: float = math.inf) -> f
 
 def check_pair_of_numbers(name: str, values: Any) -> tuple[float, float]:
     """Two real numbers that are known."""
-    with tf.init_scope():  # what is made of them is no graph's
+    with tf.init_scope():  # the tensor must not belong to a graph
         tensor = to_tensor(name, values, tf.float64, "safe")
     is_real = tensor.dtype.is_floating or tensor.dtype.is_integer
     pair = tf.get_static_value(tensor) if is_real else None
@@ -99,12 +99,12 @@ def check_margin(value: Any, dtype: tf.DType) -> float:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether it is an integer of Python or NumPy; a boolean is none."""
+    """Whether a value is an integer of Python or NumPy, and not a boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number of Python or NumPy; a boolean is none."""
+    """Whether a value is a real number of Python or NumPy, and not a boolean."""
     is_real = isinstance(value, (numbers.Real, tf.bfloat16.as_numpy_dtype))
     return is_real and not isinstance(value, bool)
 
@@ -118,18 +118,20 @@ def as_float(number: Any) -> float:
 
 
 def _real_number(value: Any) -> float:
-    """A real number of Python or NumPy as a float; NaN for what is none."""
+    """A real number of Python or NumPy as a float; NaN for any other value."""
     number = without_array(value)
     return as_float(number) if is_number(number) else math.nan
 
 
 def without_array(value: Any) -> Any:
-    """What a NumPy array without dimensions holds; all else as it is."""
+    """The element of a NumPy array without dimensions; any other value unchanged."""
     return value[()] if isinstance(value, np.ndarray) and value.ndim < 1 else value
 
 
 def _why_no_tensor(value: Any) -> str:
-    """What an error adds where a tensor came for an option that is fixed in a graph."""
+    """What an error adds where a tensor was given for an option."""
     if not is_tensor(value):
         return ""
-    return "; give a Python or NumPy value, no tensor: a graph is built for one value of it"
+    return (
+        "; give a Python or NumPy value, not a tensor: a graph is built for one value of it"
+    )

@@ -84,9 +84,9 @@ def _ids_by_query(
 ) -> tf.Tensor:
     """``query_ids`` of the joined batch, as ids of documents.
 
-    The op knows the queries of the own documents alone. That two documents were clicked
-    for one query it can be told all the same: by an id that they share. Documents that
-    are nobody's positive get one that no positive has.
+    The op knows only the queries of the own documents. An id that two documents share
+    tells it that they were clicked for one query. Documents that are no query's positive
+    get an id that no positive has.
     """
     others = tf.shape(inputs.doc)[0] - tf.shape(query_ids)[0]
     query_of_doc = replicas.gather(tf.pad(query_ids, [[0, others]]))

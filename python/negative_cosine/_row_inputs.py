@@ -21,12 +21,11 @@ from negative_cosine._tensors import (
     to_tensor,
 )
 
-# to_tensor() alone would fill up with 0, and make document 0 a candidate.
-FILLED_UP = (
-    "fill short rows up with their own row number, which mask_self drops: "
-    "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), for a "
-    "ragged one with "
-    "table = negative_indices.to_tensor(-1)"
+# to_tensor() alone would pad with 0, and make document 0 a candidate.
+HOW_TO_PAD = (
+    "pad short rows with their own row number, which mask_self drops: "
+    "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), where "
+    "table = negative_indices.to_tensor(-1) for a ragged tensor"
 )
 
 
@@ -34,7 +33,10 @@ def check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
     for name, tensor in (("query", query), ("doc", doc)):
         if tensor.dtype not in EMBEDDING_DTYPES:
             allowed = ", ".join(dtype.name for dtype in EMBEDDING_DTYPES)
-            raise ValueError(f"{name} must be one of {allowed}, got {tensor.dtype.name}")
+            raise ValueError(
+                f"{name} must be one of {allowed}, got {tensor.dtype.name}"
+                f"{_how_to_make_floats(name, tensor.dtype)}"
+            )
         if tensor.shape.rank != 2:
             raise ValueError(
                 f"{name} must have two dimensions [rows, embedding], got shape "
@@ -54,22 +56,21 @@ def check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
         )
     if size is not None and not 1 <= size <= MOST:
         raise ValueError(
-            f"query must have at least one column and at most {MOST}, got shape "
-            f"{query.shape}"
+            f"query must have from 1 to 2**31 - 1 columns, got shape {query.shape}"
         )
     if docs is not None and docs > MOST:
-        raise ValueError(f"doc must have at most {MOST} rows, got {docs}")
+        raise ValueError(f"doc must have at most 2**31 - 1 rows, got {docs} rows")
     if rows is not None and docs is not None and docs < rows:
         raise ValueError(
-            "doc must have at least as many rows as query (row i is query i's positive): "
-            f"{rows}, got {docs}"
+            "doc must have at least as many rows as query, since row i of doc is query i's "
+            f"positive: at least {rows}, got {docs} rows"
         )
 
 
 def check_index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
     if type(negative_indices).__name__ == "RaggedTensor":
         raise ValueError(
-            f"negative_indices must be a dense tensor, got RaggedTensor; {FILLED_UP}"
+            f"negative_indices must be a dense tensor, got RaggedTensor; {HOW_TO_PAD}"
         )
     table = to_tensor("negative_indices", negative_indices)
     if table.dtype not in INDEX_DTYPES:
@@ -81,8 +82,8 @@ def check_index_table(negative_indices: Any, rows: int | None) -> tf.Tensor:
     if not is_table or known_size(table, 1) == 0:
         hint = how_to_tell_the_rank("negative_indices", table, "[None, None]")
         raise ValueError(
-            f"negative_indices must have shape [B, K] with B = {rows}, query's rows, and "
-            f"K >= 1, got shape {table.shape}{hint}"
+            f"negative_indices must have shape [B, K], where B = {rows} is query's number "
+            f"of rows and K is from 1 to 2**31 - 1, got shape {table.shape}{hint}"
         )
     return table
 
@@ -91,7 +92,7 @@ def check_ids(name: str, ids: Any, size: int | None, owner: str) -> tf.Tensor | 
     """Ids as an int32 or int64 vector, one a row of ``owner``; None for None."""
     if ids is None:
         return None
-    # TensorFlow would take a list of nothing for one of floats.
+    # TensorFlow would make an empty list a tensor of floats.
     is_empty_list = isinstance(ids, (list, tuple)) and not ids
     vector = to_tensor(name, ids, tf.int32 if is_empty_list else None)
     if vector.dtype not in INDEX_DTYPES:
@@ -113,7 +114,7 @@ def check_floats(
 ) -> tf.Tensor | None:
     """Numbers as a vector of ``dtype``, one a row of ``owner``; None for None.
 
-    ``is_mask`` says that booleans stand for 0 and 1.
+    ``is_mask`` says that booleans are allowed, as 0 and 1.
     """
     if values is None:
         return None
@@ -136,28 +137,28 @@ def check_weight(values: Any, size: int | None, dtype: tf.DType) -> tf.Tensor | 
 def _check_vector(name: str, vector: tf.Tensor, size: int | None, owner: str) -> None:
     if vector.shape.rank != 1 or not vector.shape.is_compatible_with([size]):
         raise ValueError(
-            f"{name} must have shape [{size}], one element a row of {owner}, got shape "
-            f"{vector.shape}{_how_to_make_a_vector(name, vector)}"
+            f"{name} must have shape [{size}], one element for each row of {owner}, got "
+            f"shape {vector.shape}{_how_to_make_a_vector(name, vector)}"
         )
 
 
 def _how_to_make_a_vector(name: str, tensor: tf.Tensor) -> str:
     if tensor.shape.rank is not None and tensor.shape.is_compatible_with([None, 1]):
-        return f"; tf.squeeze({name}, 1) makes a vector of a column"
+        return f"; turn a column into a vector with tf.squeeze({name}, 1)"
     return how_to_tell_the_rank(name, tensor, "[None]")
 
 
 def _how_to_number(name: str, dtype: tf.DType) -> str:
-    """What an error adds for ids: numbers that are the same in every batch and run."""
+    """What an error adds for ids: how to get integers that identify the same thing."""
     if dtype != tf.string:
         return how_to_cast(name, dtype)
     return (
-        "; number strings alike in every batch, replica and run: "
-        f"tf.strings.to_hash_bucket_fast({name}, 2**62), or for an input of a Keras model "
-        "keras.layers.Hashing(2**62)"
+        "; give each string the same number in every batch, replica and run: "
+        f"tf.strings.to_hash_bucket_fast({name}, 2**62), or, for an input of a Keras "
+        "model, keras.layers.Hashing(2**62)"
     )
 
 
 def _how_to_make_floats(name: str, dtype: tf.DType) -> str:
     is_number = dtype.is_integer or dtype.is_bool
-    return f"; tf.cast({name}, tf.float32) makes it so" if is_number else ""
+    return f"; convert it with tf.cast({name}, tf.float32)" if is_number else ""

@@ -25,9 +25,9 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
     if seed is None:
         return fresh_seed()
     parts = seed if isinstance(seed, (list, tuple)) else [seed]
-    # In a graph TensorFlow would wrap it around, and silently.
+    # In a graph TensorFlow would silently wrap it around.
     if any(is_integer(part) and not -(2**63) <= part < 2**63 for part in parts):
-        raise ValueError(f"{name} must be two integers of 64 bits at most, got {seed!r}")
+        raise ValueError(f"{name} must be two integers of at most 64 bits, got {seed!r}")
     wanted = f"{name} must be two integers, int32 or int64 of shape [2], got"
     if has_booleans(seed):
         raise ValueError(f"{wanted} {seed!r}")
@@ -43,7 +43,7 @@ def check_seed(seed: Any, name: str = "seed") -> tf.Tensor:
 
 
 def seed_checks(seed: tf.Tensor | None) -> list[Check]:
-    """The same where only the running graph knows the seed's length."""
+    """The check for a seed whose length only the running graph knows."""
     if seed is None or known_size(seed, 0) is not None:
         return []
     shape = tf.shape(seed)

@@ -17,7 +17,7 @@ from negative_cosine._seed import seed_checks
 
 
 def size_checks(inputs: LossInputs) -> list[Check]:
-    """For the sizes that ``check_inputs`` could not know yet; [] where it knew all."""
+    """Checks for the sizes that ``check_inputs`` did not know yet; [] if it knew all."""
     checks = seed_checks(inputs.seed)
     query, doc = tf.shape(inputs.query), tf.shape(inputs.doc)
     rows: int | None = known_size(inputs.query, 0)
@@ -38,14 +38,14 @@ def size_checks(inputs: LossInputs) -> list[Check]:
     check(
         columns[0] is not None,
         query[1] >= 1,
-        "query must have at least one column, got shape",
+        "query must have from 1 to 2**31 - 1 columns, got shape",
         query,
     )
     check(
         all_known(rows, docs),
         doc[0] >= query[0],
-        "doc must have at least as many rows as query (row i is query i's positive), "
-        "got query and doc of shapes",
+        "doc must have at least as many rows as query, since row i of doc is query i's "
+        "positive, got query and doc of shapes",
         query,
         doc,
     )
@@ -60,7 +60,7 @@ def size_checks(inputs: LossInputs) -> list[Check]:
             check(
                 all_known(known_size(vector, 0), known_size(matrix, 0)),
                 tf.equal(tf.shape(vector)[0], tf.shape(matrix)[0]),
-                f"{name} must have one element a row of {owner}, got shapes of the two",
+                f"{name} must have one element for each row of {owner}, got shapes",
                 tf.shape(vector),
                 tf.shape(matrix),
             )
@@ -78,8 +78,8 @@ def size_checks(inputs: LossInputs) -> list[Check]:
         check(
             all_known(known_size(table, 0), rows, known_size(table, 1)),
             tf.logical_and(tf.equal(tf.shape(table)[0], query[0]), tf.shape(table)[1] >= 1),
-            "negative_indices must have shape [B, K] with B query's rows and K >= 1, got "
-            "and B",
+            "negative_indices must have shape [B, K], where B is query's number of rows "
+            "and K is from 1 to 2**31 - 1, got its shape and B",
             tf.shape(table),
             query[0],
         )

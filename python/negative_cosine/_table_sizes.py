@@ -49,7 +49,7 @@ def check_table_sizes(
     rows, docs = tf.cast(rows, tf.int32), tf.cast(docs, tf.int32)
     if count is not None:
         checks += candidate_checks(sampler, count, docs, False, "num_candidates")
-    # Among fewer documents than rows the sampler would look for a row's for ever.
+    # With fewer documents than rows the sampler would never find a row's document.
     docs = tf.maximum(tf.maximum(docs, rows), 1)
     return TableSizes(rows, docs, docs - 1 if count is None else count, checks)
 
@@ -68,7 +68,7 @@ def _check_size(name: str, value: Any) -> int | tf.Tensor:
     if not is_integer(size) or not 0 <= size <= MOST:
         raise ValueError(
             f"{name} must be an integer in [0, 2**31), or a scalar int32 or int64 tensor "
-            f"of one, got {value!r}{hint}"
+            f"with such a value, got {value!r}{hint}"
         )
     return int(size)
 

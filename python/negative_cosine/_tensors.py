@@ -1,4 +1,4 @@
-"""An argument as a tensor, and what an error says to someone whose tensor is another."""
+"""One argument as a tensor, and the hints that errors give about a wrong tensor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import tensorflow as tf
 EMBEDDING_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 INDEX_DTYPES = (tf.int32, tf.int64)
 
-# What is no tensor yet, by the name of its class: Keras has one of each version's own.
+# What an error adds for a class that is no dense tensor. Each Keras has its own
+# KerasTensor, so that classes are told apart by their names.
 _NO_TENSORS = {
-    "KerasTensor": ", which has no values yet: in a functional model use the layer "
-    "NegativeCosineLoss, or call the function in a layer's call or in compute_loss",
-    "RaggedTensor": ", whose rows have lengths of their own; make them equally long",
-    "SparseTensor": "; tf.sparse.to_dense makes it one",
+    "KerasTensor": ", which has no values yet; in a functional model use the layer "
+    "NegativeCosineLoss, or call the function inside a layer's call or in compute_loss",
+    "RaggedTensor": ", whose rows differ in length; give all rows the same length",
+    "SparseTensor": "; convert it with tf.sparse.to_dense",
 }
 Casting = Literal["safe", "same_kind"]
 
@@ -31,9 +32,9 @@ def to_tensor(
 ) -> tf.Tensor:
     """An argument as a tensor, of the hinted dtype where it has none of its own.
 
-    TensorFlow would cast any NumPy array to the hint, and the tensors in a list, and
-    silently: here arrays only as far as NumPy's ``casting`` allows it. What remains has its
-    own dtype, for the caller to judge.
+    TensorFlow would silently cast any NumPy array, and the tensors in a list, to the hint.
+    Here an array is cast only where NumPy's ``casting`` allows it. Every other value keeps
+    its own dtype, which the caller checks.
     """
     kind = type(value).__name__
     if kind in _NO_TENSORS:
@@ -53,8 +54,8 @@ def to_tensor(
     except (TypeError, ValueError, OverflowError, tf.errors.InvalidArgumentError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{name} must be a tensor, or what TensorFlow makes one of, got {kind}: "
-            f"{reason}"
+            f"{name} must be a tensor or a value that TensorFlow can convert to one, got "
+            f"{kind}: {reason}"
         ) from error
 
 
@@ -68,7 +69,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def has_booleans(values: Any) -> bool:
-    """Whether there are any, which TensorFlow would take for 0 and 1."""
+    """Whether any value is a boolean, which TensorFlow would take for 0 or 1."""
     parts = values if isinstance(values, (list, tuple)) else [values]
     return any(getattr(part, "dtype", type(part)) in (bool, np.bool_) for part in parts)
 
@@ -78,15 +79,17 @@ def describe(tensor: tf.Tensor) -> str:
 
 
 def how_to_tell_the_rank(name: str, tensor: tf.Tensor, shape: str) -> str:
-    """What an error adds where it could be right, had it a rank."""
+    """What an error adds for a tensor whose rank is not known."""
     if tensor.shape.rank is not None:
         return ""
-    return f"; tell its rank by tf.ensure_shape({name}, {shape})"
+    return f"; set its rank with tf.ensure_shape({name}, {shape})"
 
 
 def how_to_cast(name: str, dtype: tf.DType) -> str:
     """What an error adds for integers of another size; "" where a cast could change one."""
     if dtype == tf.uint64:
-        return f"; tf.bitcast({name}, tf.int64) keeps different ones different"
+        return (
+            f"; convert it with tf.bitcast({name}, tf.int64): distinct values stay distinct"
+        )
     is_smaller = dtype.is_integer and dtype not in INDEX_DTYPES
-    return f"; tf.cast({name}, tf.int64) keeps them as they are" if is_smaller else ""
+    return f"; convert it with tf.cast({name}, tf.int64)" if is_smaller else ""

@@ -8,15 +8,15 @@ from __future__ import annotations
 import tensorflow as tf
 
 from negative_cosine._inputs import LossInputs
-from negative_cosine._row_inputs import FILLED_UP
+from negative_cosine._row_inputs import HOW_TO_PAD
 from negative_cosine._runtime_checks import Check
 
 
 def value_checks(inputs: LossInputs) -> list[Check]:
     """For values that are never right.
 
-    Where XLA leaves them out, an index outside ``[0, C)`` is dropped and never read, as on
-    a GPU, and the loss of a wrong logQ is infinite.
+    XLA omits them. There an index outside ``[0, C)`` is dropped and never read, as on a
+    GPU, and the loss of a wrong logQ is infinite.
     """
     checks = []
     if inputs.negative_indices is not None:
@@ -33,12 +33,13 @@ def _index_check(table: tf.Tensor, docs: tf.Tensor) -> Check:
     return Check(
         tf.logical_not(tf.reduce_any(bad)),
         [
-            "negative_indices must be in [0, C), the rows of doc; C, value, position",
+            "negative_indices must be in [0, C), the row numbers of doc; got C, value, "
+            "position",
             docs,
             _value_at(first, tf.reshape(table, [-1])),
             first // columns,
             first % columns,
-            FILLED_UP,
+            HOW_TO_PAD,
         ],
     )
 
@@ -49,25 +50,25 @@ def _log_q_check(log_q: tf.Tensor) -> Check:
     return Check(
         tf.reduce_all(is_right),
         [
-            "doc_log_q must be numbers, or infinity for a document that is nobody's "
-            "candidate; value, position",
+            "doc_log_q must be finite, or infinity for a document that is never a "
+            "candidate; got value, position",
             _value_at(position, log_q),
             position,
-            "log(0) says that it is never sampled: estimate it above 0",
+            "minus infinity is log(0): estimate every probability above 0",
         ],
     )
 
 
 def _first_true(conditions: tf.Tensor) -> tf.Tensor:
-    """The position of the first that holds; behind all of them, where none does."""
+    """The position of the first that holds; the number of them where none does."""
     return tf.argmax(tf.cast(tf.concat([conditions, [True]], axis=0), tf.int32))
 
 
 def _value_at(position: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """One of some values, ``[1]``; 0 behind them.
+    """The value at a position, ``[1]``; 0 for the position after the last.
 
-    Not by a slice: XLA wants its ends while it compiles, and would compile anew for each
-    batch of other values.
+    Not by a slice: XLA needs its ends when it compiles, and would compile again for each
+    new position.
     """
     padded = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)
     return tf.gather(padded, position[tf.newaxis])
