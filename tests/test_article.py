@@ -73,7 +73,7 @@ def test_its_configuration_makes_the_same_layer_again() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1.0), "NEG must be an integer of at least 1.*, got 0"),
+        ((0, 1.0), "NEG must be an integer from 1 to .*, got 0"),
         ((2, 0.0), "t must be a finite number above 0, got 0.0"),
         ((2, "0.5"), "t must be a finite number above 0, got '0.5'"),
         ((2, True), "t must be a finite number above 0, got True"),

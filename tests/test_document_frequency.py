@@ -200,8 +200,8 @@ def test_every_option_survives_the_configuration(options: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_buckets": 0}, "num_buckets must be an integer of at least 1.*got 0"),
-        ({"num_hashes": 1.0}, "num_hashes must be an integer of at least 1.*got 1.0"),
+        ({"num_buckets": 0}, "num_buckets must be an integer from 1 to .*got 0"),
+        ({"num_hashes": 1.0}, "num_hashes must be an integer from 1 to .*got 1.0"),
         ({"learning_rate": 0.0}, r"learning_rate must be in \(0, 1\], got 0.0"),
         ({"learning_rate": 2}, r"learning_rate must be in \(0, 1\], got 2"),
         ({"learning_rate": True}, r"learning_rate must be in \(0, 1\], got True"),

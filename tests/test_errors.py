@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import enum
 import fractions
-import re
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from negative_cosine import _core, fused_negative_cosine_loss, sample_negatives
+from negative_cosine import fused_negative_cosine_loss, sample_negatives
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["native", "reference"])
 
@@ -33,33 +32,33 @@ WRONG = [
     ),
     (
         {"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])},
-        "query must have at least one",
+        "query must have from 1 to ",
     ),
     (
         {"doc": tf.ones([5, 4], tf.float64)},
         "doc must have query's dtype float32, got f.*64",
     ),
     ({"query": tf.ones([3, 4], tf.int32)}, "query must be one of float16.*, got int32"),
-    ({"num_negatives": 0}, "num_negatives must be an integer of at least 1.*, got 0"),
-    ({"num_negatives": 2.0}, "num_negatives must be an integer of at least 1.*, got 2.0"),
+    ({"num_negatives": 0}, "num_negatives must be an integer from 1 to .*, got 0"),
+    ({"num_negatives": 2.0}, "num_negatives must be an integer from 1 to .*, got 2.0"),
     (
         {"num_negatives": True},
-        "num_negatives must be an integer of at least 1.*, got True",
+        "num_negatives must be an integer from 1 to .*, got True",
     ),
     (
         {"num_negatives": 5, "sampler": "ring"},
-        r"at most C - 1 for sampler='ring'.*5.*got 5; give a smaller num_negatives or "
-        r"sampler='shuffle', or .* by batch\(\.\.\., drop_remainder=True\)",
+        r"at most C - 1 for sampler='ring'.*5.*got 5; use a smaller num_negatives or "
+        r"sampler='shuffle', or .* with batch\(\.\.\., drop_remainder=True\)",
     ),
     (
         {"num_negatives": 3, "sampler": "all"},
-        "must be C - 1 for sampler='all'.*5.*got 3; leave num_negatives out",
+        "must be C - 1 for sampler='all'.*5.*got 3; omit num_negatives",
     ),
     ({"num_negatives": None}, "num_negatives or negative_indices, got neither"),
     ({"negative_indices": tf.zeros([3, 2], tf.int32)}, "got both.*num_negatives=2"),
     (
         {"num_negatives": None, "negative_indices": tf.zeros([2, 2], tf.int32)},
-        r"negative_indices must have shape \[B, K\] with B = 3.*\(2, 2\)",
+        r"negative_indices must have shape \[B, K\], where B = 3 .*\(2, 2\)",
     ),
     (
         {"num_negatives": None, "negative_indices": tf.zeros([3, 0], tf.int32)},
@@ -74,28 +73,28 @@ WRONG = [
     (
         {"doc_ids": ["a", "b", "b", "c", "d"]},
         r"doc_ids must be int32 or int64, got string; .*in every batch, replica and run: "
-        r"tf\.strings\.to_hash_bucket_fast\(doc_ids, 2\*\*62\), or .*Hashing\(2\*\*62\)",
+        r"tf\.strings\.to_hash_bucket_fast\(doc_ids, 2\*\*62\), or.*Hashing\(2\*\*62\)",
     ),
     (
         {"doc_ids": np.zeros([5], np.uint64)},
-        r"doc_ids must be int32 or int64, got uint64; tf.bitcast\(doc_ids, tf.int64\)",
+        r"doc_ids must be int32 or int64, got uint64; convert it with tf.bitcast\(doc_ids",
     ),
     (
         {"query_ids": np.zeros([3], np.int16)},
-        r"query_ids must be int32 or int64, got int16; tf.cast\(query_ids, tf.int64\)",
+        r"query_ids must be int32 or int64, got int16; convert it with tf.cast\(query_ids",
     ),
     (
         {"doc_ids": tf.zeros([5, 1], tf.int32)},
-        r"doc_ids must have shape \[5\].*\(5, 1\); tf.squeeze\(doc_ids, 1\)",
+        r"doc_ids must have shape \[5\].*\(5, 1\); .* with tf.squeeze\(doc_ids, 1\)",
     ),
     ({"doc_ids": np.zeros([5], bool)}, "doc_ids must be int32 or int64, got bool$"),
     (
         {"doc_ids": tf.ragged.constant([[1]] * 5)},
-        "doc_ids must .*got RaggedTensor, whose rows have lengths of their own",
+        "doc_ids must .*got RaggedTensor, whose rows differ in length",
     ),
     (
         {"doc_ids": tf.sparse.from_dense([1] * 5)},
-        "doc_ids must .*got SparseTensor; tf.sparse.to_dense",
+        "doc_ids must .*got SparseTensor; convert it with tf.sparse.to_dense",
     ),
     (
         {"query": keras.Input([4], batch_size=3)},
@@ -103,21 +102,30 @@ WRONG = [
     ),
     (
         {"num_negatives": None, "negative_indices": np.zeros([3, 2], np.uint8)},
-        r"negative_indices must be int32 or int64, got uint8; tf.cast\(negative_indices",
+        r"negative_indices must be int32 or int64, got uint8; .* tf.cast\(negative_indices",
     ),
-    ({"num_negatives": tf.constant(2)}, "num_negatives must be an integer.*, no tensor: a"),
+    (
+        {"num_negatives": tf.constant(2)},
+        "num_negatives must be an integer.*, not a tensor: a",
+    ),
     ({"num_negatives": np.array([2])}, r"num_negatives must be an integer.*array\(\[2\]"),
-    ({"margin": tf.constant(0.1)}, "margin must be a finite number.*, no tensor: a graph"),
-    ({"margin": keras.Variable(0.1)}, "margin must be a finite number.*, no tensor: a"),
+    (
+        {"margin": tf.constant(0.1)},
+        "margin must be a finite number.*, not a tensor: a graph",
+    ),
+    ({"margin": keras.Variable(0.1)}, "margin must be a finite number.*, not a tensor: a"),
     ({"margin": float("nan")}, "margin must be a finite number, got nan"),
     ({"margin": True}, "margin must be a finite number, got True"),
-    ({"mask_self": tf.constant(True)}, "mask_self must be True or False.*, no tensor: a"),
+    (
+        {"mask_self": tf.constant(True)},
+        "mask_self must be True or False.*, not a tensor: a",
+    ),
     ({"seed": (True, False)}, r"seed must be two integers.*got \(True, False\)"),
     ({"seed": np.array([True, False])}, "seed must be two integers.*got array"),
-    ({"seed": (np.uint64(2**63), 1)}, "seed must be two integers of 64 bits at most"),
+    ({"seed": (np.uint64(2**63), 1)}, "seed must be two integers of at most 64 bits"),
     (
         {"seed": np.zeros([2], np.uint64)},
-        r"seed must.*uint64 of.*; tf.bitcast\(seed, tf.int",
+        r"seed must.*uint64 of.*; .* tf.bitcast\(seed, tf.int",
     ),
     (
         {"query_ids": tf.zeros([5], tf.int32)},
@@ -138,7 +146,7 @@ WRONG = [
     ),
     ({"scale": tf.ones([2])}, r"scale must be a number above 0 or a f.*\(2,\)"),
     ({"temperature": 1e-60}, "scale / temperature must be above 0 and finite in float32"),
-    ({"num_negatives": 2**31}, "num_negatives must be .* below"),
+    ({"num_negatives": 2**31}, "num_negatives must be an integer from 1 to 2"),
     ({"margin": float("inf")}, "margin must be a finite number, got inf"),
     ({"mask_self": 1}, "mask_self must be True or False, got 1"),
     ({"seed": (1, 2, 3)}, r"seed must be two integers.*\(3,\)"),
@@ -156,7 +164,7 @@ WRONG = [
             "doc_ids": tf.zeros([5], tf.int32),
             "query_ids": tf.zeros([3], tf.int32),
         },
-        "takes doc_ids or query_ids, got both: give doc_ids alone",
+        "takes doc_ids or query_ids, got both; give doc_ids alone",
     ),
     (
         {"cross_replica": True, "normalize_over": "batch"},
@@ -299,32 +307,6 @@ def in_unknown_shapes(arguments: dict[str, Any], implementation: str) -> Any:
     return call(tensors)
 
 
-@pytest.mark.parametrize("wrong", ["index", "log_q", "scale"])
-def test_the_op_says_the_way_out_in_the_references_words(wrong: str) -> None:
-    rows = tf.eye(3)
-    arguments: dict[str, Any] = {
-        "index": {"negative_indices": tf.constant([[1], [-1], [0]])},
-        "log_q": {"num_negatives": 2, "doc_log_q": tf.constant([0.0, -np.inf, 0.0])},
-        "scale": {"num_negatives": 2, "scale": tf.constant(-1.0)},
-    }[wrong]
-    said = {
-        "index": r"(fill short rows up .*to_tensor\(-1\))",
-        "log_q": r"(log\(0\) says .* above 0)",
-        "scale": r"(a trained one may cross 0: .*=True\))",
-    }[wrong]
-
-    def advice(implementation: str, compiled: bool) -> str:
-        loss = tf.function(fused_negative_cosine_loss, jit_compile=compiled)
-        with pytest.raises(tf.errors.OpError) as refusal:
-            loss(rows, rows, **arguments, implementation=implementation)
-        (found,) = re.findall(said, str(refusal.value))
-        return str(found)
-
-    # Compiled, a scale is seen by the op alone.
-    native = advice("native", compiled=wrong == "scale")
-    assert native == advice("reference", compiled=False)
-
-
 @IMPLEMENTATIONS
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -337,7 +319,7 @@ def test_the_op_says_the_way_out_in_the_references_words(wrong: str) -> None:
         ({"doc_log_q": tf.zeros([3])}, "doc_log_q must have"),
         ({"seed": tf.zeros([3], tf.int64)}, "seed must .*two integers"),
         ({"seed": tf.zeros([0], tf.int32)}, "seed must .*two integers"),
-        ({"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])}, "query must have at least"),
+        ({"query": tf.ones([3, 0]), "doc": tf.ones([5, 0])}, "query must have from 1 to "),
         (
             {"num_negatives": None, "negative_indices": tf.zeros([2, 2], tf.int32)},
             r"negative_indices must have shape \[B, K\]",
@@ -352,12 +334,7 @@ def test_a_size_that_only_the_graph_knows_is_refused_there(
         in_unknown_shapes(arguments, implementation)
 
 
-TOO_MANY_AND_TOO_FEW = pytest.mark.parametrize(
-    ("sampler", "count"), [("ring", 5), ("all", 3)]
-)
-
-
-@TOO_MANY_AND_TOO_FEW
+@pytest.mark.parametrize(("sampler", "count"), [("ring", 5), ("all", 3)])
 def test_k_out_of_a_samplers_range_is_refused_in_the_graph_with_the_same_way_out(
     sampler: str, count: int
 ) -> None:
@@ -371,23 +348,6 @@ def test_k_out_of_a_samplers_range_is_refused_in_the_graph_with_the_same_way_out
     text = str(found.value).replace("\\'", "'")
     assert way_out in text
     assert f"got] [{count}] [and C =] [5]" in text
-
-
-@TOO_MANY_AND_TOO_FEW
-def test_the_core_refuses_k_in_the_same_words(sampler: str, count: int) -> None:
-    with pytest.raises(ValueError, match="must be") as of_python:
-        fused_negative_cosine_loss(
-            **{**valid(), "num_negatives": count, "sampler": sampler}
-        )
-    with pytest.raises(ValueError, match="must be") as of_the_core:
-        _core.negative_cosine_loss(
-            np.ones([3, 4], np.float32),
-            np.ones([5, 4], np.float32),
-            num_negatives=count,
-            sampler=sampler,
-            seed=np.array([1, 2]),
-        )
-    assert str(of_the_core.value) == str(of_python.value)
 
 
 @IMPLEMENTATIONS
@@ -450,13 +410,16 @@ def test_native_for_a_device_without_a_kernel_says_so(
         ((2, tf.constant(1), 1), "num_candidates must be at least batch_size = 2, got 1"),
         ((2, 2**31, 1), "num_candidates must be an integer"),
         ((2, tf.constant(2**31), 1), "num_candidates must be an integer"),
-        ((2, 3, tf.constant(1)), "num_negatives must be an integer.*, no tensor: a graph"),
-        ((2, 2, 0), "num_negatives must be an integer of at least 1"),
+        (
+            (2, 3, tf.constant(1)),
+            "num_negatives must be an integer.*, not a tensor: a graph",
+        ),
+        ((2, 2, 0), "num_negatives must be an integer from 1 to "),
         (
             (2, 2, 2, "ring"),
-            "at most C - 1.*C = 2 is num_candidates, got 2; give a smaller",
+            "at most C - 1.*C = 2 is num_candidates, got 2; use a smaller",
         ),
-        ((2, 4, 2, "all"), "must be C - 1.*C = 4 is num_candidates, got 2; leave num_neg"),
+        ((2, 4, 2, "all"), "must be C - 1.*C = 4 is num_candidates, got 2; omit num_neg"),
         ((2, 2, 1, "none"), "sampler must be one of"),
     ],
 )
@@ -485,9 +448,9 @@ def test_sample_negatives_refuses_a_size_of_unknown_rank_with_the_way_out() -> N
             2,
             5,
             {"sampler": "ring"},
-            r"at most C - 1.*C is num_cand.*; give a .*\[5\].*\[5\]",
+            r"at most C - 1.*C is num_cand.*; use a .*\[5\].*\[5\]",
         ),
-        (2, 5, {"sampler": "all"}, r"must be C - 1.*C is num_cand.*; leave .*\[5\].*\[5\]"),
+        (2, 5, {"sampler": "all"}, r"must be C - 1.*C is num_cand.*; omit .*\[5\].*\[5\]"),
         (2, 8, {"seed": tf.zeros([3], tf.int64)}, r"seed must be two integers.*\[3\]"),
     ],
 )
@@ -563,6 +526,6 @@ def test_a_tensor_of_unknown_rank_is_refused_not_broadcast(
         )
 
     graph = tf.function(call, autograph=False)
-    way_out = rf"tell its rank by tf\.ensure_shape\({name}, {shape}\)"
+    way_out = rf"set its rank with tf\.ensure_shape\({name}, {shape}\)"
     with pytest.raises(ValueError, match=f"{name} must.*{way_out}"):
         graph.get_concrete_function(tf.TensorSpec(None, value.dtype))

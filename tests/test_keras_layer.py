@@ -697,7 +697,7 @@ def test_class_weights_without_labels_end_in_an_error_of_keras() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_negatives": 0}, "num_negatives must be an integer of at least 1.*, got 0"),
+        ({"num_negatives": 0}, "num_negatives must be an integer from 1 to .*, got 0"),
         ({"sampler": "random"}, "sampler must be one of 'shuffle', 'ring', 'all'"),
         ({"seed": (1, 2, 3)}, r"seed must be two integers.*\(3,\)"),
         ({"evaluation_seed": (1.5, 2)}, "evaluation_seed must be two integers"),
@@ -717,7 +717,7 @@ def test_class_weights_without_labels_end_in_an_error_of_keras() -> None:
         ({"reduction": "none"}, "reduction must be one of 'mean', 'sum', got 'none'"),
         ({"implementation": "gpu"}, "implementation must be one of 'auto', 'native', 'ref"),
         ({"recall_at": 10}, "recall_at must be a list of integers, got 10"),
-        ({"recall_at": (0,)}, "recall_at must be an integer of at least 1.*got 0"),
+        ({"recall_at": (0,)}, "recall_at must be an integer from 1 to .*got 0"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -392,7 +392,9 @@ def test_a_mask_of_words_is_refused_by_what_to_do(place: int) -> None:
     inputs = [tf.ones([2, DIM]), tf.ones([2, DIM])]
     inputs[place] = SumsOverWords()(words)
     name = ("query", "doc")[place]
-    message = rf"the mask of {name} must have one element a row, got shape \(2, 3\).*None"
+    message = (
+        rf"the mask of {name} must have one element for each row, got shape \(2, 3\).*None"
+    )
     with pytest.raises(ValueError, match=message):
         keras_steps.test_step(new_layer(), inputs)
     if name == "doc":
@@ -409,11 +411,13 @@ def test_a_mask_of_words_is_refused_while_the_model_is_built() -> None:
 @pytest.mark.parametrize("mask", [np.ones([3], bool), np.ones([1], bool)])
 def test_a_mask_of_another_number_of_rows_is_refused(mask: Array) -> None:
     inputs = [tf.ones([2, DIM]), tf.ones([2, DIM])]
-    with pytest.raises(ValueError, match="the mask of query must have one element a row"):
+    with pytest.raises(
+        ValueError, match="the mask of query must have one element for each row"
+    ):
         keras_steps.test_step(new_layer(), inputs, mask=[mask, None])
 
 
 def test_one_mask_for_two_inputs_is_refused() -> None:
     inputs = [tf.ones([2, DIM]), tf.ones([2, DIM])]
-    with pytest.raises(ValueError, match="mask must be made like inputs"):
+    with pytest.raises(ValueError, match="mask must have the structure of inputs"):
         keras_steps.test_step(new_layer(), inputs, mask=tf.constant([True, False]))

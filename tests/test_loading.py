@@ -128,11 +128,11 @@ BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         interrupt_the_build,
-        "build did not finish: there is _negative_cosine_ops.so and no _build_info.json",
+        "library did not finish: there is _negative_cosine_ops.so and no _build_info.json",
     ),
     (
         lambda folder: (folder / "_build_info.json").write_text("{"),
-        "_build_info.json, which describes the native library, is no JSON",
+        "_build_info.json, which describes the native library, is not valid JSON",
     ),
     (truncate, "the native library cannot be opened: the file is cut short"),
     (
@@ -148,7 +148,10 @@ BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     (build_for("2.999.0"), "built for TensorFlow 2.999.0 and this is TensorFlow"),
     (replace_by_another_library, "has no op NegativeCosineLoss"),
     (ask_for_a_missing_symbol, f"undefined symbol: {missing_symbol()}"),
-    (replace_by_text, "the native library cannot be opened: the file is no ELF library"),
+    (
+        replace_by_text,
+        "the native library cannot be opened: the file is not an ELF library",
+    ),
     (FOR_OTHERS, f"the file is for 64-bit {OTHER} and this Python for 64-bit {HERE}"),
     (FOR_32_BITS, f"the file is for 32-bit {HERE} and this Python for 64-bit {HERE}"),
     (rewrite(rb"GLIBC_2\.(\d\d)", rb"GLIBC_9.\1"), "version `GLIBC_9."),
@@ -191,7 +194,7 @@ OTHER_FIXES: list[tuple[Callable[[Path], Any], str, str]] = [
     (
         rewrite(rb"libgcc_s\.so\.1", b"libother.so.1"),
         "libother.so.1: cannot open shared object file",
-        r"install what has libother\.so\.1 .*search libother\.so\.1.*LD_LIBRARY_PATH",
+        r"package that contains libother\.so\.1 .*libother\.so\.1.*LD_LIBRARY_PATH",
     ),
 ]
 
@@ -212,7 +215,10 @@ def test_where_reinstalling_would_repeat_the_fault_another_fix_is_named(
 
 REFUSALS = [
     (PermissionError(errno.EACCES, "Permission denied"), "chmod a+r {file}"),
-    (OSError(errno.EMFILE, "Too many open files"), "limit of open files (ulimit -n)"),
+    (
+        OSError(errno.EMFILE, "Too many open files"),
+        "limit of open files of this process (ulimit -n)",
+    ),
 ]
 
 
@@ -435,7 +441,7 @@ XLA_FIXES: list[tuple[Callable[[Path], Any], str]] = [
     (left_out("NEGATIVE_COSINE_XLA=0"), "and without NEGATIVE_COSINE_XLA=0."),
     (
         left_out("TensorFlow 2.30.0 lacks what it is made of: ffi.h"),
-        "do not compile (jit_compile=False), or use implementation='reference'.",
+        "compile the function (jit_compile=False), or use implementation='reference'.",
     ),
 ]
 

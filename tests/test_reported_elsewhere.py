@@ -377,7 +377,7 @@ def test_the_advice_for_ragged_candidates_gives_the_loss_of_these_candidates(
 ) -> None:
     # NVIDIA-Merlin/models#885, huggingface/sentence-transformers#1178.
     negative_indices = tf.ragged.constant(RAGGED, dtype)
-    with pytest.raises(ValueError, match="got RaggedTensor; fill short rows") as refusal:
+    with pytest.raises(ValueError, match="got RaggedTensor; pad short rows") as refusal:
         fused_negative_cosine_loss(QUERY[:4], DOC[:4], negative_indices=negative_indices)
     advice = str(refusal.value)
     table = negative_indices.to_tensor(-1)

@@ -49,7 +49,7 @@ def test_an_import_says_in_one_line_what_is_there_and_what_is_not(package: Path)
         "UserWarning: negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and "
         "TensorFlow cannot be imported: negative_cosine._core (the CPU) and "
         "negative_cosine._cuda_core (CUDA 13.0.88) can be imported by name; the "
-        "TensorFlow op, its reference and the Keras layers are not there"
+        "TensorFlow op, its reference and the Keras layers are missing"
     )
 
 

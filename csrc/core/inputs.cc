@@ -36,18 +36,19 @@ Status check_embeddings(const Shape& query, const Shape& doc) {
                    "shape " + to_string(doc));
   }
   if (query[1] < 1 || query[1] > kMost) {
-    return invalid("query", "have at least one column and at most 2147483647",
+    return invalid("query", "have from 1 to 2**31 - 1 columns",
                    "shape " + to_string(query));
   }
   if (doc[0] < query[0]) {
     return invalid(
         "doc",
-        "have at least as many rows as query (row i is query i's positive): " +
+        "have at least as many rows as query, since row i of doc is query i's "
+        "positive: at least " +
             std::to_string(query[0]),
         std::to_string(doc[0]) + " rows");
   }
   if (doc[0] > kMost) {
-    return invalid("doc", "have at most 2147483647 rows",
+    return invalid("doc", "have at most 2**31 - 1 rows",
                    std::to_string(doc[0]) + " rows");
   }
   return Status::Ok();
@@ -69,8 +70,7 @@ Status check_all(const LossInputs& inputs) {
       "be C - 1 for sampler='all', where C = " + std::to_string(inputs.doc.shape[0]) +
           " is doc's number of rows",
       std::to_string(*inputs.num_negatives) +
-          "; leave num_negatives out, or give None: it then is C - 1 in every "
-          "batch");
+          "; omit num_negatives or pass None, which means C - 1 in every batch");
 }
 
 Status check_table(const Shape& table, int64_t rows) {
@@ -78,9 +78,15 @@ Status check_table(const Shape& table, int64_t rows) {
     return Status::Ok();
   }
   return invalid("negative_indices",
-                 "have shape [B, K] with B = " + std::to_string(rows) +
-                     ", query's rows, and 1 <= K <= 2147483647",
+                 "have shape [B, K], where B = " + std::to_string(rows) +
+                     " is query's number of rows and K is from 1 to 2**31 - 1",
                  "shape " + to_string(table));
+}
+
+Status check_seed(const Shape& seed) {
+  if (seed == Shape{2}) return Status::Ok();
+  return invalid("seed", "be two integers, int32 or int64 of shape [2]",
+                 "shape " + to_string(seed));
 }
 
 Status check_candidates(const LossInputs& inputs, Sampler sampler) {
@@ -89,12 +95,12 @@ Status check_candidates(const LossInputs& inputs, Sampler sampler) {
   if (!explicit_table && sampler == Sampler::kAll) return check_all(inputs);
   if (explicit_table == inputs.num_negatives.has_value()) {
     return Status::InvalidArgument(
-        "give either num_negatives (with seed) or negative_indices, got " +
+        "give either num_negatives or negative_indices, got " +
         std::string(explicit_table ? "both" : "neither"));
   }
   if (explicit_table) return check_table(inputs.negative_indices->shape, rows);
   if (*inputs.num_negatives < 1 || *inputs.num_negatives > kMost) {
-    return invalid("num_negatives", "be at least 1 and at most 2147483647",
+    return invalid("num_negatives", "be an integer from 1 to 2**31 - 1",
                    std::to_string(*inputs.num_negatives));
   }
   // In an empty batch nobody meets anyone.
@@ -105,23 +111,25 @@ Status check_candidates(const LossInputs& inputs, Sampler sampler) {
         "be at most C - 1 for sampler='ring', where C = " +
             std::to_string(inputs.doc.shape[0]) + " is doc's number of rows",
         std::to_string(*inputs.num_negatives) +
-            "; give a smaller num_negatives or sampler='shuffle', or leave a "
-            "dataset's short last batch out by batch(..., drop_remainder=True)");
+            "; use a smaller num_negatives or sampler='shuffle', or drop a dataset's "
+            "short last batch with batch(..., drop_remainder=True)");
   }
   if (!inputs.seed) return invalid("seed", "be given with num_negatives", "none");
-  return check_shape("seed", inputs.seed, {2}, "two integers");
+  return check_seed(inputs.seed->shape);
 }
 
 Status check_options(const LossInputs& inputs) {
   const Shape batch = {inputs.query.shape[0]};
   const Shape candidates = {inputs.doc.shape[0]};
   for (Status status : {
-           check_shape("doc_ids", inputs.doc_ids, candidates, "one id a row of doc"),
-           check_shape("query_ids", inputs.query_ids, batch, "one id a row of query"),
+           check_shape("doc_ids", inputs.doc_ids, candidates,
+                       "one element for each row of doc"),
+           check_shape("query_ids", inputs.query_ids, batch,
+                       "one element for each row of query"),
            check_shape("doc_log_q", inputs.doc_log_q, candidates,
-                       "one log-probability a row of doc"),
+                       "one element for each row of doc"),
            check_shape("sample_weight", inputs.sample_weight, batch,
-                       "one weight a row of query"),
+                       "one element for each row of query"),
        }) {
     if (!status.ok()) return status;
   }
@@ -184,10 +192,9 @@ Status set_named(const std::string& argument, const std::string& name,
       *option = values[i].second;
       return Status::Ok();
     }
-    const bool is_last = i + 1 == values.size();
-    names += (i == 0 ? "'" : is_last ? " or '" : ", '") + values[i].first + "'";
+    names += (i == 0 ? "'" : ", '") + values[i].first + "'";
   }
-  return invalid(argument, "be " + names, "'" + name + "'");
+  return invalid(argument, "be one of " + names, "'" + name + "'");
 }
 
 }  // namespace

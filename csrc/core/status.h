@@ -52,7 +52,7 @@ Status without_exceptions(const Work& work) {
     return work();
   } catch (const std::bad_alloc&) {
     return Status::ResourceExhausted(
-        "negative_cosine found no memory for a thread's work");
+        "negative_cosine could not allocate the work memory of a thread");
   } catch (const std::exception& error) {
     return Status::Internal(error.what());
   }

@@ -64,8 +64,9 @@ Status to_status(cudaError_t error, const Device& device) {
       return Status::FailedPrecondition("no CUDA device was found");
     case cudaErrorInvalidConfiguration:
       return Status::InvalidArgument(
-          "the batch is too large for one launch of the CUDA kernels: take fewer rows, "
-          "or fewer candidates a row");
+          "the batch is too large for one launch of the CUDA kernels; use fewer rows "
+          "or "
+          "fewer candidates for each row");
     default:
       return Status::Internal(std::string("the CUDA kernels, or earlier work on the "
                                           "device, failed: ") +

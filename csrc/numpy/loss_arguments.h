@@ -59,8 +59,9 @@ inline DataType data_type_of(const std::string& argument, const py::array& array
   if (name == "float16") return DataType::kFloat16;
   if (name == "bfloat16") return DataType::kBFloat16;
   if (name == "float32") return DataType::kFloat32;
-  require(name == "float64",
-          argument + " must be float16, bfloat16, float32 or float64, got " + name);
+  require(
+      name == "float64",
+      argument + " must be one of float16, bfloat16, float32, float64, got " + name);
   return DataType::kFloat64;
 }
 

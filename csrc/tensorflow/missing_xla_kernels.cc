@@ -20,7 +20,7 @@ class MissingXlaKernel : public OpKernel {
         "negative_cosine cannot be compiled by XLA here: its library "
         "_negative_cosine_xla.so is not loaded (python -m negative_cosine says why). "
         "To fix it, reinstall negative-cosine where a C++ compiler is found, do not "
-        "compile (jit_compile=False), or use implementation='reference'"));
+        "compile the function (jit_compile=False), or use implementation='reference'"));
   }
 
   void Compute(OpKernelContext*) override {}

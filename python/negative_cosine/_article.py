@@ -6,19 +6,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import (
-    NORMALIZE_OVER,
-    check_boolean,
-    check_count,
-    check_name,
-    check_positive_number,
-)
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
     refuse_tensors_of_keras_2,
 )
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
+from negative_cosine._options import (
+    NORMALIZE_OVER,
+    check_boolean,
+    check_count,
+    check_name,
+    check_positive_number,
+)
 from negative_cosine._warnings import warn
 
 
@@ -26,10 +26,10 @@ from negative_cosine._warnings import warn
 class NegativeCosineLayer(keras.layers.Layer):
     """In-batch negative sampling as published, or as it was meant.
 
-    By default it computes what the snippet prints: a softmax over the batch, which the
-    negatives do not enter and in which ``t`` cancels; unlike the snippet it is finite in
-    float16. ``normalize_over="candidates"`` puts the softmax on the right axis and makes
-    ``t`` the temperature.
+    By default it computes what the snippet prints: a softmax over the batch, without the
+    negatives, in which ``t`` cancels. Unlike the snippet it is finite in float16.
+    ``normalize_over="candidates"`` puts the softmax on the right axis and makes ``t`` the
+    temperature.
 
     Example:
         >>> pairs = [[1.0, 2.0], [2.0, 1.0], [3.0, 2.0], [4.0, 1.0]]
@@ -59,7 +59,7 @@ class NegativeCosineLayer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         check_environment("NegativeCosineLayer")
-        # Keras would cast float16 embeddings to float32 on the way in.
+        # Keras would cast float16 embeddings to float32 before the call.
         super().__init__(**{"autocast": False, **kwargs})
         self.supports_jit = compiles_with_xla()
         self.normalize_over = check_name("normalize_over", normalize_over, NORMALIZE_OVER)
@@ -72,8 +72,8 @@ class NegativeCosineLayer(keras.layers.Layer):
             warn(
                 "NegativeCosineLayer computes the article's printed arithmetic: its "
                 "softmax runs over the batch, so the negatives do not enter the loss and "
-                "t has no effect. Use normalize_over='candidates' for what it was meant "
-                "to be.",
+                "t has no effect. Use normalize_over='candidates' for the loss that the "
+                "article describes.",
                 UserWarning,
             )
 

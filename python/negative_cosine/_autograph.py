@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def without_autograph(function: Function) -> Function:
     """The function, run as it is in a traced ``tf.function`` and all that it calls too.
 
-    None of it branches on a tensor's value, so AutoGraph has nothing to rewrite; where it
-    meets syntax that it does not know it warns the user of it.
+    No such function branches on a tensor's value, so AutoGraph has nothing to rewrite; and
+    it would warn the user of syntax that it does not know.
     """
     return cast(Function, tf.autograph.experimental.do_not_convert(function))

@@ -1,4 +1,4 @@
-"""What the build wrote down about itself, and what of it can be used here."""
+"""What the build recorded about itself, and which of its parts can be used here."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def has_numpy_modules_alone() -> bool:
 
 
 def what_is_there() -> str:
-    """For an installation of the NumPy modules alone: what there is, and what is not."""
+    """What an installation of the NumPy modules alone has, and what it lacks."""
     info = read_build_info(PACKAGE_DIR) or {}
     version = info.get("cuda")
     cuda = f" and negative_cosine._cuda_core (CUDA {version})" if version else ""
     return (
         "negative_cosine was built with NEGATIVE_COSINE_TENSORFLOW=0 and TensorFlow cannot "
         f"be imported: negative_cosine._core (the CPU){cuda} can be imported by name; the "
-        "TensorFlow op, its reference and the Keras layers are not there"
+        "TensorFlow op, its reference and the Keras layers are missing"
     )

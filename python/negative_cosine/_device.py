@@ -1,7 +1,8 @@
 """The kind of device on which TensorFlow would put an op here.
 
-It is read off the scopes and nothing is made to ask for its device: that would stand in
-every graph, and cost an eager call microseconds. TensorFlow has no public name for it.
+It is read from the device scopes. To create an op and ask for its device would leave that
+op in every graph, and cost an eager call microseconds. TensorFlow has no public function
+for this.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def device_in_use() -> str:
         return "TPU"
     if not asked:
         return "GPU" if "GPU" in visible else "CPU"
-    # TensorFlow takes the CPU for what is not there. A graph may run elsewhere: where it
-    # has a GPU the op runs on that or the CPU, and by another device's name on neither.
+    # TensorFlow takes the CPU for a device that is missing. A graph may run elsewhere: for
+    # "GPU" its op runs on a GPU or the CPU, for another missing device on neither.
     is_certain = asked == "GPU" or tf.executing_eagerly()
     return "CPU" if is_certain and asked not in visible else asked
 
@@ -38,7 +39,7 @@ def _is_on_tpus_by_strategy(asked: str) -> bool:
 
 
 def _asked_for() -> str:
-    """The kind of device that the innermost scope asks for, "" where none does."""
+    """The kind of device that the innermost scope requests, "" where none does."""
     if not tf.executing_eagerly():
         scopes = [_device_in(graph) for graph in _graphs()]
         # A scope for a job alone names no device: eager calls take the CPU, graphs do not.

@@ -1,6 +1,6 @@
 """What would fix an installation, by what is wrong with it.
 
-Installing again repeats what the system, and not the installation, brought about.
+Installing again does not help where the system is the cause.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ ON_THE_CPU = (
     "place the loss on the CPU with tf.device('CPU'), or use implementation='reference' "
     "to accept it"
 )
-UNCOMPILED = "do not compile (jit_compile=False), or use implementation='reference'"
+UNCOMPILED = (
+    "do not compile the function (jit_compile=False), or use implementation='reference'"
+)
 
 
 def with_fix(problem: str, fix: str) -> str:
-    """A problem and what helps, as every message says it."""
+    """A problem and its fix, worded as in every message."""
     return f"{problem}. To fix it, {fix}."
 
 
 def reinstall_without(variable: str) -> str:
-    """For what was left out because the build was asked to."""
+    """The fix where the build was asked, by ``variable``, to omit a part."""
     return f"{REINSTALL}, and without {variable}"
 
 
 def with_cuda() -> str:
-    """For a build without CUDA kernels, whatever the reason."""
+    """The fix for a build without CUDA kernels, whatever the reason."""
     return (
-        "install it again with NEGATIVE_COSINE_CUDA=1 and nvcc on PATH (which is an error "
-        f"where it fails), {ON_THE_CPU}"
+        "install it again with NEGATIVE_COSINE_CUDA=1 and nvcc on PATH (the build "
+        f"then fails where it cannot compile them), {ON_THE_CPU}"
     )
 
 
 def fix_of(problem: str, library: Path) -> str:
-    """For a library that cannot be opened, by the words of the dynamic loader or system."""
+    """The fix for a library that cannot be opened, by what the loader or system says."""
     for pattern, fix in _FIXES.items():
         if match := re.search(pattern, problem):
             return fix.format(library=library, folder=library.parent, **match.groupdict())
@@ -50,21 +52,22 @@ def fix_of(problem: str, library: Path) -> str:
 # own, and TensorFlow or another package may have opened it first.
 _FIXES = {
     r"version `(GLIBCXX|CXXABI|GCC|GOMP)_": (
-        "update the compiler's runtime that is loaded (in a conda environment: conda "
+        "update the C++ runtime library that is loaded (in a conda environment: conda "
         "install -c conda-forge libstdcxx-ng libgcc-ng), or build with an older compiler, "
         f"named in CXX as by CXX=g++-12 {INSTALL}"
     ),
     r"version `GLIBC_": (
-        "reinstall negative-cosine on this system, or give it a wheel that was built where "
-        f"glibc is as old, with: {INSTALL}"
+        "reinstall negative-cosine on this system, or install a wheel that was built with "
+        f"an equally old glibc, with: {INSTALL}"
     ),
     r"(?P<needed>(?!libtensorflow)lib[\w+-]+\.so[.\d]*): cannot open shared object file": (
-        "install what has {needed} (Debian and Ubuntu: apt-file search {needed}; Fedora: "
-        "dnf provides '*/{needed}'), or name its folder in LD_LIBRARY_PATH"
+        "install the package that contains {needed} (Debian and Ubuntu: apt-file search "
+        "{needed}; Fedora: dnf provides '*/{needed}'), or add its folder to "
+        "LD_LIBRARY_PATH"
     ),
-    r"Too many open files": "raise this process's limit of open files (ulimit -n)",
+    r"Too many open files": "raise the limit of open files of this process (ulimit -n)",
     r"cannot (be read|open shared object file): Permission denied": (
-        "let this user read it: chmod a+r {library}"
+        "give this user permission to read it: chmod a+r {library}"
     ),
 }
 
@@ -74,6 +77,6 @@ def _fix_of_mapping(library: Path) -> str:
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         return f"install it elsewhere: {folder} is mounted with noexec"
     return (
-        f"let this process run code from {folder} (SELinux and the like may forbid it), or "
-        "raise its limit of memory (ulimit -v)"
+        f"allow this process to run code from {folder} (SELinux or a similar policy may "
+        "forbid it), or raise its memory limit (ulimit -v)"
     )

@@ -14,13 +14,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_count, check_ids, check_positive_number
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
     refuse_tensors_of_keras_2,
 )
 from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
+from negative_cosine._options import check_count, check_positive_number
+from negative_cosine._row_inputs import check_ids
 from negative_cosine._rows import write_rows
 
 
@@ -32,8 +33,8 @@ class DocumentFrequency(keras.layers.Layer):
     their estimates; other calls only return them. A document's n-th occurrence moves the
     average of its distances towards the latest one by the share ``1 / n``, or by
     ``learning_rate`` where that is larger; its first distance is the number of steps until
-    it occurred. What never occurred counts as if it did so first in the next step. Ids
-    that share a bucket look more frequent than they are; of several hashes, each with
+    it occurred. An id that never occurred counts as if it first occurs in the next step.
+    Ids that share a bucket look more frequent than they are; of several hashes, each with
     buckets of its own, the lowest frequency is taken.
 
     Under ``tf.distribute`` each replica counts its own batches, from which its own
@@ -91,7 +92,7 @@ class DocumentFrequency(keras.layers.Layer):
         self.num_hashes: int = check_count("num_hashes", num_hashes)
 
     def build(self, input_shape: Any) -> None:
-        """Makes the state: the step, and the facts of each bucket."""
+        """Makes the state: the step, and three numbers for each bucket."""
 
         def add(name: str, shape: tuple[int, ...], dtype: str) -> Any:
             return self.add_weight(

@@ -29,24 +29,23 @@ except ImportError as error:
     _backend = f"{_BACKEND}={os.environ.get(_BACKEND, '(unset: keras.json decides)')}"
     raise ImportError(
         f"negative_cosine could not import Keras with {_backend}: {error}. Set "
-        f"{_BACKEND}=tensorflow: the layers of negative_cosine need that backend, and its "
-        "functions need none"
+        f"{_BACKEND}=tensorflow: the layers of negative_cosine need that backend"
     ) from error
 
 
 def check_environment(layer: str) -> None:
-    """Raises where a layer of this package cannot be a part of the models that are made."""
+    """Raises where a layer of this package cannot be part of a model."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise RuntimeError(
             f"{layer} runs on Keras's TensorFlow backend, got {backend}; set "
-            f"{_BACKEND}=tensorflow before Keras is imported, or {_USE_THE_FUNCTION}: it "
-            "takes and returns TensorFlow's tensors"
+            f"{_BACKEND}=tensorflow before Keras is imported, or {_USE_THE_FUNCTION}, "
+            "which takes and returns TensorFlow tensors"
         )
     if not tf.compat.v1.executing_eagerly_outside_functions():
         raise RuntimeError(
-            f"{layer} is a layer of Keras 3, which needs eager execution, got a program or "
-            f"a graph of TensorFlow 1's kind; {_USE_THE_FUNCTION}"
+            f"{layer} is a layer of Keras 3, which needs eager execution, got a "
+            f"TensorFlow 1 program or graph; {_USE_THE_FUNCTION}"
         )
     legacy = os.environ.get(_LEGACY)
     if legacy in _TRUE:
@@ -55,7 +54,7 @@ def check_environment(layer: str) -> None:
 
 
 def refuse_keras_2(layer: str, what: str) -> None:
-    """Raises, since Keras 2 neither trains nor saves what is in a layer of Keras 3."""
+    """Raises: Keras 2 does not train or save what is in a layer of Keras 3."""
     raise RuntimeError(
         f"{layer} is a layer of Keras 3, got {what}, or {_USE_THE_FUNCTION} (TensorFlow "
         "Recommenders has one)"

@@ -1,7 +1,7 @@
 """The step, if one is running, that called a layer: its kind, and what it was given.
 
-Keras tells a layer that it is trained, and says nothing that tells an evaluation from any
-other call of the model. Only the functions that are running show it, on the stack.
+Keras tells a layer that it is trained, but not whether another call is an evaluation. Only
+the call stack shows that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_training(training: bool | None) -> bool:
 
 
 def is_step(training: bool | None) -> bool:
-    """Whether a layer is trained or judged, and not merely asked for its outputs.
+    """Whether a layer is trained or evaluated, and not just called for its outputs.
 
     An explicit False within a ``train_step`` is inference: of a teacher, say, or to mine.
     """
@@ -52,11 +52,11 @@ def refuse_weights_without_a_loss(layer_name: str) -> None:
 
     Keras makes one tensor of ``fit``'s ``sample_weight`` and ``class_weight`` and of a
     third element of the data, and gives it to the losses and metrics of ``compile`` alone.
-    Where ``compile`` has no loss they would change nothing, in silence, and no argument
-    shows them to a layer: only the step that called the model holds them.
+    Where ``compile`` has no loss they would silently change nothing. No argument passes
+    them to a layer: only the step that called the model holds them.
 
-    Runs while Keras traces a step. Weights change the structure of the data, and with it
-    Keras traces anew, so that no step with weights goes past this unseen.
+    Runs while Keras traces a step. Weights change the structure of the data, so that Keras
+    traces again and every step with weights is checked.
     """
     frame = _innermost_step()
     if frame is None or not _is_of("keras", frame):  # a step of a user's own is not meant
@@ -69,13 +69,13 @@ def refuse_weights_without_a_loss(layer_name: str) -> None:
         raise ValueError(
             "class_weight and sample_weight of fit and evaluate (or a third element of "
             f"the data) reach only losses given to compile, got weights for {layer_name}, "
-            "which adds its loss itself; leave them out and give a weight for each pair as "
+            "which adds its loss itself; remove them and give a weight for each pair as "
             "the layer's input sample_weight"
         )
 
 
 def warn_of_equal_metric_names(layer: Any) -> None:
-    """Warns where Keras, which reports metrics by name, would show one of two layers'."""
+    """Warns where two layers' metrics have the same names: Keras reports one of them."""
     frame = _innermost_step()
     model = None if frame is None else frame.f_locals.get("self")
     if not isinstance(model, keras.Model):
@@ -88,8 +88,8 @@ def warn_of_equal_metric_names(layer: Any) -> None:
     if len(equal) > 1 and equal[0] is layer:  # one warning for all of them
         names = ", ".join(repr(other.name) for other in equal)
         warn(
-            f"the metrics of the layers {names} have equal names, of which Keras reports "
-            "one; give each layer a metric_prefix of its own, got "
+            f"the metrics of the layers {names} have the same names, and Keras reports "
+            "only one metric of a name; give each layer its own metric_prefix, got "
             f"metric_prefix={layer.metric_prefix!r}",
             UserWarning,
         )

@@ -14,3 +14,8 @@ def known_size(tensor: tf.Tensor, axis: int) -> int | None:
     """
     size: int | None = tf.compat.dimension_value(tensor.shape[axis])
     return size
+
+
+def all_known(*sizes: int | None) -> bool:
+    """Whether none of them is None."""
+    return None not in sizes

@@ -1,4 +1,4 @@
-"""The loss as a Keras layer: it adds the loss, reports metrics, passes its inputs on."""
+"""The loss as a Keras layer: adds the loss, reports metrics, returns its inputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import (
-    IMPLEMENTATIONS,
-    check_boolean,
-    check_count,
-    check_inputs,
-    check_name,
-    check_pair_of_numbers,
-    check_seed,
-    check_text,
-)
+from negative_cosine._inputs import check_inputs
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -34,7 +25,16 @@ from negative_cosine._keras_step import (
 from negative_cosine._loss import compiles_with_xla, fused_negative_cosine_loss
 from negative_cosine._masked_inputs import leave_masked_out, mean_over_counted
 from negative_cosine._metrics import make_metrics, update_metrics
+from negative_cosine._options import (
+    IMPLEMENTATIONS,
+    check_boolean,
+    check_count,
+    check_name,
+    check_pair_of_numbers,
+    check_text,
+)
 from negative_cosine._replica_losses import LayerWithLosses
+from negative_cosine._seed import check_seed
 from negative_cosine._warnings import warn
 
 REQUIRED_INPUTS = ("query", "doc")
@@ -53,28 +53,28 @@ LAYER_REDUCTIONS = ("mean", "sum")
 class NegativeCosineLoss(LayerWithLosses):
     """Adds the loss of ``fused_negative_cosine_loss`` to a Keras model, with metrics.
 
-    The layer stands behind the two towers. A model that holds it needs no labels and no
-    loss in ``compile``. In training it draws new candidates in each step; in evaluation it
-    draws with ``evaluation_seed``, so that two evaluations of a model agree. Elsewhere, as
-    in ``predict``, ``export`` and ``model(x)``, it passes its inputs on and does nothing.
-    In a loop of your own a call with ``training=True`` is a training step; an evaluation
-    has its loss from a function named ``test_step``, which the layer looks for among its
-    callers, or from ``fused_negative_cosine_loss`` itself.
+    Call the layer on the outputs of the two towers. A model that holds it needs no labels
+    and no loss in ``compile``. In training it draws new candidates in each step; in
+    evaluation it draws with ``evaluation_seed``, so that two evaluations of a model agree.
+    Elsewhere, as in ``predict``, ``export`` and ``model(x)``, it returns its inputs and
+    does nothing else. In a loop of your own, a call with ``training=True`` is a training
+    step. For an evaluation, name the function that calls the model ``test_step``, which the
+    layer looks for among its callers, or call ``fused_negative_cosine_loss``.
 
     The metrics are means over the rows, weighted by ``sample_weight``:
     ``negative_cosine_loss``, ``in_batch_accuracy`` (no kept candidate has a larger logit
     than the positive), ``recall_at_k`` (fewer than k have), ``positive_cosine``, and,
     without weights, ``dropped_share``: the share of the candidates that were dropped. A
-    row counts for ``recall_at_k`` if it kept k candidates, for ``in_batch_accuracy`` if it
-    kept one; what no row counted for is NaN.
+    row counts for ``recall_at_k`` if it kept k candidates, and for ``in_batch_accuracy`` if
+    it kept one. A metric for which no row counted is NaN.
 
-    ``fit``'s ``sample_weight`` and ``class_weight`` weigh losses given to ``compile``
-    alone. Keras would ignore them in a model without such a loss; the layer refuses them
-    there: give the weights as its input ``sample_weight``.
+    ``fit``'s ``sample_weight`` and ``class_weight`` weigh only losses given to ``compile``.
+    Keras would ignore them in a model without such a loss. There the layer refuses them:
+    give the weights as its input ``sample_weight``.
 
-    A row that Keras masks (``Embedding(mask_zero=True)``, ``Masking``) in its query or its
-    own document counts as one of ``sample_weight`` 0, and the mean is over the other rows;
-    a document that it masks is nobody's candidate.
+    A row whose query or own document Keras masks (``Embedding(mask_zero=True)``,
+    ``Masking``) has ``sample_weight`` 0, and the mean is over the other rows. A masked
+    document is never a candidate.
 
     Under ``tf.distribute`` each replica draws from its own batch, and ``loss`` is the mean
     of the replicas' own. The loss's ``cross_replica`` is for a model's ``compute_loss``:
@@ -107,8 +107,8 @@ class NegativeCosineLoss(LayerWithLosses):
         normalize_over: ``"candidates"`` or ``"batch"``.
         reduction: ``"mean"`` over the rows or ``"sum"``.
         implementation: ``"auto"``, ``"native"`` or ``"reference"``.
-        recall_at: the k of the recalls to report; those above ``num_negatives`` are left
-            out with a warning.
+        recall_at: the k of the recalls to report; those above ``num_negatives`` are
+            omitted with a warning.
         metric_prefix: put before the metrics' names, to tell the layers of a model apart.
         **kwargs: of ``keras.layers.Layer``.
 
@@ -117,7 +117,7 @@ class NegativeCosineLoss(LayerWithLosses):
             and, as for ``fused_negative_cosine_loss``, any of ``doc_ids``,
             ``query_ids``, ``doc_log_q``, ``sample_weight`` and ``negative_indices``.
         training: whether to draw anew; Keras passes it. None: whether a ``train_step``
-            called. False is inference, but in a ``test_step``.
+            called. False is inference, except in a ``test_step``.
         mask: Keras's, one boolean a row, for each of the inputs; only those of ``query``
             and ``doc`` matter. Keras passes what came with the inputs.
 
@@ -347,7 +347,7 @@ class _Between(keras.constraints.Constraint):
 
 
 def _check_options(num_negatives: int | None, **options: Any) -> None:
-    """Has the loss's own checks judge the options, on a batch without rows."""
+    """Checks the options as the loss does, on a batch without rows."""
     is_drawn = num_negatives is not None or options["sampler"] == "all"
     check_inputs(
         tf.zeros([0, 1]),
@@ -397,16 +397,16 @@ def _recall_at(ks: Any) -> tuple[int, ...]:
 
 def _reported_recalls(recall_at: tuple[int, ...], k: int | None) -> tuple[int, ...]:
     """Without those that would be 1 for any model: the positive is one of K + 1."""
-    left_out = [at for at in recall_at if k is not None and at > k]
-    if left_out:
-        names = ", ".join(f"recall_at_{at}" for at in left_out)
+    omitted = [at for at in recall_at if k is not None and at > k]
+    if omitted:
+        names = ", ".join(f"recall_at_{at}" for at in omitted)
         warn(
-            f"recall_at={recall_at!r} gives no metric {names}, since a row meets "
-            f"K = num_negatives = {k} candidates; give values of at most {k}, or () for "
-            "none",
+            f"recall_at={recall_at!r} gives no metric {names}, since each query has "
+            f"K = num_negatives = {k} candidates; give values of at most {k}, or () to "
+            "report no recall",
             UserWarning,
         )
-    return tuple(at for at in recall_at if at not in left_out)
+    return tuple(at for at in recall_at if at not in omitted)
 
 
 def _named_inputs(inputs: Any) -> Mapping[str, Any]:
@@ -426,9 +426,9 @@ def _named_inputs(inputs: Any) -> Mapping[str, Any]:
 
 def _wrong_inputs(got: str) -> str:
     return (
-        "inputs must be [query, doc], or a dict with these and any of "
-        f"{', '.join(OPTIONAL_INPUTS)}, got {got}; the layer stands behind the towers and "
-        "adds its loss itself: compile needs no loss"
+        "inputs must be [query, doc], or a dict with query, doc and any of "
+        f"{', '.join(OPTIONAL_INPUTS)}, got {got}; call the layer on the outputs of "
+        "the two towers: it adds its loss itself, so compile needs no loss"
     )
 
 
@@ -441,6 +441,6 @@ def _masks(inputs: Any, mask: Any) -> dict[str, Any]:
     if isinstance(mask, list | tuple) and len(mask) == 2:
         return dict(zip(REQUIRED_INPUTS, mask, strict=True))
     raise ValueError(
-        "mask must be made like inputs, [query's mask, doc's mask] or a dict of masks, got "
-        f"{mask!r}"
+        "mask must have the structure of inputs, [mask of query, mask of doc] or a dict of "
+        f"masks, got {mask!r}"
     )

@@ -1,7 +1,7 @@
-"""Whether a library's file can be one of this machine's, seen before it is opened.
+"""Whether a library's file fits this machine, checked before the file is opened.
 
-The dynamic loader maps a file that is cut short all the same, and then the process dies;
-of another machine's file it says that there is none.
+The dynamic loader maps a truncated file too, and then the process dies. For a file of
+another kind of machine its error says that there is no file.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _HEADER = 64  # bytes, in a file for 64 bits
 
 
 def file_problem(path: Path) -> str:
-    """Why a file is no library for this machine, "" if it looks like one."""
+    """Why a file is not a library for this machine, "" if it looks like one."""
     try:
         content = path.read_bytes()
     except OSError as error:
         return f"the file cannot be read: {error.strerror}"
     if content and not content.startswith(b"\x7fELF"):
-        return "the file is no ELF library"
+        return "the file is not an ELF library"
     if len(content) < _HEADER:
         return "the file is cut short"
     built_for, here = _machine(content), _machine(_header_of_python() or content)
@@ -38,7 +38,7 @@ def file_problem(path: Path) -> str:
 
 
 def _header_of_python() -> bytes:
-    """Of the program that runs, which embeds Python or is it; b"" where nobody may know."""
+    """The header of the running program; b"" where it cannot be read."""
     try:
         with open("/proc/self/exe", "rb") as file:
             return file.read(_HEADER)
@@ -53,7 +53,7 @@ def _machine(header: bytes) -> str:
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a file reaches to its section headers, which stand at its end."""
+    """Whether a file reaches to its section headers, which are at its end."""
     (section_headers,) = struct.unpack_from("<Q", content, 40)
     size_of_each, count = struct.unpack_from("<HH", content, 58)
     return bool(section_headers + size_of_each * count <= len(content))

@@ -108,7 +108,7 @@ def cuda_problem(library: NativeLibrary) -> str:
 def cuda_fix(library: NativeLibrary) -> str:
     """What would help where ``cuda_problem`` finds one.
 
-    Of the device and its driver the problem itself says what to change.
+    A problem of the device or its driver says itself what to change.
     """
     is_for_cuda = tf.test.is_built_with_cuda()  # GPUs of other makers are called GPU too
     lacks_kernels = is_for_cuda and not _has_cuda(library)
@@ -122,8 +122,8 @@ def _has_cuda(library: NativeLibrary) -> bool:
 def xla_problem() -> str:
     """Why compiled functions cannot hold the op, "" if they can.
 
-    The first call opens the library that tells XLA of the op: it stands apart from the
-    op's, which works without it.
+    The first call opens the library that registers the op with XLA. It is separate from
+    the op's own library, which works without it.
     """
     return _open_for_xla()[0]
 
@@ -165,7 +165,7 @@ def _failure_to_open_for_xla(path: Path) -> str:
 
 
 def _xla_probe(path: Path) -> Any:
-    """The function that says what XLA had against it, "" for nothing."""
+    """The function that says why XLA refused the op, "" if it did not."""
     probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
     probe.restype = ctypes.c_char_p
     return probe
@@ -183,7 +183,7 @@ def _what_is_missing(library: Path, build_info: Path) -> str:
     """
     if not build_info.is_file():
         return (
-            "the native library's build did not finish: there is "
+            "the build of the native library did not finish: there is "
             f"{library.name} and no {build_info.name}"
         )
     if not library.is_file():
@@ -195,15 +195,15 @@ def _what_is_missing(library: Path, build_info: Path) -> str:
 
 
 def _problem_of_build_info(path: Path) -> str:
-    """Why it says nothing."""
+    """Why a build description cannot be used."""
     described = f"{path.name}, which describes the native library,"
     try:
         path.read_text()
     except OSError as error:
         return f"{described} cannot be read: {error.strerror}"
     except ValueError:
-        pass  # bytes that are no text are no JSON either
-    return f"{described} is no JSON"
+        pass  # bytes that are not text are not JSON either
+    return f"{described} is not valid JSON"
 
 
 def _minor_release(version: str) -> list[str]:

@@ -11,14 +11,7 @@ import tensorflow as tf
 from negative_cosine._autograph import without_autograph
 from negative_cosine._device import device_in_use
 from negative_cosine._fixes import ON_THE_CPU, with_fix
-from negative_cosine._inputs import (
-    IMPLEMENTATIONS,
-    check_boolean,
-    check_inputs,
-    check_name,
-    check_seed,
-    seed_checks,
-)
+from negative_cosine._inputs import check_inputs
 from negative_cosine._loader import (
     cuda_fix,
     cuda_problem,
@@ -26,10 +19,12 @@ from negative_cosine._loader import (
     xla_kernel_available,
 )
 from negative_cosine._native import native_loss
+from negative_cosine._options import IMPLEMENTATIONS, check_boolean, check_name
 from negative_cosine._reference import reference_loss
 from negative_cosine._replicas import Compute, loss_across_replicas
 from negative_cosine._runtime_checks import all_hold, asserted
 from negative_cosine._sampler import SAMPLERS, candidate_table
+from negative_cosine._seed import check_seed, seed_checks
 from negative_cosine._table_sizes import check_table_sizes
 from negative_cosine._warnings import warn
 
@@ -74,7 +69,7 @@ def fused_negative_cosine_loss(
     Args:
         query: ``[B, D]``, float16, bfloat16, float32 or float64.
         doc: ``[C, D]``, the same dtype, ``C >= B``. Rows from B on are further candidates
-            (mined hard negatives, other replicas' documents), nobody's positive.
+            (mined hard negatives, other replicas' documents), and no query's positive.
         num_negatives: K >= 1, the candidates drawn for each query. None with
             ``negative_indices``; for ``sampler="all"`` None or ``C - 1``.
         negative_indices: int32 or int64 ``[B, K]`` with values in ``[0, C)``: your own
@@ -85,9 +80,10 @@ def fused_negative_cosine_loss(
             candidates on every device. None: a fresh seed each step, governed by
             ``tf.random.set_seed``; with ``tf.recompute_grad`` give one, or the gradient
             is of another draw.
-        scale: a number above 0, or a scalar tensor or variable, which gets a gradient. One
-            that is not above 0 and finite when it runs is an error; on a GPU, and in the
-            reference under XLA, the loss is NaN. Train a logarithm: ``tf.exp(log_scale)``.
+        scale: a number above 0, or a scalar tensor or variable, which gets a gradient. A
+            value that is not above 0 and finite when it runs is an error; on a GPU, and in
+            the reference under XLA, the loss is NaN. Train a logarithm:
+            ``tf.exp(log_scale)``.
         temperature: the same; the logits are multiplied by ``scale / temperature``.
         margin: subtracted from the positive's cosine.
         mask_self: drop a candidate that is the query's own document.
@@ -95,13 +91,13 @@ def fused_negative_cosine_loss(
         query_ids: int32 or int64 ``[B]``: drop a candidate ``j < B`` whose query has the
             same id: another clicked document of the same query.
         doc_log_q: float ``[C]``, log sampling probabilities, subtracted from the logits
-            (logQ correction; no gradient). Infinity takes a document out of everyone's
-            candidates; minus infinity and NaN are errors, or an infinite loss where no
-            host sees them.
+            (logQ correction; no gradient). Infinity excludes a document: it is never a
+            candidate. Minus infinity and NaN are errors, or an infinite loss where the
+            host does not see them.
         sample_weight: float or bool ``[B]``, multiplies each row's loss. A row of weight 0
             adds exactly nothing, even if it holds NaN.
-        normalize_over: ``"candidates"``, or ``"batch"`` for the softmax over the batch's
-            positives, which candidates do not enter.
+        normalize_over: ``"candidates"``, or ``"batch"`` for a softmax over the batch's
+            positives, without candidates.
         reduction: ``"mean"`` over the rows, ``"sum"`` or ``"none"``.
         return_stats: also return a ``NegativeCosineStats``.
         cross_replica: under a ``tf.distribute`` strategy draw candidates from the
@@ -116,15 +112,15 @@ def fused_negative_cosine_loss(
     Returns:
         The loss, float64 for float64 embeddings and float32 otherwise: a scalar, or
         ``[B]`` for ``reduction="none"``. With ``return_stats`` a pair of it and the
-        statistics. An empty batch has loss 0; a row whose candidates are all dropped too.
-        A row whose own document has ``doc_log_q`` infinity has infinite loss, and no
-        gradient.
+        statistics. An empty batch has loss 0, and so has a row whose candidates are all
+        dropped. A row whose own document has ``doc_log_q`` infinity has infinite loss, and
+        no gradient.
 
     Raises:
         ValueError: an argument is wrong; the message names it, and what is allowed.
         tf.errors.InvalidArgumentError: the same, found in a running graph; also an index
-            outside ``[0, C)``, but on a GPU, and in the reference under XLA: there it is
-            dropped.
+            outside ``[0, C)``. On a GPU, and in the reference under XLA, such a candidate
+            is dropped instead.
         tf.errors.UnimplementedError: a compiled function, and the library for XLA is
             missing; the message says what would fix it.
         RuntimeError: ``implementation="native"`` cannot run here.
@@ -173,8 +169,8 @@ def reference_negative_cosine_loss(
 ) -> Any:
     """The same loss in plain TensorFlow ops: any device, XLA included.
 
-    Slower and larger than ``fused_negative_cosine_loss``, whose arguments it takes, but
-    for ``implementation``. It is what the native kernels are tested against.
+    It takes the arguments of ``fused_negative_cosine_loss`` except ``implementation``, and
+    needs more time and memory. The native kernels are tested against it.
 
     Example:
         >>> query = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
@@ -249,7 +245,7 @@ def sample_negatives(
             sampler,
             drawn_by,
         )
-        # -1, no document, where XLA has left out a check that did not hold.
+        # -1, no document, where XLA omitted a check and its condition does not hold.
         return tf.where(all_hold(checks), table, -1) if checks else table
 
 

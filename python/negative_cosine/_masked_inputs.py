@@ -1,8 +1,8 @@
-"""Rows that Keras masks: left out of the loss, and of everybody's candidates.
+"""Rows that Keras masks: they have weight 0, and their documents are excluded.
 
-A layer such as ``Embedding(mask_zero=True)`` tells the layers behind it by a boolean for
-each row which rows are none. Here a mask becomes what the loss knows already: the weight 0
-of a row, and the ``doc_log_q`` of a document that nobody draws.
+A layer such as ``Embedding(mask_zero=True)`` tells the layers after it, by a boolean for
+each row, which rows are padding. Here a mask becomes what the loss knows already: weight 0
+for a row, and an infinite ``doc_log_q`` for a document.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_floats, check_weight, compute_dtype_of
 from negative_cosine._known_sizes import known_size
 from negative_cosine._masks import check_mask
 from negative_cosine._queue import EMPTY_SLOT_LOG_Q
+from negative_cosine._row_inputs import check_floats, check_weight
+from negative_cosine._tensors import compute_dtype_of
 
 
 def leave_masked_out(
     named: Mapping[str, Any], masks: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], tf.Tensor | None]:
-    """The layer's inputs, in which the masked rows neither count nor are candidates.
+    """The layer's inputs, in which masked rows have weight 0 and are no candidates.
 
     A row counts if neither its query nor its own document is masked: the booleans ``[B]``,
     None without masks.
@@ -49,7 +50,7 @@ def _unless_masked(
 ) -> tf.Tensor:
     """Values, or their default, with another one for the rows whose mask is False.
 
-    Not by a product: what belongs to a masked row may be anything, NaN included.
+    Not by a product: a masked row may hold anything, NaN included.
     """
     if values is None:
         values = tf.fill(tf.shape(mask), tf.constant(default, dtype))

@@ -1,4 +1,4 @@
-"""The masks of Keras that this package's layers take: one boolean a row."""
+"""The masks of Keras that this package's layers take: one boolean for each row."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def check_mask(name: str, mask: Any, rows: tf.Tensor) -> tf.Tensor | None:
     tensor = tf.cast(mask, tf.bool)
     if tensor.shape.rank != 1 or not tensor.shape.is_compatible_with([known_size(rows, 0)]):
         raise ValueError(
-            f"the mask of {name} must have one element a row, got shape {tensor.shape}: "
-            "what makes one embedding of a sequence has to end the mask, or to reduce "
-            "it: let its compute_mask return None, or keras.ops.any(mask, axis=1)"
+            f"the mask of {name} must have one element for each row, got shape "
+            f"{tensor.shape}; a layer that turns a sequence into one embedding must drop "
+            "the mask or reduce it: let its compute_mask return None, or "
+            "keras.ops.any(mask, axis=1)"
         )
     return tensor

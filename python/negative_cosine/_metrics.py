@@ -11,7 +11,7 @@ from negative_cosine._statistics import NegativeCosineStats
 
 
 def make_metrics(prefix: str, recall_at: tuple[int, ...]) -> dict[str, keras.Metric]:
-    """The metrics by their names without the prefix, all of nothing yet."""
+    """The metrics by their names without the prefix, before any batch."""
     names = (
         "negative_cosine_loss",
         "in_batch_accuracy",
@@ -32,8 +32,8 @@ def update_metrics(
 ) -> None:
     """Adds a batch; ``num_candidates`` is what a row met before any was dropped.
 
-    Rows count by their ``sample_weight``, but for the share of dropped candidates, which
-    tells of the batches and not of the model. Among fewer than k candidates every positive
+    Rows count by their ``sample_weight``, except in the share of dropped candidates, which
+    describes the batches and not the model. Among fewer than k candidates every positive
     is one of the first k: such a row does not count for the recall at k.
     """
     loss = stats.row_loss

@@ -1,12 +1,12 @@
 """The loss through the native op: arguments in, one op, outputs out.
 
-Of the two passes over the rows the first computes the loss and, beside it, the direction
-of the query's gradient; the second computes the document's gradient. A graph in which
-nobody asks for gradients prunes the direction away by itself: the op skips an output that
-has no consumer. (A function that XLA compiles computes it always: a call there has all its
-outputs.) Eager execution knows no consumers. There the CPU leaves the direction out,
-and the gradient op computes it when a gradient is asked for; on a GPU, where memory is the
-limit and the rows are read anyway, it is computed at once.
+The first of two passes over the rows computes the loss and the direction of the query's
+gradient; the second computes the document's gradient. In a graph the op skips an output
+that has no consumer, and so the direction where no gradient is taken. (A function that XLA
+compiles always computes it: a custom call has all its outputs.) Eager execution does not
+know the consumers. There the CPU omits the direction, and the gradient op computes it when
+a gradient is taken; on a GPU, where memory is the limit and the rows are read anyway, the
+forward pass computes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""NaN and infinity, made only where they belong.
+"""NaN and infinity, computed only where a result has them.
 
-As constants they would stand in every graph, where ``tf.debugging.enable_check_numerics``
-takes them for what its user looks for.
+As constants they would be in every graph, and ``tf.debugging.enable_check_numerics`` would
+report them.
 """
 
 from __future__ import annotations

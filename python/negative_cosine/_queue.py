@@ -1,7 +1,7 @@
 """Documents of earlier batches as further candidates: cross-batch memory.
 
-The queue is a ring of fixed size. An empty slot holds a zero row whose logQ is infinity,
-by which the loss takes it for nobody's candidate: the shapes never change.
+The queue is a ring of fixed size, so that shapes never change. An empty slot holds a zero
+row whose logQ is infinity: the loss excludes it, as it does any such document.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import check_count, check_floats, check_ids
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -21,6 +20,8 @@ from negative_cosine._keras_environment import (
 from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
 from negative_cosine._known_sizes import known_size
 from negative_cosine._masks import check_mask
+from negative_cosine._options import check_count
+from negative_cosine._row_inputs import check_floats, check_ids
 from negative_cosine._rows import write_rows
 
 EMPTY_SLOT_LOG_Q = math.inf
@@ -36,8 +37,8 @@ class DocumentQueue(keras.layers.Layer):
     queue as it is. No gradient flows to queued rows: they are what the document tower
     made of them when they were new.
 
-    A document that is not finite, in its embedding or its ``doc_log_q``, or that Keras
-    masks, leaves its slot empty: of one bad step no later one has its NaN.
+    A document that Keras masks, or whose embedding or ``doc_log_q`` is not finite, leaves
+    its slot empty, so that the NaN of one bad step does not reach later steps.
 
     Slots not filled yet have an infinite ``doc_log_q``: pass it on to the loss, which then
     drops them. Until the queue is full a query keeps fewer than its K candidates.
@@ -62,7 +63,7 @@ class DocumentQueue(keras.layers.Layer):
     Call arguments:
         inputs: the documents ``[B, D]``, of the layer's compute dtype, or a dict of them
             as ``doc`` and any of ``doc_ids``, int32 or int64 ``[B]``, and ``doc_log_q``,
-            float ``[B]``. The first call settles which of these there are.
+            float ``[B]``. Every call must give the same of these as the first one.
         training: whether to keep this batch; Keras passes it. None: whether a
             ``train_step`` called.
         mask: Keras's mask of the documents, one boolean a row; Keras passes what came with
@@ -94,7 +95,7 @@ class DocumentQueue(keras.layers.Layer):
         dim = shapes["doc"][-1]
         if len(shapes["doc"]) != 2 or dim is None:
             raise ValueError(
-                "doc must have two dimensions [rows, embedding], the second one known, "
+                "doc must have two dimensions [rows, embedding], with embedding known, "
                 f"got shape {shapes['doc']}"
             )
 
@@ -192,7 +193,7 @@ class DocumentQueue(keras.layers.Layer):
         mask: tf.Tensor | None,
     ) -> None:
         """Writes the batch over the oldest slots; of a longer batch its last rows."""
-        doc, log_q = _empty_where_useless(doc, log_q, mask)
+        doc, log_q = _empty_where_excluded(doc, log_q, mask)
         rows = tf.shape(doc)[0]
         kept = tf.minimum(rows, self.size)
         written = self.rows_written.value
@@ -204,16 +205,16 @@ class DocumentQueue(keras.layers.Layer):
         self.rows_written.assign(written + tf.cast(kept, tf.int64))
 
 
-def _empty_where_useless(
+def _empty_where_excluded(
     doc: tf.Tensor, log_q: tf.Tensor, mask: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """An empty slot for each document that later batches cannot use as a candidate."""
+    """An empty slot for each document that must not be a candidate of later batches."""
     is_finite = tf.reduce_all(tf.math.is_finite(doc), axis=1) & tf.math.is_finite(log_q)
-    useful = is_finite if mask is None else is_finite & mask
+    usable = is_finite if mask is None else is_finite & mask
     empty = tf.fill(tf.shape(log_q), tf.constant(EMPTY_SLOT_LOG_Q, log_q.dtype))
     return (
-        tf.where(useful[:, tf.newaxis], doc, tf.zeros_like(doc)),
-        tf.where(useful, log_q, empty),
+        tf.where(usable[:, tf.newaxis], doc, tf.zeros_like(doc)),
+        tf.where(usable, log_q, empty),
     )
 
 
@@ -226,7 +227,7 @@ def _named(inputs: Any) -> Mapping[str, Any]:
         return {"doc": inputs}
     if inputs.get("doc") is None or set(inputs) - set(INPUTS):
         raise ValueError(
-            "inputs must be doc, or a dict with doc and any of doc_ids, doc_log_q, got "
+            "inputs must be doc, or a dict with doc and any of doc_ids and doc_log_q, got "
             f"{', '.join(sorted(inputs))}"
         )
     return inputs

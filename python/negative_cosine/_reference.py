@@ -1,12 +1,12 @@
-"""The loss in plain TensorFlow, written to be read: the source of truth in tests.
+"""The loss in plain TensorFlow, written to be read: what the native op is tested against.
 
 It gathers ``(K + 1) * B * D`` floats, which the native op never does; for ``all`` it forms
 the ``[B, C]`` matrix of cosines. It runs on any device, and under XLA.
 
-What must not count is never multiplied by zero: of NaN that would be NaN. A row that holds
-NaN or infinity enters as zeros, and a number beside it makes NaN of its cosines again.
-Infinity and NaN are made where they belong, and only there, so that
-``tf.debugging.enable_check_numerics`` finds a user's own.
+What does not count is replaced and never multiplied by zero, since NaN times zero is NaN.
+A row that holds NaN or infinity enters as zeros, and a second tensor turns its cosines into
+NaN again. Infinity and NaN are created only where a result has them, so that
+``tf.debugging.enable_check_numerics`` finds those of the user.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, size_checks, value_checks
+from negative_cosine._inputs import LossInputs
 from negative_cosine._known_sizes import known_size
 from negative_cosine._not_numbers import infinity_where, nan_where
 from negative_cosine._runtime_checks import asserted, nan_unless_all_hold
 from negative_cosine._sampler import candidate_table
+from negative_cosine._size_checks import size_checks
 from negative_cosine._statistics import NegativeCosineStats
+from negative_cosine._value_checks import value_checks
 
 _SMALLEST_NORM = 1e-12
 
-# By so many units in the last place the products of two equal rows may differ.
+# The products of two equal rows may differ by this many units in the last place.
 _ROUNDING_OF_A_PRODUCT = 4
 
 
@@ -161,7 +163,7 @@ def _table(inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor]:
     assert inputs.sampler is not None, "check_inputs gives one of the two"
     count = inputs.num_negatives
     if count is not None and known_size(inputs.query, 0) == 0:
-        count = 1  # nobody meets anyone: no permutations for however many
+        count = 1  # an empty batch has no candidates: one permutation is enough
     table = candidate_table(
         batch_size,
         num_candidates,
@@ -215,7 +217,7 @@ def _relative_logits(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
 
 
 def _is_excluded(log_q: tf.Tensor) -> tf.Tensor:
-    """Documents that are nobody's candidates: of infinite logQ."""
+    """The excluded documents, which are never candidates: those of infinite logQ."""
     return log_q > log_q.dtype.max
 
 
@@ -246,16 +248,16 @@ def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tenso
 
     Split as ``(z_max - z_i0) + log1p(the other terms)``, two parts that are not negative.
     """
-    logits, is_absent, is_infinite = _logits_over_batch(inputs, positive_cosine)
-    # An empty batch has no largest logit: a number far below them stands behind.
+    logits, is_outside, is_infinite = _logits_over_batch(inputs, positive_cosine)
+    # An empty batch has no largest logit: a number far below any is added at the end.
     lowest = tf.fill([1], logits.dtype.min)
-    present = tf.where(is_absent, logits.dtype.min, logits)
+    present = tf.where(is_outside, logits.dtype.min, logits)
     padded = tf.concat([present, lowest], axis=0)
     index = tf.argmax(padded)
     largest = tf.gather(padded, index)  # [index] has XLA compile anew for each batch
-    logits = tf.where(is_absent, largest, logits)
+    logits = tf.where(is_outside, largest, logits)
     rows = tf.range(tf.shape(logits)[0], dtype=index.dtype)
-    is_other = tf.not_equal(rows, index) & ~is_absent
+    is_other = tf.not_equal(rows, index) & ~is_outside
     terms = tf.where(is_other, tf.exp(logits - largest), tf.zeros_like(logits))
     row_loss = (largest - logits) + tf.math.log1p(tf.reduce_sum(terms))
     is_infinite |= row_loss > row_loss.dtype.max
@@ -266,28 +268,27 @@ def _loss_over_batch(inputs: LossInputs, positive_cosine: tf.Tensor) -> tf.Tenso
 def _logits_over_batch(
     inputs: LossInputs, positive_cosine: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """``z_i0``, the rows that are not in the softmax, and those of infinite loss.
+    """``z_i0``, the rows outside the softmax, and those of infinite loss.
 
-    A row is not in it if its document is nobody's candidate, or if it holds NaN and has
-    weight 0.
+    A row is outside if its own document is excluded, or if it holds NaN and has weight 0.
     """
-    is_absent = tf.zeros_like(positive_cosine, tf.bool)
-    is_wrong = is_absent
+    is_outside = tf.zeros_like(positive_cosine, tf.bool)
+    is_wrong = is_outside
     if inputs.sample_weight is not None:
         is_nan = tf.math.is_nan(positive_cosine)
-        is_absent |= is_nan & tf.equal(inputs.sample_weight, 0)
+        is_outside |= is_nan & tf.equal(inputs.sample_weight, 0)
     if inputs.doc_log_q is not None:
         log_q = inputs.doc_log_q[: tf.shape(positive_cosine)[0]]
         is_excluded = _is_excluded(log_q)
-        is_absent |= is_excluded
+        is_outside |= is_excluded
         is_wrong = ~tf.math.is_finite(log_q) & ~is_excluded
-    cosine = tf.where(is_absent, tf.zeros_like(positive_cosine), positive_cosine)
+    cosine = tf.where(is_outside, tf.zeros_like(positive_cosine), positive_cosine)
     logits = inputs.logit_scale * (cosine - inputs.margin)
     if inputs.doc_log_q is not None:
         logits -= tf.stop_gradient(_numbers(log_q))
-    is_wrong |= (tf.abs(logits) > logits.dtype.max) & ~is_absent
-    is_infinite = is_absent | tf.reduce_any(is_wrong)
-    return tf.where(is_infinite, tf.zeros_like(logits), logits), is_absent, is_infinite
+    is_wrong |= (tf.abs(logits) > logits.dtype.max) & ~is_outside
+    is_infinite = is_outside | tf.reduce_any(is_wrong)
+    return tf.where(is_infinite, tf.zeros_like(logits), logits), is_outside, is_infinite
 
 
 # --- Weights and statistics -------------------------------------------------------------

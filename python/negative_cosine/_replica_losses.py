@@ -1,4 +1,4 @@
-"""Losses that a layer adds, kept apart by replica; a warning where it added none.
+"""The losses that a layer adds, kept for each replica; a warning where it added none.
 
 Under ``tf.distribute.MirroredStrategy`` each replica runs the same layers in a thread of
 its own, one thread at a time. A weight that is aggregated over the replicas, such as
@@ -30,9 +30,9 @@ class LayerWithLosses(keras.layers.Layer):
         super().__init__(**kwargs)
         if "_losses_by_replica" not in self.__dict__:
             warn(
-                f"Keras {keras.__version__} does not keep a layer's losses where 3.10 to "
-                f"3.15 do: under a tf.distribute strategy the loss that {self.name!r} adds "
-                "may be another replica's; use one of these releases",
+                f"Keras {keras.__version__} does not keep a layer's losses where Keras "
+                f"3.10 to 3.15 do: under a tf.distribute strategy {self.name!r} may "
+                "add another replica's loss; use one of these releases",
                 RuntimeWarning,
             )
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine._inputs import LossInputs, num_replicas, size_checks, value_checks
+from negative_cosine._inputs import LossInputs, num_replicas
 from negative_cosine._runtime_checks import Check, asserted
+from negative_cosine._size_checks import size_checks
 from negative_cosine._statistics import NegativeCosineStats
+from negative_cosine._value_checks import value_checks
 
 LossAndStats = tuple[tf.Tensor, NegativeCosineStats | None]
 Compute = Callable[[LossInputs, bool], LossAndStats]
@@ -82,9 +84,9 @@ def _ids_by_query(
 ) -> tf.Tensor:
     """``query_ids`` of the joined batch, as ids of documents.
 
-    The op knows the queries of the own documents alone. That two documents were clicked
-    for one query it can be told all the same: by an id that they share. Documents that
-    are nobody's positive get one that no positive has.
+    The op knows only the queries of the own documents. An id that two documents share
+    tells it that they were clicked for one query. Documents that are no query's positive
+    get an id that no positive has.
     """
     others = tf.shape(inputs.doc)[0] - tf.shape(query_ids)[0]
     query_of_doc = replicas.gather(tf.pad(query_ids, [[0, others]]))

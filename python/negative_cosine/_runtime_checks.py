@@ -1,7 +1,6 @@
-"""What only a running graph can find wrong: an error there, and NaN where it has none.
+"""Checks of what only a running graph knows: an error there, and NaN under XLA.
 
-XLA leaves assertions out. What was computed of sizes that do not fit must then not look
-like a loss.
+XLA omits assertions. Where sizes do not fit, the result must then not look like a loss.
 """
 
 from __future__ import annotations

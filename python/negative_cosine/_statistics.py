@@ -1,4 +1,4 @@
-"""What a pass knows besides the loss (docs/semantics.md, "Statistics")."""
+"""What a pass returns besides the loss (docs/semantics.md, "Statistics")."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ class NegativeCosineStats(NamedTuple):
     """Statistics of each row of a batch; no gradient flows through them.
 
     In-batch accuracy is ``mean(positive_rank == 0)``, recall@k ``mean(positive_rank < k)``,
-    of the rows that kept a candidate, or k of them: among fewer every positive is a hit.
+    each over the rows that kept at least one candidate, or k of them: among fewer
+    candidates every positive is a hit.
 
     Attributes:
         row_loss: ``[B]``, the row's loss before ``sample_weight`` and ``reduction``.
         positive_cosine: ``[B]``, the cosine of the query and its own document.
         num_kept: int32 ``[B]``, the candidates that were not dropped.
         positive_rank: int32 ``[B]``, the kept candidates with a larger logit than the
-            positive's. NaN counts as larger: what cannot be compared is no hit.
+            positive's. NaN counts as larger, so that it is never a hit.
     """
 
     row_loss: tf.Tensor

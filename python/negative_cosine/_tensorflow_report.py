@@ -1,4 +1,4 @@
-"""What ``python -m negative_cosine`` says of TensorFlow, and of the libraries for it."""
+"""What ``python -m negative_cosine`` reports of TensorFlow and the libraries for it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Warns of the line of the user's code that led here, through whatever frameworks.
+"""Warnings that name the line of the user's code from which this package was called.
 
-Between that line and this package may stand TensorFlow's tracing, a call of Keras, and
-what AutoGraph made of the user's function: a number of frames that nobody can name
-beforehand, as ``stacklevel`` of ``warnings.warn`` asks for.
+Between that line and this package there may be TensorFlow's tracing, a call of Keras, and
+what AutoGraph made of the user's function. The number of these frames varies, so that
+``stacklevel`` of ``warnings.warn`` cannot be used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REWRITTEN = "__autograph_generated_file"
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warns of the innermost line that is the user's own."""
+    """Warns, naming the innermost line of the user's own code."""
     frame = _users_frame()
     warnings.warn_explicit(
         message,
@@ -35,9 +35,9 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _users_frame() -> FrameType:
-    """The innermost frame of nobody's package.
+    """The innermost frame that is not in a package.
 
-    In a thread of a strategy there may be none: there it is the user's function as
+    In a thread of a strategy there may be none. There it is the user's function as
     AutoGraph wrote it.
     """
     folders = _folders()

@@ -54,12 +54,12 @@ Status outside(const LossParams& params, int64_t position) {
       load_index(params.negative_indices, params.negative_indices_type, position);
   return Status::InvalidArgument(
       "negative_indices must be in [0, " + std::to_string(params.num_candidates) +
-      "), the rows of doc, got " + std::to_string(index) + " at position [" +
+      "), the row numbers of doc, got " + std::to_string(index) + " at position [" +
       std::to_string(position / params.num_negatives) + ", " +
       std::to_string(position % params.num_negatives) +
-      "]; fill short rows up with their own row number, which mask_self drops: "
+      "]; pad short rows with their own row number, which mask_self drops: "
       "tf.where(table < 0, tf.range(B, dtype=table.dtype)[:, tf.newaxis], table), "
-      "for a ragged one with table = negative_indices.to_tensor(-1)");
+      "where table = negative_indices.to_tensor(-1) for a ragged tensor");
 }
 
 }  // namespace

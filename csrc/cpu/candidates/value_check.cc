@@ -22,9 +22,10 @@ Status check_logit_scale(const LossParams& params) {
   if (scale > 0 && std::isfinite(scale)) return Status::Ok();
   return Status::InvalidArgument(
       "scale / temperature must be above 0 and finite, got " + to_text(scale) +
-      (std::isnan(scale) ? " (which a compiled function makes of a tensor that was not)"
+      (std::isnan(scale) ? " (a compiled function turns any wrong value into NaN)"
                          : "") +
-      "; a trained one may cross 0: train its logarithm instead, as in temperature="
+      "; training can push a value below 0: train its logarithm instead, as in "
+      "temperature="
       "tf.exp(log_temperature), or use NegativeCosineLoss(learn_temperature=True)");
 }
 
@@ -41,10 +42,10 @@ Status check_log_q(const LossParams& params) {
   int64_t doc = 0;
   while (!is_wrong(doc)) ++doc;
   return Status::InvalidArgument(
-      "doc_log_q must be numbers, or infinity for a document that is nobody's "
+      "doc_log_q must be finite, or infinity for a document that is never a "
       "candidate, got " +
       to_text(log_q_at<Real>(params, doc)) + " at position [" + std::to_string(doc) +
-      "]; log(0) says that it is never sampled: estimate it above 0");
+      "]; minus infinity is log(0): estimate every probability above 0");
 }
 
 template <typename Real>
