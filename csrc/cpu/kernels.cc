@@ -2,6 +2,7 @@
 //
 // No standard library templates in here: the linker could keep this copy of one for the
 // whole program, with instructions that the running processor lacks.
+#include "cpu/kernel_table.h"
 #include "cpu/rows/forward.h"
 #include "cpu/rows/gradient.h"
 #include "cpu/rows/read_rows.h"
@@ -11,8 +12,7 @@
 #define NEGATIVE_COSINE_STRING(text) #text
 #define NEGATIVE_COSINE_NAME(name) NEGATIVE_COSINE_STRING(name)
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 namespace {
 
 void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
@@ -42,7 +42,7 @@ bool met_candidates(const LossParams& params) {
 // Calls work(memory, shape, an element of the rows, first place, last place) for tiles
 // begin..end-1 of `places`.
 template <typename Work>
-void for_each_tile(const LossParams& params, RowScratch scratch, int64_t places,
+void for_each_tile(const LossParams& params, ThreadScratch scratch, int64_t places,
                    int64_t begin, int64_t end, const Work& work) {
   with_storage_type(params.data_type, [&](auto element) {
     using Real = ComputeType<decltype(element)>;
@@ -57,7 +57,7 @@ void for_each_tile(const LossParams& params, RowScratch scratch, int64_t places,
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                   const void* query_inverse_norms, const KeyTable& keys,
-                  RowScratch scratch, int64_t begin, int64_t end) {
+                  ThreadScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
@@ -80,7 +80,7 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
 
 void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
                    const void* query_inverse_norms, const PlaceOrder& order,
-                   RowScratch scratch, int64_t begin, int64_t end) {
+                   ThreadScratch scratch, int64_t begin, int64_t end) {
   const auto work = [&](const auto& memory, const auto& shape, auto element,
                         int64_t first, int64_t last) {
     forward_tile<decltype(element)>(params, outputs, query_inverse_norms, order, first,
@@ -106,7 +106,7 @@ void query_gradient_rows(const LossParams& params, const GradientArguments& argu
 
 void doc_gradient_rows(const LossParams& params, const GradientArguments& arguments,
                        const AnyRowsOfQuery& rows_of_query,
-                       const RowsOfDocs& rows_of_docs, RowScratch scratch,
+                       const RowsOfDocs& rows_of_docs, ThreadScratch scratch,
                        int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
@@ -129,7 +129,7 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
 
 void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
                         const AnyRowsOfQuery& rows_of_query, const PlaceOrder& order,
-                        RowScratch scratch, int64_t begin, int64_t end) {
+                        ThreadScratch scratch, int64_t begin, int64_t end) {
   const auto work = [&](const auto& memory, const auto& shape, auto element,
                         int64_t first, int64_t last) {
     using Storage = decltype(element);
@@ -140,7 +140,7 @@ void doc_gradient_tiles(const LossParams& params, const GradientArguments& argum
   for_each_tile(params, scratch, params.num_candidates, begin, end, work);
 }
 
-void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,
+void sample_rows(const KeyTable& keys, int64_t num_negatives, ThreadScratch scratch,
                  int64_t begin, int64_t end, int32_t* table) {
   auto* candidates = static_cast<int32_t*>(scratch);
   for (int64_t row = begin; row < end; ++row) {
@@ -152,19 +152,18 @@ void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch
 
 }  // namespace
 
-const CpuKernels& kernels() {
-  static const CpuKernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
-                                   inverse_norms,
-                                   ring_order,
-                                   forward_rows,
-                                   forward_tiles,
-                                   query_gradient_rows,
-                                   doc_gradient_rows,
-                                   doc_gradient_tiles,
-                                   sample_rows,
-                                   sum_of_rows};
+const Kernels& kernels() {
+  static const Kernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
+                                inverse_norms,
+                                ring_order,
+                                forward_rows,
+                                forward_tiles,
+                                query_gradient_rows,
+                                doc_gradient_rows,
+                                doc_gradient_tiles,
+                                sample_rows,
+                                sum_of_rows};
   return table;
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

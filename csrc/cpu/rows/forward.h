@@ -1,5 +1,5 @@
 // The forward pass of one query row: loss, statistics and query direction, by the
-// formulas of core/loss_formulas.h.
+// formulas of core/formulas.h.
 //
 // All sums are online, relative to a running maximum (Milakov and Gimelshein, 2018),
 // and G is summed beside them as FlashAttention sums its output: the candidates' rows
@@ -12,8 +12,7 @@
 #include "cpu/candidates/candidates.h"
 #include "cpu/rows/panel.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 // CandidateSums, with the sums still lane by lane.
 template <typename Real>
@@ -26,49 +25,49 @@ struct OnlineSoftmax {
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void relative_logits(const LossParams& params, int64_t row,
                                             ComputeType<Storage> positive_cosine,
-                                            Block<Storage>* block) {
+                                            Panel<Storage>* panel) {
   using Real = ComputeType<Storage>;
   const Real scale = logit_scale_of<Real>(params);
   const Real margin = static_cast<Real>(params.margin);
   const Real positive_log_q = log_q_at<Real>(params, row);
-  Real log_q[kBlock] = {};
+  Real log_q[kPanelRows] = {};
   if (params.doc_log_q != nullptr) {
-    gather(static_cast<const Real*>(params.doc_log_q), *block, log_q);
+    gather(static_cast<const Real*>(params.doc_log_q), *panel, log_q);
   }
-  for (int c = 0; c < kBlock; ++c) {
-    const Real logit = relative_logit(scale, margin, block->cosines[c], positive_cosine,
+  for (int c = 0; c < kPanelRows; ++c) {
+    const Real logit = relative_logit(scale, margin, panel->cosines[c], positive_cosine,
                                       log_q[c], positive_log_q);
-    block->logits[c] = c < block->count ? logit : -kInfinity<Real>;
+    panel->logits[c] = c < panel->count ? logit : -kInfinity<Real>;
   }
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kBlock]) {
+NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kPanelRows]) {
   int32_t count = 0;
-  for (int c = 0; c < kBlock; ++c) count += is_above_positive(logits[c]);
+  for (int c = 0; c < kPanelRows; ++c) count += is_above_positive(logits[c]);
   return count;
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
+NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kPanelRows]) {
   Vector<Real> largest = load(logits);
-  for (int c = kLanes<Real>; c < kBlock; c += kLanes<Real>) {
+  for (int c = kLanes<Real>; c < kPanelRows; c += kLanes<Real>) {
     const Vector<Real> next = load(logits + c);
     largest = largest < next ? next : largest;
   }
   return max_of_lanes(largest);
 }
 
-// Raises the shift to the block's largest logit, if that is larger, and scales down
+// Raises the shift to the panel's largest logit, if that is larger, and scales down
 // what was summed before. An infinite logit raises it to the largest number.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
+NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_panel,
                                         const RowShape<Real>& shape,
                                         OnlineSoftmax<Real>* softmax, Real* sums) {
   if (!(largest > softmax->shift)) return;
   const Real previous = softmax->shift;
   softmax->shift = largest < kLargestNumber<Real> ? largest : kLargestNumber<Real>;
-  if (is_first_block) return;
+  if (is_first_panel) return;
   const Real factor = exp_of(previous - softmax->shift);
   softmax->weight_sum *= factor;
   softmax->cosine_sum *= factor;
@@ -78,15 +77,15 @@ NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
 }
 
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void exponentiate(Block<Storage>* block,
+NEGATIVE_COSINE_INLINE void exponentiate(Panel<Storage>* panel,
                                          OnlineSoftmax<ComputeType<Storage>>* softmax) {
   using Real = ComputeType<Storage>;
-  for (int c = 0; c < kBlock; c += kLanes<Real>) {
-    const Vector<Real> weights = exponential(load(block->logits + c) - softmax->shift);
+  for (int c = 0; c < kPanelRows; c += kLanes<Real>) {
+    const Vector<Real> weights = exponential(load(panel->logits + c) - softmax->shift);
     softmax->weight_sum += weights;
     softmax->cosine_sum =
-        multiply_add(weights, load(block->cosines + c), softmax->cosine_sum);
-    store(block->weights + c, weights * load(block->inverse_norms + c));
+        multiply_add(weights, load(panel->cosines + c), softmax->cosine_sum);
+    store(panel->weights + c, weights * load(panel->inverse_norms + c));
   }
 }
 
@@ -185,20 +184,21 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);
   OnlineSoftmax<Real> softmax;
   int32_t rank = 0;
-  for (int64_t start = 0; start < candidates.count; start += kBlock) {
-    Block<Storage> block;
-    start_block(shape, docs, block_of(candidates, next_candidates, start), &block);
-    gather(doc_inverse_norms, block, block.inverse_norms);
+  for (int64_t start = 0; start < candidates.count; start += kPanelRows) {
+    Panel<Storage> panel;
+    start_panel(shape, docs, panel_of(candidates, next_candidates, start), &panel);
+    gather(doc_inverse_norms, panel, panel.inverse_norms);
     compute_cosines(shape, work.unit, docs,
-                    in_reach ? IndexList{nullptr, 0}
-                             : block_of(candidates, next_candidates, start + kBlock),
-                    &block);
-    relative_logits(params, row, positive_cosine, &block);
-    rank += count_above_positive(block.logits);
-    raise_shift(largest_of(block.logits), start == 0, shape, &softmax, work.sums);
-    exponentiate(&block, &softmax);
+                    in_reach
+                        ? IndexList{nullptr, 0}
+                        : panel_of(candidates, next_candidates, start + kPanelRows),
+                    &panel);
+    relative_logits(params, row, positive_cosine, &panel);
+    rank += count_above_positive(panel.logits);
+    raise_shift(largest_of(panel.logits), start == 0, shape, &softmax, work.sums);
+    exponentiate(&panel, &softmax);
     if (sums_rows) {
-      add_weighted_rows(shape, block.rows, block.weights, block.count, work.sums);
+      add_weighted_rows(shape, panel.rows, panel.weights, panel.count, work.sums);
     }
   }
 
@@ -207,5 +207,4 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                               query_inverse_norm, positive_cosine, row);
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

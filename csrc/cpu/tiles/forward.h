@@ -1,21 +1,21 @@
 // The forward pass of the rows of one tile: forward_rows.h's, with the candidates'
-// cosines and sums as products of a tile with the blocks of its band.
+// cosines and sums as products of a tile with the panels of its band.
 #pragma once
 
 #include <cstdint>
 
+#include "cpu/candidates/place_order.h"
 #include "cpu/rows/forward.h"
 #include "cpu/tiles/tile.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// The candidates of one block.
+// The candidates of one panel.
 template <typename Real>
-struct CandidateBlock {
-  int64_t indices[kBlock];
-  Real poison[kBlock];  // see pack_row
-  Real log_q[kBlock];
+struct CandidatePanel {
+  int64_t indices[kPanelRows];
+  Real poison[kPanelRows];  // see pack_row
+  Real log_q[kPanelRows];
 };
 
 // What is known of one row of a tile while it meets its candidates.
@@ -42,7 +42,7 @@ NEGATIVE_COSINE_INLINE void start_tile_row(
   const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
   const auto* doc = static_cast<const Storage*>(params.doc) + row * shape.dim;
   const Real doc_inverse_norm = static_cast<const Real*>(outputs.doc_inverse_norm)[row];
-  Real* positive = memory.met(0);  // no block is packed yet
+  Real* positive = memory.met(0);  // no panel is packed yet
   state->poison = pack_row(shape, query, state->query_inverse_norm, unit);
   const Real doc_poison = pack_row(shape, doc, doc_inverse_norm, positive);
   state->positive_cosine =
@@ -53,19 +53,19 @@ NEGATIVE_COSINE_INLINE void start_tile_row(
 // Products to cosines and logits; returns the largest logit.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real logits_of_candidates(
-    const LossParams& params, const CandidateBlock<Real>& block, const Columns& lanes,
-    const Real (&kept)[kBlock], TileRowState<Real>* state, Real (&products)[kBlock],
-    Real (&logits)[kBlock]) {
+    const LossParams& params, const CandidatePanel<Real>& panel, const Columns& lanes,
+    const Real (&kept)[kPanelRows], TileRowState<Real>* state,
+    Real (&products)[kPanelRows], Real (&logits)[kPanelRows]) {
   const auto scale = broadcast(logit_scale_of<Real>(params));
   const auto margin = broadcast(static_cast<Real>(params.margin));
   const auto positive_cosine = broadcast(state->positive_cosine);
   const auto positive_log_q = broadcast(state->positive_log_q);
   Vector<Real> largest = broadcast(-kInfinity<Real>);
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-    const Vector<Real> log_q = load(block.log_q + c);
+    const Vector<Real> log_q = load(panel.log_q + c);
     const auto is_kept = (load(kept + c) != 0) & (log_q != kInfinity<Real>);
     const Vector<Real> cosines =
-        load(products + c) + (load(block.poison + c) + state->poison);
+        load(products + c) + (load(panel.poison + c) + state->poison);
     const Vector<Real> relative =
         relative_logit(scale, margin, cosines, positive_cosine, log_q, positive_log_q);
     const Vector<Real> kept_logits = is_kept ? relative : -kInfinity<Real>;
@@ -82,14 +82,14 @@ NEGATIVE_COSINE_INLINE Real logits_of_candidates(
 template <typename Real>
 NEGATIVE_COSINE_INLINE void weigh_candidates(
     const LossParams& params, int64_t row, const Columns& columns, const Columns& lanes,
-    const CandidateBlock<Real>& block, const RowShape<Real>& shape,
-    TileRowState<Real>* state, Real* sums, Real (&products)[kBlock]) {
-  alignas(kVectorBytes) Real kept[kBlock];
-  alignas(kVectorBytes) Real logits[kBlock];
-  const auto dropped = [&](int c) { return is_dropped(params, row, block.indices[c]); };
+    const CandidatePanel<Real>& panel, const RowShape<Real>& shape,
+    TileRowState<Real>* state, Real* sums, Real (&products)[kPanelRows]) {
+  alignas(kVectorBytes) Real kept[kPanelRows];
+  alignas(kVectorBytes) Real logits[kPanelRows];
+  const auto dropped = [&](int c) { return is_dropped(params, row, panel.indices[c]); };
   mark_kept(params, columns, lanes, dropped, kept);
   const Real largest =
-      logits_of_candidates(params, block, lanes, kept, state, products, logits);
+      logits_of_candidates(params, panel, lanes, kept, state, products, logits);
   raise_shift(largest, !state->has_met, shape, &state->softmax, sums);
   state->has_met = true;
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
@@ -130,26 +130,26 @@ NEGATIVE_COSINE_INLINE void forward_tile(
                             &states[at]);
   }
 
-  CandidateBlock<Real> block;
-  const auto start_block = [&] { block = CandidateBlock<Real>{}; };
+  CandidatePanel<Real> panel;
+  const auto start_panel = [&] { panel = CandidatePanel<Real>{}; };
   const auto pack = [&](int64_t place, int column) {
     const int64_t doc = order.index_at(place);
     prefetch_row(shape, docs + order.index_at(place + kPackedAhead) * shape.dim);
-    block.indices[column] = doc;
-    block.poison[column] = pack_row(shape, docs + doc * shape.dim,
+    panel.indices[column] = doc;
+    panel.poison[column] = pack_row(shape, docs + doc * shape.dim,
                                     doc_inverse_norms[doc], memory.met(column));
-    block.log_q[column] = log_q_at<Real>(params, doc);
+    panel.log_q[column] = log_q_at<Real>(params, doc);
     return true;
   };
   const auto weigh = [&](int row, const Columns& columns, const Columns& lanes,
-                         Real(&products)[kBlock]) {
-    weigh_candidates(params, rows.indices[row], columns, lanes, block, shape,
+                         Real(&products)[kPanelRows]) {
+    weigh_candidates(params, rows.indices[row], columns, lanes, panel, shape,
                      &states[row], memory.sum(row), products);
   };
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
   const Band band{1, meets_candidates ? params.num_negatives : 0};
-  meet_band(memory, rows, band, first_place, sums_rows, start_block, pack, weigh);
+  meet_band(memory, rows, band, first_place, sums_rows, start_panel, pack, weigh);
 
   for (int at = 0; at < rows.count; ++at) {
     if (outputs.query_direction != nullptr && at + kFinishedAhead < rows.count) {
@@ -165,5 +165,4 @@ NEGATIVE_COSINE_INLINE void forward_tile(
   }
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

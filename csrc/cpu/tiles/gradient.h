@@ -1,22 +1,22 @@
 // The documents' gradients of one tile: gradient_rows.h's, with the cosines and sums of
-// the rows that drew them as products of a tile with the blocks of its band.
+// the rows that drew them as products of a tile with the panels of its band.
 #pragma once
 
 #include <cstdint>
 
+#include "cpu/candidates/place_order.h"
 #include "cpu/rows/gradient.h"
 #include "cpu/tiles/tile.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// The query rows of one block; zeros where a place holds none that takes part.
+// The query rows of one panel; zeros where a place holds none that takes part.
 template <typename Real>
-struct QueryBlock {
-  int64_t indices[kBlock];
-  Real is_query[kBlock];
-  Real poison[kBlock];  // see pack_row
-  BlockFacts<Real> facts;
+struct QueryPanel {
+  int64_t indices[kPanelRows];
+  Real is_query[kPanelRows];
+  Real poison[kPanelRows];  // see pack_row
+  PanelInputs<Real> facts;
 };
 
 // Products to weights a_i p_ij, and their sum with the cosines.
@@ -24,12 +24,12 @@ template <typename Real>
 NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
                                           Real doc_poison, const Columns& columns,
                                           const Columns& lanes,
-                                          const QueryBlock<Real>& block,
+                                          const QueryPanel<Real>& panel,
                                           Vector<Real>* cosine_sum,
-                                          Real (&products)[kBlock]) {
-  alignas(kVectorBytes) Real kept[kBlock];
+                                          Real (&products)[kPanelRows]) {
+  alignas(kVectorBytes) Real kept[kPanelRows];
   const auto dropped = [&](int c) {
-    return block.is_query[c] != 0 && is_dropped(params, block.indices[c], doc);
+    return panel.is_query[c] != 0 && is_dropped(params, panel.indices[c], doc);
   };
   mark_kept(params, columns, lanes, dropped, kept);
   const auto scale = broadcast(logit_scale_of<Real>(params));
@@ -37,15 +37,15 @@ NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
   const auto log_q = broadcast(log_q_at<Real>(params, doc));
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
     const auto meets =
-        (load(kept + c) * load(block.is_query + c) != 0) & (log_q != kInfinity<Real>);
+        (load(kept + c) * load(panel.is_query + c) != 0) & (log_q != kInfinity<Real>);
     const Vector<Real> cosines =
-        load(products + c) + (load(block.poison + c) + doc_poison);
+        load(products + c) + (load(panel.poison + c) + doc_poison);
     const Vector<Real> logits =
-        relative_logit(scale, margin, cosines, load(block.facts.positive_cosines + c),
-                       log_q, load(block.facts.log_q + c)) -
-        load(block.facts.shifts + c);
+        relative_logit(scale, margin, cosines, load(panel.facts.positive_cosines + c),
+                       log_q, load(panel.facts.log_q + c)) -
+        load(panel.facts.shifts + c);
     const Vector<Real> weights =
-        meets ? exponential(logits) * load(block.facts.coefficients + c)
+        meets ? exponential(logits) * load(panel.facts.coefficients + c)
               : Vector<Real>{};
     *cosine_sum = multiply_add(weights, meets ? cosines : Vector<Real>{}, *cosine_sum);
     store(products + c, weights);
@@ -63,7 +63,7 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
   const auto* queries = static_cast<const Storage*>(params.query);
   const auto* docs = static_cast<const Storage*>(params.doc);
   const auto* doc_inverse_norms = static_cast<const Real*>(arguments.doc_inverse_norm);
-  const RowFacts<Real>* facts = rows_of_query.facts;
+  const RowFacts<Real>* facts = rows_of_query.saved;
   TileRows tile;
   Real poison[kTileRows];
   Vector<Real> cosine_sums[kTileRows] = {};
@@ -78,8 +78,8 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
                           memory.unit(at));
   }
 
-  QueryBlock<Real> block;
-  const auto start_block = [&] { block = QueryBlock<Real>{}; };
+  QueryPanel<Real> panel;
+  const auto start_panel = [&] { panel = QueryPanel<Real>{}; };
   const auto pack = [&](int64_t place, int column) {
     const int64_t row = order.index_at(place);
     const int64_t ahead = order.index_at(place + kPackedAhead);
@@ -89,22 +89,22 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
                        sizeof(Real) * static_cast<size_t>(memory.stride));
       return false;
     }
-    block.indices[column] = row;
-    block.is_query[column] = 1;
-    block.poison[column] = pack_row(shape, queries + row * shape.dim,
+    panel.indices[column] = row;
+    panel.is_query[column] = 1;
+    panel.poison[column] = pack_row(shape, queries + row * shape.dim,
                                     facts[row].query_inverse_norm, memory.met(column));
-    set_facts(facts[row], column, &block.facts);
-    block.facts.log_q[column] = log_q_at<Real>(params, row);
+    set_facts(facts[row], column, &panel.facts);
+    panel.facts.log_q[column] = log_q_at<Real>(params, row);
     return true;
   };
   const auto weigh = [&](int row, const Columns& columns, const Columns& lanes,
-                         Real(&products)[kBlock]) {
-    weigh_queries(params, tile.indices[row], poison[row], columns, lanes, block,
+                         Real(&products)[kPanelRows]) {
+    weigh_queries(params, tile.indices[row], poison[row], columns, lanes, panel,
                   &cosine_sums[row], products);
   };
   const int64_t drawn = met_candidates ? params.num_negatives : 0;
   const Band band{params.num_candidates - drawn, drawn};
-  meet_band(memory, tile, band, first_place, true, start_block, pack, weigh);
+  meet_band(memory, tile, band, first_place, true, start_panel, pack, weigh);
 
   for (int at = 0; at < tile.count; ++at) {
     if (at + kFinishedAhead < tile.count) {
@@ -120,5 +120,4 @@ NEGATIVE_COSINE_INLINE void doc_gradient_tile(
   }
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA
