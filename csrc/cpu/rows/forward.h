@@ -116,15 +116,15 @@ struct RowCounts {
 // By bytes: the caller's memory may be aligned to a Real alone, as NumPy's is, and
 // RowFacts to four.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void save_row_facts(const ForwardOutputs& outputs, int64_t row,
-                                           const RowFacts<Real>& facts) {
-  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof facts},
-                   &facts, sizeof facts);
+NEGATIVE_COSINE_INLINE void save_row(const ForwardOutputs& outputs, int64_t row,
+                                     const RowFacts<Real>& saved) {
+  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof saved},
+                   &saved, sizeof saved);
 }
 
 // Writes what follows from a row's sums.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void finish_forward_row(
+NEGATIVE_COSINE_INLINE void store_row_results(
     const LossParams& params, const ForwardOutputs& outputs,
     const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
     const ComputeType<Storage>* sums,
@@ -142,9 +142,9 @@ NEGATIVE_COSINE_INLINE void finish_forward_row(
   if (params.normalize_over == NormalizeOver::kCandidates) {
     static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   }
-  save_row_facts(outputs, row,
-                 facts_of(params, row, result, positive_cosine, softmax.shift,
-                          query_inverse_norm));
+  save_row(outputs, row,
+           facts_of(params, row, result, positive_cosine, softmax.shift,
+                    query_inverse_norm));
   if (outputs.query_direction != nullptr) {
     store_direction(
         shape, unit, sums, static_cast<const Storage*>(params.doc) + row * shape.dim,
@@ -156,33 +156,20 @@ NEGATIVE_COSINE_INLINE void finish_forward_row(
   if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = counts.rank;
 }
 
+// Panel by panel: dot products, softmax, weighted sum. Returns the row's counts.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
-                                        const ForwardOutputs& outputs,
-                                        const RowShape<ComputeType<Storage>>& shape,
-                                        const Workspace<ComputeType<Storage>>& work,
-                                        ComputeType<Storage> query_inverse_norm,
-                                        int64_t row, const IndexList& candidates,
-                                        const IndexList& next_candidates) {
+NEGATIVE_COSINE_INLINE RowCounts meet_candidates(
+    const LossParams& params, const ForwardOutputs& outputs,
+    const RowShape<ComputeType<Storage>>& shape,
+    const Workspace<ComputeType<Storage>>& work, int64_t row,
+    ComputeType<Storage> positive_cosine, const IndexList& candidates,
+    const IndexList& next_candidates, OnlineSoftmax<ComputeType<Storage>>* softmax) {
   using Real = ComputeType<Storage>;
-  const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
   const auto* docs = static_cast<const Storage*>(params.doc);
   const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
-  const Storage* positive = docs + row * shape.dim;
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
-  const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
-
-  prefetch_row(shape, query + shape.dim);
-  prefetch_row(shape, positive + shape.dim);
-  load_unit_row(shape, query, query_inverse_norm, work.unit);
-  Real positive_cosine;
-  dot_products<1>(shape, work.unit, &positive, &positive_cosine);
-  positive_cosine =
-      positive_cosine_of(positive_cosine, doc_inverse_norms[row], query_inverse_norm);
-  __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
-
+  const bool accumulates = outputs.query_direction != nullptr && !over_batch;
   const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);
-  OnlineSoftmax<Real> softmax;
   int32_t rank = 0;
   for (int64_t start = 0; start < candidates.count; start += kPanelRows) {
     Panel<Storage> panel;
@@ -195,16 +182,43 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                     &panel);
     relative_logits(params, row, positive_cosine, &panel);
     rank += count_above_positive(panel.logits);
-    raise_shift(largest_of(panel.logits), start == 0, shape, &softmax, work.sums);
-    exponentiate(&panel, &softmax);
-    if (sums_rows) {
+    raise_shift(largest_of(panel.logits), start == 0, shape, softmax, work.sums);
+    exponentiate(&panel, softmax);
+    if (accumulates) {
       add_weighted_rows(shape, panel.rows, panel.weights, panel.count, work.sums);
     }
   }
+  return RowCounts{static_cast<int32_t>(candidates.count), rank};
+}
 
-  finish_forward_row<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
-                              RowCounts{static_cast<int32_t>(candidates.count), rank},
-                              query_inverse_norm, positive_cosine, row);
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
+                                        const ForwardOutputs& outputs,
+                                        const RowShape<ComputeType<Storage>>& shape,
+                                        const Workspace<ComputeType<Storage>>& work,
+                                        ComputeType<Storage> query_inverse_norm,
+                                        int64_t row, const IndexList& candidates,
+                                        const IndexList& next_candidates) {
+  using Real = ComputeType<Storage>;
+  const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
+  const auto* positive = static_cast<const Storage*>(params.doc) + row * shape.dim;
+  const Real doc_inverse_norm = static_cast<const Real*>(outputs.doc_inverse_norm)[row];
+
+  prefetch_row(shape, query + shape.dim);
+  prefetch_row(shape, positive + shape.dim);
+  load_unit_row(shape, query, query_inverse_norm, work.unit);
+  Real product;
+  dot_products<1>(shape, work.unit, &positive, &product);
+  const Real positive_cosine =
+      positive_cosine_of(product, doc_inverse_norm, query_inverse_norm);
+  clear_sums(shape, work);
+
+  OnlineSoftmax<Real> softmax;
+  const RowCounts counts =
+      meet_candidates<Storage>(params, outputs, shape, work, row, positive_cosine,
+                               candidates, next_candidates, &softmax);
+  store_row_results<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
+                             counts, query_inverse_norm, positive_cosine, row);
 }
 
 }  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -46,6 +46,14 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
   }
 }
 
+template <typename Real>
+NEGATIVE_COSINE_INLINE void clear_sums(const RowShape<Real>& shape,
+                                       const Workspace<Real>& workspace) {
+  __builtin_memset(workspace.sums, 0,
+                   sizeof(Real) * static_cast<size_t>(shape.padded()));
+}
+
+// Some of the rows that a row meets, and what is computed of them.
 template <typename Storage>
 struct Panel {
   using Real = ComputeType<Storage>;

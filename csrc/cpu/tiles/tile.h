@@ -9,7 +9,7 @@
 //   panel[c].
 //
 // Both are done by groups of rows whose results stay in registers, as in a matrix
-// product; between the two the passes turn products into weights.
+// product. Between the two the passes turn products into weights.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,7 @@ struct TileMemory {
   const int64_t stride;
   Real* const units;
   Real* const sums;
-  Real* const panel;
+  Real* const panel;  // the rows that are met
 };
 
 // The rows of a tile: which they are, and where in the tile's band each one's starts.
@@ -84,9 +84,14 @@ NEGATIVE_COSINE_INLINE ComputeType<Storage> pack_row(
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE void multiply_unit(const TileMemory<Real>& memory, int64_t row,
-                                          int64_t column,
-                                          Real (*products)[kPanelRows]) {
+NEGATIVE_COSINE_INLINE void clear_row(const TileMemory<Real>& memory, Real* row) {
+  __builtin_memset(row, 0, sizeof(Real) * static_cast<size_t>(memory.stride));
+}
+
+// products[..][column..]: kGroup rows of the tile times kUnit of the panel.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory, int64_t row,
+                                     int64_t column, Real (*products)[kPanelRows]) {
   Vector<Real> sums[kGroup][kUnit] = {};
   const Real* left = memory.unit(row);
   const Real* right = memory.met(column);
@@ -101,7 +106,7 @@ NEGATIVE_COSINE_INLINE void multiply_unit(const TileMemory<Real>& memory, int64_
   for (int r = 0; r < kGroup; ++r) sums_of_lanes(sums[r], products[r] + column);
 }
 
-// The product of two packed rows, with the bits that multiply_unit gives it.
+// The product of two packed rows, with the bits that multiply gives it.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real product_of_units(const TileMemory<Real>& memory,
                                              const Real* left, const Real* right) {
@@ -185,47 +190,68 @@ NEGATIVE_COSINE_INLINE Columns whole_vectors(const Columns& columns) {
                  (columns.end + kWidth - 1) / kWidth * kWidth};
 }
 
-// Meets a tile's rows with their band. `pack(place, column)` packs the row at a place
-// as the panel's column and returns whether anybody may meet it; `weigh(row, columns,
-// lanes, products)` turns a row's products in place into weights, in the columns
-// `lanes`: those of the group's rows, by whole vectors; `start_panel()` is called
-// before a panel is packed.
-template <typename Real, typename StartPanel, typename Pack, typename Weigh>
+// Packs the rows that a band has from `first_place` on, as many as `count` and a panel
+// hold. Returns whether any of them is to be met.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE bool pack_panel(const TileMemory<Real>& memory,
+                                       int64_t first_place, int64_t count, Pass* pass) {
+  pass->clear_panel();
+  bool is_met = false;
+  for (int c = 0; c < kPanelRows; ++c) {
+    if (c < count) {
+      is_met |= pass->pack(first_place + c, c);
+    } else {
+      clear_row(memory, memory.met(c));
+    }
+  }
+  return is_met;
+}
+
+// Takes a group of the tile's rows through a panel that starts at column `start` of the
+// band.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE void meet_panel(const TileMemory<Real>& memory,
+                                       const TileRows& rows, int group,
+                                       int64_t band_length, int64_t start,
+                                       bool accumulates, Pass* pass) {
+  const int last = group + kGroup <= rows.count ? group + kGroup : rows.count;
+  const Columns all = columns_of(rows.band_starts[group],
+                                 rows.band_starts[last - 1] + band_length, start);
+  if (all.begin >= all.end) return;
+  alignas(kVectorBytes) Real products[kGroup][kPanelRows];
+  for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
+    multiply(memory, group, c, products);
+  }
+  const Columns lanes = whole_vectors<Real>(all);
+  for (int row = group; row < last; ++row) {
+    const int64_t first = rows.band_starts[row];
+    pass->weigh(row, columns_of(first, first + band_length, start), lanes,
+                products[row - group]);
+  }
+  if (accumulates) accumulate(memory, group, all.begin, all.end, products);
+}
+
+// Takes a tile's rows through their band, panel by panel: pack, multiply, weigh,
+// accumulate. The pass says what is packed, and what its products weigh:
+//
+//   clear_panel()           before a panel is packed
+//   pack(place, column)     packs the row at a place as the panel's column and returns
+//                           whether it is to be met
+//   weigh(row, columns, lanes, products)
+//                           turns a row's products into weights, in the columns
+//                           `lanes`: those of the group's rows, by whole vectors
+template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
                                       const TileRows& rows, const Band& band,
                                       int64_t first_place, bool accumulates,
-                                      const StartPanel& start_panel, const Pack& pack,
-                                      const Weigh& weigh) {
+                                      Pass* pass) {
   if (rows.count == 0 || band.length <= 0) return;
   const int64_t width = rows.band_starts[rows.count - 1] + band.length;
   for (int64_t start = 0; start < width; start += kPanelRows) {
-    start_panel();
-    bool is_met = false;
-    for (int c = 0; c < kPanelRows; ++c) {
-      if (start + c < width) {
-        is_met |= pack(first_place + band.offset + start + c, c);
-      } else {
-        __builtin_memset(memory.met(c), 0,
-                         sizeof(Real) * static_cast<size_t>(memory.stride));
-      }
-    }
-    if (!is_met) continue;
+    const int64_t place = first_place + band.offset + start;
+    if (!pack_panel(memory, place, width - start, pass)) continue;
     for (int group = 0; group < rows.count; group += kGroup) {
-      const int last = group + kGroup <= rows.count ? group + kGroup : rows.count;
-      const Columns all = columns_of(rows.band_starts[group],
-                                     rows.band_starts[last - 1] + band.length, start);
-      if (all.begin >= all.end) continue;
-      alignas(kVectorBytes) Real products[kGroup][kPanelRows];
-      for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
-        multiply_unit(memory, group, c, products);
-      }
-      const Columns lanes = whole_vectors<Real>(all);
-      for (int row = group; row < last; ++row) {
-        const int64_t first = rows.band_starts[row];
-        weigh(row, columns_of(first, first + band.length, start), lanes,
-              products[row - group]);
-      }
-      if (accumulates) accumulate(memory, group, all.begin, all.end, products);
+      meet_panel(memory, rows, group, band.length, start, accumulates, pass);
     }
   }
 }
