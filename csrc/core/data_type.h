@@ -62,6 +62,13 @@ NEGATIVE_COSINE_INLINE_HOST void with_storage_type(DataType type, const Call& ca
   }
 }
 
+// The same of the type that it is computed in.
+template <typename Call>
+NEGATIVE_COSINE_INLINE_HOST void with_compute_type(DataType type, const Call& call) {
+  if (type == DataType::kFloat64) return call(double{});
+  call(float{});
+}
+
 NEGATIVE_COSINE_INLINE uint32_t bits_of(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);

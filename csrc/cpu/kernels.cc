@@ -2,6 +2,7 @@
 //
 // No standard library templates in here: the linker could keep this copy of one for the
 // whole program, with instructions that the running processor lacks.
+#include "cpu/kernel_table.h"
 #include "cpu/rows/forward.h"
 #include "cpu/rows/gradient.h"
 #include "cpu/rows/read_rows.h"
@@ -11,8 +12,7 @@
 #define NEGATIVE_COSINE_STRING(text) #text
 #define NEGATIVE_COSINE_NAME(name) NEGATIVE_COSINE_STRING(name)
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 namespace {
 
 void inverse_norms(DataType type, const void* rows, int64_t dim, int64_t begin,
@@ -35,29 +35,22 @@ bool meets_candidates(const LossParams& params, const ForwardOutputs& outputs) {
 }
 
 // Whether documents' gradients have parts from the rows that drew them.
-bool met_candidates(const LossParams& params) {
+bool meets_rows(const LossParams& params) {
   return params.normalize_over == NormalizeOver::kCandidates && params.batch_size > 0;
 }
 
-// Calls work(memory, shape, an element of the rows, first place, last place) for tiles
-// begin..end-1 of `places`.
+// Calls work(first place, last place) for tiles begin..end-1 of `places`.
 template <typename Work>
-void for_each_tile(const LossParams& params, RowScratch scratch, int64_t places,
-                   int64_t begin, int64_t end, const Work& work) {
-  with_storage_type(params.data_type, [&](auto element) {
-    using Real = ComputeType<decltype(element)>;
-    const RowShape<Real> shape(params.dim);
-    const TileMemory<Real> memory(scratch, shape);
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t last = (tile + 1) * kTileRows;
-      work(memory, shape, element, tile * kTileRows, last < places ? last : places);
-    }
-  });
+void for_each_tile(int64_t places, int64_t begin, int64_t end, const Work& work) {
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t last = (tile + 1) * kTileRows;
+    work(tile * kTileRows, last < places ? last : places);
+  }
 }
 
 void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                   const void* query_inverse_norms, const KeyTable& keys,
-                  RowScratch scratch, int64_t begin, int64_t end) {
+                  ThreadScratch scratch, int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
@@ -80,14 +73,19 @@ void forward_rows(const LossParams& params, const ForwardOutputs& outputs,
 
 void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
                    const void* query_inverse_norms, const PlaceOrder& order,
-                   RowScratch scratch, int64_t begin, int64_t end) {
-  const auto work = [&](const auto& memory, const auto& shape, auto element,
-                        int64_t first, int64_t last) {
-    forward_tile<decltype(element)>(params, outputs, query_inverse_norms, order, first,
-                                    last, shape, memory,
-                                    meets_candidates(params, outputs));
-  };
-  for_each_tile(params, scratch, num_query_places(params, order), begin, end, work);
+                   ThreadScratch scratch, int64_t begin, int64_t end) {
+  with_storage_type(params.data_type, [&](auto element) {
+    using Storage = decltype(element);
+    using Real = ComputeType<Storage>;
+    const RowShape<Real> shape(params.dim);
+    const TileMemory<Real> memory(scratch, shape);
+    const int64_t met = meets_candidates(params, outputs) ? params.num_negatives : 0;
+    const auto work = [&](int64_t first, int64_t last) {
+      ForwardTile<Storage>(params, outputs, query_inverse_norms, order, shape, memory)
+          .run(first, last, met);
+    };
+    for_each_tile(num_query_places(params, order), begin, end, work);
+  });
 }
 
 void query_gradient_rows(const LossParams& params, const GradientArguments& arguments,
@@ -106,19 +104,19 @@ void query_gradient_rows(const LossParams& params, const GradientArguments& argu
 
 void doc_gradient_rows(const LossParams& params, const GradientArguments& arguments,
                        const AnyRowsOfQuery& rows_of_query,
-                       const RowsOfDocs& rows_of_docs, RowScratch scratch,
+                       const RowsOfDocs& rows_of_docs, ThreadScratch scratch,
                        int64_t begin, int64_t end) {
   with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
     using Real = ComputeType<Storage>;
     const RowShape<Real> shape(params.dim);
     const Workspace<Real> work(scratch, shape, params.num_negatives);
-    const bool met = met_candidates(params);
+    const bool meets = meets_rows(params);
     for_each_row_with_lists(
         work, begin, end,
         [&](int64_t doc, int32_t* buffer) {
-          return met ? kept_rows(params, rows_of_docs, doc, buffer)
-                     : IndexList{nullptr, 0};
+          return meets ? kept_rows(params, rows_of_docs, doc, buffer)
+                       : IndexList{nullptr, 0};
         },
         [&](int64_t doc, const IndexList& list, const IndexList& next) {
           doc_gradient_row<Storage>(params, arguments, rows_of_query.as<Real>(), shape,
@@ -129,18 +127,23 @@ void doc_gradient_rows(const LossParams& params, const GradientArguments& argume
 
 void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
                         const AnyRowsOfQuery& rows_of_query, const PlaceOrder& order,
-                        RowScratch scratch, int64_t begin, int64_t end) {
-  const auto work = [&](const auto& memory, const auto& shape, auto element,
-                        int64_t first, int64_t last) {
+                        ThreadScratch scratch, int64_t begin, int64_t end) {
+  with_storage_type(params.data_type, [&](auto element) {
     using Storage = decltype(element);
-    doc_gradient_tile<Storage>(params, arguments,
-                               rows_of_query.as<ComputeType<Storage>>(), order, first,
-                               last, shape, memory, met_candidates(params));
-  };
-  for_each_tile(params, scratch, params.num_candidates, begin, end, work);
+    using Real = ComputeType<Storage>;
+    const RowShape<Real> shape(params.dim);
+    const TileMemory<Real> memory(scratch, shape);
+    const int64_t met = meets_rows(params) ? params.num_negatives : 0;
+    const auto work = [&](int64_t first, int64_t last) {
+      GradientTile<Storage>(params, arguments, rows_of_query.as<Real>(), order, shape,
+                            memory)
+          .run(first, last, met);
+    };
+    for_each_tile(params.num_candidates, begin, end, work);
+  });
 }
 
-void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch,
+void sample_rows(const KeyTable& keys, int64_t num_negatives, ThreadScratch scratch,
                  int64_t begin, int64_t end, int32_t* table) {
   auto* candidates = static_cast<int32_t*>(scratch);
   for (int64_t row = begin; row < end; ++row) {
@@ -152,19 +155,18 @@ void sample_rows(const KeyTable& keys, int64_t num_negatives, RowScratch scratch
 
 }  // namespace
 
-const CpuKernels& kernels() {
-  static const CpuKernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
-                                   inverse_norms,
-                                   ring_order,
-                                   forward_rows,
-                                   forward_tiles,
-                                   query_gradient_rows,
-                                   doc_gradient_rows,
-                                   doc_gradient_tiles,
-                                   sample_rows,
-                                   sum_of_rows};
+const Kernels& kernels() {
+  static const Kernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
+                                inverse_norms,
+                                ring_order,
+                                forward_rows,
+                                forward_tiles,
+                                query_gradient_rows,
+                                doc_gradient_rows,
+                                doc_gradient_tiles,
+                                sample_rows,
+                                sum_of_rows};
   return table;
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -6,6 +6,7 @@
 
 #include "core/sampler.h"
 #include "cpu/device/aligned_scratch.h"
+#include "cpu/device/cpu_features.h"
 #include "cpu/device/parallel_for.h"
 #include "cpu/kernel_table.h"
 #include "cpu/passes.h"
@@ -22,7 +23,7 @@ class FreshThreads {
   }
 
   ParallelFor parallel_for(int num_threads) {
-    return make_parallel_for(num_threads, [this](std::function<void()> closure) {
+    return cpu::make_parallel_for(num_threads, [this](std::function<void()> closure) {
       threads_.emplace_back(std::move(closure));
     });
   }
@@ -38,8 +39,8 @@ void check_num_threads(int num_threads) {
 
 void run(LossParams params, const LossResults& results, int num_threads) {
   check_num_threads(num_threads);
-  const AlignedScratch scratch(std::max(cpu::forward_scratch_bytes(params),
-                                        cpu::gradient_scratch_bytes(params)));
+  const cpu::AlignedScratch scratch(std::max(cpu::forward_scratch_bytes(params),
+                                             cpu::gradient_scratch_bytes(params)));
   params.scratch = scratch.get();
   FreshThreads threads;
   const ParallelFor parallel_for = threads.parallel_for(num_threads);
@@ -61,7 +62,7 @@ py::array_t<int32_t> sample_negatives(int64_t batch_size, int64_t num_candidates
   inputs.num_negatives = num_negatives;
   inputs.seed = Input{{2}, seed, IndexType::kInt64};
   raise_unless_ok(set_inputs(inputs, &params));
-  const AlignedScratch scratch(cpu::forward_scratch_bytes(params));
+  const cpu::AlignedScratch scratch(cpu::forward_scratch_bytes(params));
   params.scratch = scratch.get();
   py::array_t<int32_t> table({batch_size, num_negatives});
   cpu::sample_negatives(params, table.mutable_data(), FreshThreads().parallel_for(1));
@@ -134,7 +135,7 @@ double read_rows(const py::array& matrix_array, const py::array& indices,
   const py::gil_scoped_release without_gil;
   std::atomic<double> sum{0};
   const auto read = [&](int64_t begin, int64_t end) {
-    const double part = cpu_kernels().sum_of_rows(matrix, dim, rows, begin, end);
+    const double part = cpu::kernels().sum_of_rows(matrix, dim, rows, begin, end);
     double before = sum.load();
     while (!sum.compare_exchange_weak(before, before + part)) {
     }
@@ -149,7 +150,7 @@ double read_rows(const py::array& matrix_array, const py::array& indices,
 PYBIND11_MODULE(_core, module) {
   using namespace pybind11::literals;
   module.doc() = "The negative_cosine core on NumPy arrays.";
-  negative_cosine::raise_unless_ok(negative_cosine::cpu_kernels_status());
+  negative_cosine::raise_unless_ok(negative_cosine::cpu::instruction_set_status());
   negative_cosine::define_negative_cosine_loss<int>(module, negative_cosine::run,
                                                     "num_threads"_a = 1);
   module.def("sample_negatives", &negative_cosine::sample_negatives, "batch_size"_a,
@@ -165,6 +166,6 @@ PYBIND11_MODULE(_core, module) {
              "num_threads"_a = 1,
              "The sum of all elements of matrix[indices]: what reading them takes.");
   module.def(
-      "instruction_set", [] { return negative_cosine::cpu_kernels().name; },
+      "instruction_set", [] { return negative_cosine::cpu::kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");
 }

@@ -15,10 +15,10 @@ using ::tensorflow::OpKernelContext;
 struct CpuDevice {
   static ParallelFor parallel_for(OpKernelContext* context) {
     const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-    return make_parallel_for(threads->num_threads,
-                             [pool = threads->workers](std::function<void()> closure) {
-                               pool->Schedule(std::move(closure));
-                             });
+    return cpu::make_parallel_for(
+        threads->num_threads, [pool = threads->workers](std::function<void()> closure) {
+          pool->Schedule(std::move(closure));
+        });
   }
 
   static int64_t forward_scratch_bytes(const LossParams& params) {

@@ -15,10 +15,10 @@ namespace {
 
 ParallelFor parallel_for(ffi::ThreadPool* threads) {
   const auto num_threads = std::max<int64_t>(threads->num_threads(), 1);
-  return make_parallel_for(static_cast<int>(num_threads),
-                           [threads](std::function<void()> closure) {
-                             threads->Schedule(std::move(closure));
-                           });
+  return cpu::make_parallel_for(static_cast<int>(num_threads),
+                                [threads](std::function<void()> closure) {
+                                  threads->Schedule(std::move(closure));
+                                });
 }
 
 ffi::Error forward(ffi::ThreadPool threads, ffi::RemainingArgs arguments,

@@ -30,7 +30,7 @@ void print_about() {
 #else
   std::printf("GCC %d", __GNUC__);
 #endif
-  std::printf(" for %s\n", cpu_kernels().name);
+  std::printf(" for %s\n", cpu::kernels().name);
 }
 
 void print_cases() {

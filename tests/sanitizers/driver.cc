@@ -193,7 +193,7 @@ void check_reading_of_rows() {
       reinterpret_cast<int32_t*>(indices.data())[row] = row;
       reinterpret_cast<float*>(matrix.data())[row * dim] = 1;
     }
-    const double sum = cpu_kernels().sum_of_rows(
+    const double sum = cpu::kernels().sum_of_rows(
         reinterpret_cast<const float*>(matrix.data()), dim,
         reinterpret_cast<const int32_t*>(indices.data()), 0, kRows);
     require(sum == kRows, "rows are read wrongly");
@@ -214,7 +214,7 @@ void run_everything() {
   check_refused_indices(&pool);
   check_thrown(&pool);
   check_reading_of_rows();
-  std::printf("%s: %zu cases, checksum %016llx\n", cpu_kernels().name, cases.size(),
+  std::printf("%s: %zu cases, checksum %016llx\n", cpu::kernels().name, cases.size(),
               checksum.value());
 }
 
@@ -223,7 +223,7 @@ void run(const std::vector<std::string>& arguments) {
   if (arguments.empty()) {
     run_everything();
   } else if (request == "--about" && arguments.size() == 1) {
-    std::printf("%s\n", cpu_kernels().name);
+    std::printf("%s\n", cpu::kernels().name);
   } else if (request == "--plant" && arguments.size() == 2) {
     commit(arguments[1]);
   } else if (request == "--short" && arguments.size() == 3) {

@@ -63,13 +63,13 @@ ParallelFor interleaved(int num_threads, ThreadPool* pool) {
 }
 
 ParallelFor shared_rows(int num_threads, ThreadPool* pool) {
-  return make_parallel_for(num_threads, [pool](std::function<void()> closure) {
+  return cpu::make_parallel_for(num_threads, [pool](std::function<void()> closure) {
     pool->schedule(std::move(closure));
   });
 }
 
 ParallelFor LateHelpers::parallel_for(int num_threads) {
-  return make_parallel_for(num_threads, [this](std::function<void()> closure) {
+  return cpu::make_parallel_for(num_threads, [this](std::function<void()> closure) {
     closures_.push_back(std::move(closure));
   });
 }

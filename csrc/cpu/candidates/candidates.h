@@ -7,11 +7,11 @@
 
 #include "core/rules.h"
 #include "core/sampler.h"
+#include "cpu/candidates/key_table.h"
+#include "cpu/candidates/rows_of_docs.h"
 #include "cpu/device/vector.h"
-#include "cpu/kernel_table.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 NEGATIVE_COSINE_INLINE bool any_lane(Int32Vector mask) {
   uint64_t words[kVectorBytes / 8];
@@ -181,5 +181,4 @@ static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
   });
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

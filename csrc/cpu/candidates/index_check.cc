@@ -5,11 +5,11 @@
 #include <limits>
 #include <string>
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 namespace {
 
 constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-constexpr int64_t kBlock = 256;
+constexpr int64_t kIndicesAtOnce = 256;
 
 // A negative index is a large one, without its sign.
 template <typename Index>
@@ -32,8 +32,8 @@ bool any_outside(const Index* indices, int64_t count, int64_t num_candidates) {
 template <typename Index>
 int64_t first_outside(const LossParams& params, int64_t begin, int64_t end) {
   const auto* indices = static_cast<const Index*>(params.negative_indices);
-  for (int64_t start = begin; start < end; start += kBlock) {
-    const int64_t stop = std::min(start + kBlock, end);
+  for (int64_t start = begin; start < end; start += kIndicesAtOnce) {
+    const int64_t stop = std::min(start + kIndicesAtOnce, end);
     if (!any_outside(indices + start, stop - start, params.num_candidates)) continue;
     return std::find_if(
                indices + start, indices + stop,
@@ -65,6 +65,7 @@ Status outside(const LossParams& params, int64_t position) {
 }  // namespace
 
 Status check_indices(const LossParams& params, const ParallelFor& parallel_for) {
+  if (params.negative_indices == nullptr) return Status::Ok();
   std::atomic<int64_t> first{kNone};
   const int64_t count = params.batch_size * params.num_negatives;
   parallel_for(count, 1, [&](int64_t begin, int64_t end) {
@@ -75,4 +76,4 @@ Status check_indices(const LossParams& params, const ParallelFor& parallel_for) 
   return first == kNone ? Status::Ok() : outside(params, first);
 }
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

@@ -11,7 +11,7 @@
 
 #include "core/rules.h"
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 namespace {
 
 constexpr int64_t kMostParts = 16;
@@ -159,4 +159,4 @@ void invert_table(const LossParams& params, const InvertedTable& table,
   }
 }
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

@@ -6,7 +6,7 @@
 #include "core/parallel_for.h"
 #include "core/params.h"
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 
 struct InvertedTable {
   int64_t* starts;  // [C + 1]
@@ -22,4 +22,4 @@ int64_t inverted_table_cursor_bytes(const LossParams& params);
 void invert_table(const LossParams& params, const InvertedTable& table,
                   const ParallelFor& parallel_for);
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

@@ -6,7 +6,7 @@
 
 #include "core/rules.h"
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 namespace {
 
 template <typename Real>
@@ -61,4 +61,4 @@ Status check_values(const LossParams& params) {
                                                 : check<float>(params);
 }
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

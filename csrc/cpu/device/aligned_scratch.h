@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <new>
 
-#include "cpu/kernel_table.h"
+namespace negative_cosine::cpu {
 
-namespace negative_cosine {
+constexpr int64_t kScratchAlignment = 64;
 
 class AlignedScratch {
  public:
@@ -24,4 +24,4 @@ class AlignedScratch {
   void* memory_;
 };
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

@@ -1,10 +1,9 @@
-// The choice of kernels: what the processor runs, capped by an environment variable.
+#include "cpu/device/cpu_features.h"
+
 #include <cstdlib>
 #include <string>
 
-#include "cpu/kernel_table.h"
-
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 namespace {
 
 std::string cap_of_environment() {
@@ -22,8 +21,11 @@ Status check_cap(const std::string& cap) {
       cap + "': set it before the process starts");
 }
 
-const CpuKernels& choose(const std::string& cap) {
+}  // namespace
+
+InstructionSet widest_instruction_set() {
 #if defined(__x86_64__)
+  const std::string cap = cap_of_environment();
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") &&
                         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -31,22 +33,15 @@ const CpuKernels& choose(const std::string& cap) {
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") &&
                           __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && cap != "avx2" && cap != "portable") return avx512::kernels();
-  if (has_avx2 && cap != "portable") return avx2::kernels();
+  if (has_avx512 && cap != "avx2" && cap != "portable") return InstructionSet::kAvx512;
+  if (has_avx2 && cap != "portable") return InstructionSet::kAvx2;
 #endif
-  return portable::kernels();
+  return InstructionSet::kPortable;
 }
 
-}  // namespace
-
-const Status& cpu_kernels_status() {
+const Status& instruction_set_status() {
   static const Status status = check_cap(cap_of_environment());
   return status;
 }
 
-const CpuKernels& cpu_kernels() {
-  static const CpuKernels& chosen = choose(cap_of_environment());
-  return chosen;
-}
-
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

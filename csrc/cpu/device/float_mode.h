@@ -9,7 +9,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 
 class ScopedFloatMode {
  public:
@@ -29,4 +29,4 @@ class ScopedFloatMode {
 #endif
 };
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

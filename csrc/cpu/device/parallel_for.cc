@@ -11,7 +11,7 @@
 
 #include "cpu/device/float_mode.h"
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 namespace {
 
 // Parts of the rows below this many cycles (some microseconds) are not worth taking one
@@ -125,4 +125,4 @@ ParallelFor make_parallel_for(int num_threads, Schedule schedule) {
   };
 }
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

@@ -12,7 +12,7 @@
 #include "core/export.h"
 #include "core/parallel_for.h"
 
-namespace negative_cosine {
+namespace negative_cosine::cpu {
 
 // Runs a closure on another thread, some time: a thread pool's Schedule.
 using Schedule = std::function<void(std::function<void()> closure)>;
@@ -20,4 +20,4 @@ using Schedule = std::function<void(std::function<void()> closure)>;
 // At most `num_threads` threads work at once, the caller among them.
 NEGATIVE_COSINE_API ParallelFor make_parallel_for(int num_threads, Schedule schedule);
 
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu

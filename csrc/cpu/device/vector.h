@@ -15,8 +15,7 @@
 #include <immintrin.h>
 #endif
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -315,5 +314,4 @@ NEGATIVE_COSINE_INLINE DoubleVector exponential(DoubleVector x) {
   return x < -708.396 ? DoubleVector{} : result;
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

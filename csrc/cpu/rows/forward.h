@@ -1,5 +1,5 @@
 // The forward pass of one query row: loss, statistics and query direction, by the
-// formulas of core/loss_formulas.h.
+// formulas of core/formulas.h.
 //
 // All sums are online, relative to a running maximum (Milakov and Gimelshein, 2018),
 // and G is summed beside them as FlashAttention sums its output: the candidates' rows
@@ -12,8 +12,7 @@
 #include "cpu/candidates/candidates.h"
 #include "cpu/rows/panel.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 // CandidateSums, with the sums still lane by lane.
 template <typename Real>
@@ -26,49 +25,49 @@ struct OnlineSoftmax {
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void relative_logits(const LossParams& params, int64_t row,
                                             ComputeType<Storage> positive_cosine,
-                                            Block<Storage>* block) {
+                                            Panel<Storage>* panel) {
   using Real = ComputeType<Storage>;
   const Real scale = logit_scale_of<Real>(params);
   const Real margin = static_cast<Real>(params.margin);
   const Real positive_log_q = log_q_at<Real>(params, row);
-  Real log_q[kBlock] = {};
+  Real log_q[kPanelRows] = {};
   if (params.doc_log_q != nullptr) {
-    gather(static_cast<const Real*>(params.doc_log_q), *block, log_q);
+    gather(static_cast<const Real*>(params.doc_log_q), *panel, log_q);
   }
-  for (int c = 0; c < kBlock; ++c) {
-    const Real logit = relative_logit(scale, margin, block->cosines[c], positive_cosine,
+  for (int c = 0; c < kPanelRows; ++c) {
+    const Real logit = relative_logit(scale, margin, panel->cosines[c], positive_cosine,
                                       log_q[c], positive_log_q);
-    block->logits[c] = c < block->count ? logit : -kInfinity<Real>;
+    panel->logits[c] = c < panel->count ? logit : -kInfinity<Real>;
   }
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kBlock]) {
+NEGATIVE_COSINE_INLINE int32_t count_above_positive(const Real (&logits)[kPanelRows]) {
   int32_t count = 0;
-  for (int c = 0; c < kBlock; ++c) count += is_above_positive(logits[c]);
+  for (int c = 0; c < kPanelRows; ++c) count += is_above_positive(logits[c]);
   return count;
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kBlock]) {
+NEGATIVE_COSINE_INLINE Real largest_of(const Real (&logits)[kPanelRows]) {
   Vector<Real> largest = load(logits);
-  for (int c = kLanes<Real>; c < kBlock; c += kLanes<Real>) {
+  for (int c = kLanes<Real>; c < kPanelRows; c += kLanes<Real>) {
     const Vector<Real> next = load(logits + c);
     largest = largest < next ? next : largest;
   }
   return max_of_lanes(largest);
 }
 
-// Raises the shift to the block's largest logit, if that is larger, and scales down
+// Raises the shift to the panel's largest logit, if that is larger, and scales down
 // what was summed before. An infinite logit raises it to the largest number.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
+NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_panel,
                                         const RowShape<Real>& shape,
                                         OnlineSoftmax<Real>* softmax, Real* sums) {
   if (!(largest > softmax->shift)) return;
   const Real previous = softmax->shift;
   softmax->shift = largest < kLargestNumber<Real> ? largest : kLargestNumber<Real>;
-  if (is_first_block) return;
+  if (is_first_panel) return;
   const Real factor = exp_of(previous - softmax->shift);
   softmax->weight_sum *= factor;
   softmax->cosine_sum *= factor;
@@ -78,15 +77,15 @@ NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_block,
 }
 
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void exponentiate(Block<Storage>* block,
+NEGATIVE_COSINE_INLINE void exponentiate(Panel<Storage>* panel,
                                          OnlineSoftmax<ComputeType<Storage>>* softmax) {
   using Real = ComputeType<Storage>;
-  for (int c = 0; c < kBlock; c += kLanes<Real>) {
-    const Vector<Real> weights = exponential(load(block->logits + c) - softmax->shift);
+  for (int c = 0; c < kPanelRows; c += kLanes<Real>) {
+    const Vector<Real> weights = exponential(load(panel->logits + c) - softmax->shift);
     softmax->weight_sum += weights;
     softmax->cosine_sum =
-        multiply_add(weights, load(block->cosines + c), softmax->cosine_sum);
-    store(block->weights + c, weights * load(block->inverse_norms + c));
+        multiply_add(weights, load(panel->cosines + c), softmax->cosine_sum);
+    store(panel->weights + c, weights * load(panel->inverse_norms + c));
   }
 }
 
@@ -117,15 +116,15 @@ struct RowCounts {
 // By bytes: the caller's memory may be aligned to a Real alone, as NumPy's is, and
 // RowFacts to four.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void save_row_facts(const ForwardOutputs& outputs, int64_t row,
-                                           const RowFacts<Real>& facts) {
-  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof facts},
-                   &facts, sizeof facts);
+NEGATIVE_COSINE_INLINE void save_row(const ForwardOutputs& outputs, int64_t row,
+                                     const RowFacts<Real>& saved) {
+  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof saved},
+                   &saved, sizeof saved);
 }
 
 // Writes what follows from a row's sums.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void finish_forward_row(
+NEGATIVE_COSINE_INLINE void store_row_results(
     const LossParams& params, const ForwardOutputs& outputs,
     const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
     const ComputeType<Storage>* sums,
@@ -143,9 +142,9 @@ NEGATIVE_COSINE_INLINE void finish_forward_row(
   if (params.normalize_over == NormalizeOver::kCandidates) {
     static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   }
-  save_row_facts(outputs, row,
-                 facts_of(params, row, result, positive_cosine, softmax.shift,
-                          query_inverse_norm));
+  save_row(outputs, row,
+           facts_of(params, row, result, positive_cosine, softmax.shift,
+                    query_inverse_norm));
   if (outputs.query_direction != nullptr) {
     store_direction(
         shape, unit, sums, static_cast<const Storage*>(params.doc) + row * shape.dim,
@@ -155,6 +154,41 @@ NEGATIVE_COSINE_INLINE void finish_forward_row(
   }
   if (outputs.num_kept != nullptr) outputs.num_kept[row] = counts.kept;
   if (outputs.positive_rank != nullptr) outputs.positive_rank[row] = counts.rank;
+}
+
+// Panel by panel: dot products, softmax, weighted sum. Returns the row's counts.
+template <typename Storage>
+NEGATIVE_COSINE_INLINE RowCounts meet_candidates(
+    const LossParams& params, const ForwardOutputs& outputs,
+    const RowShape<ComputeType<Storage>>& shape,
+    const Workspace<ComputeType<Storage>>& work, int64_t row,
+    ComputeType<Storage> positive_cosine, const IndexList& candidates,
+    const IndexList& next_candidates, OnlineSoftmax<ComputeType<Storage>>* softmax) {
+  using Real = ComputeType<Storage>;
+  const auto* docs = static_cast<const Storage*>(params.doc);
+  const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
+  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  const bool accumulates = outputs.query_direction != nullptr && !over_batch;
+  const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);
+  int32_t rank = 0;
+  for (int64_t start = 0; start < candidates.count; start += kPanelRows) {
+    Panel<Storage> panel;
+    start_panel(shape, docs, panel_of(candidates, next_candidates, start), &panel);
+    gather(doc_inverse_norms, panel, panel.inverse_norms);
+    compute_cosines(shape, work.unit, docs,
+                    in_reach
+                        ? IndexList{nullptr, 0}
+                        : panel_of(candidates, next_candidates, start + kPanelRows),
+                    &panel);
+    relative_logits(params, row, positive_cosine, &panel);
+    rank += count_above_positive(panel.logits);
+    raise_shift(largest_of(panel.logits), start == 0, shape, softmax, work.sums);
+    exponentiate(&panel, softmax);
+    if (accumulates) {
+      add_weighted_rows(shape, panel.rows, panel.weights, panel.count, work.sums);
+    }
+  }
+  return RowCounts{static_cast<int32_t>(candidates.count), rank};
 }
 
 template <typename Storage>
@@ -167,45 +201,24 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
                                         const IndexList& next_candidates) {
   using Real = ComputeType<Storage>;
   const auto* query = static_cast<const Storage*>(params.query) + row * shape.dim;
-  const auto* docs = static_cast<const Storage*>(params.doc);
-  const auto* doc_inverse_norms = static_cast<const Real*>(outputs.doc_inverse_norm);
-  const Storage* positive = docs + row * shape.dim;
-  const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
-  const bool sums_rows = outputs.query_direction != nullptr && !over_batch;
+  const auto* positive = static_cast<const Storage*>(params.doc) + row * shape.dim;
+  const Real doc_inverse_norm = static_cast<const Real*>(outputs.doc_inverse_norm)[row];
 
   prefetch_row(shape, query + shape.dim);
   prefetch_row(shape, positive + shape.dim);
   load_unit_row(shape, query, query_inverse_norm, work.unit);
-  Real positive_cosine;
-  dot_products<1>(shape, work.unit, &positive, &positive_cosine);
-  positive_cosine =
-      positive_cosine_of(positive_cosine, doc_inverse_norms[row], query_inverse_norm);
-  __builtin_memset(work.sums, 0, sizeof(Real) * static_cast<size_t>(shape.padded()));
+  Real product;
+  dot_products<1>(shape, work.unit, &positive, &product);
+  const Real positive_cosine =
+      positive_cosine_of(product, doc_inverse_norm, query_inverse_norm);
+  clear_sums(shape, work);
 
-  const bool in_reach = is_in_reach<Storage>(params, params.num_candidates);
   OnlineSoftmax<Real> softmax;
-  int32_t rank = 0;
-  for (int64_t start = 0; start < candidates.count; start += kBlock) {
-    Block<Storage> block;
-    start_block(shape, docs, block_of(candidates, next_candidates, start), &block);
-    gather(doc_inverse_norms, block, block.inverse_norms);
-    compute_cosines(shape, work.unit, docs,
-                    in_reach ? IndexList{nullptr, 0}
-                             : block_of(candidates, next_candidates, start + kBlock),
-                    &block);
-    relative_logits(params, row, positive_cosine, &block);
-    rank += count_above_positive(block.logits);
-    raise_shift(largest_of(block.logits), start == 0, shape, &softmax, work.sums);
-    exponentiate(&block, &softmax);
-    if (sums_rows) {
-      add_weighted_rows(shape, block.rows, block.weights, block.count, work.sums);
-    }
-  }
-
-  finish_forward_row<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
-                              RowCounts{static_cast<int32_t>(candidates.count), rank},
-                              query_inverse_norm, positive_cosine, row);
+  const RowCounts counts =
+      meet_candidates<Storage>(params, outputs, shape, work, row, positive_cosine,
+                               candidates, next_candidates, &softmax);
+  store_row_results<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
+                             counts, query_inverse_norm, positive_cosine, row);
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

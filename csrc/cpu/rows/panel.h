@@ -1,19 +1,18 @@
-// One thread's work memory, and the arrays of one block of candidates.
+// One thread's work memory, and the arrays of one panel of candidates.
 #pragma once
 
 #include <cstdint>
 
 #include "core/rules.h"
 #include "cpu/candidates/candidates.h"
-#include "cpu/kernel_table.h"
 #include "cpu/rows/rows.h"
+#include "cpu/rows/scratch_size.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 template <typename Real>
 struct Workspace {
-  Workspace(RowScratch scratch, const RowShape<Real>& shape, int64_t num_negatives)
+  Workspace(ThreadScratch scratch, const RowShape<Real>& shape, int64_t num_negatives)
       : unit(static_cast<Real*>(scratch)),
         sums(unit + shape.padded()),
         zeros(sums + shape.padded()),
@@ -47,24 +46,32 @@ NEGATIVE_COSINE_INLINE void for_each_row_with_lists(const Workspace<Real>& works
   }
 }
 
+template <typename Real>
+NEGATIVE_COSINE_INLINE void clear_sums(const RowShape<Real>& shape,
+                                       const Workspace<Real>& workspace) {
+  __builtin_memset(workspace.sums, 0,
+                   sizeof(Real) * static_cast<size_t>(shape.padded()));
+}
+
+// Some of the rows that a row meets, and what is computed of them.
 template <typename Storage>
-struct Block {
+struct Panel {
   using Real = ComputeType<Storage>;
 
   int count;               // of the arrays' elements that are in use
   const int32_t* indices;  // rows of the matrix
-  const Storage* rows[kBlock];
-  Real inverse_norms[kBlock];
-  Real cosines[kBlock];
-  Real logits[kBlock];   // relative to the positive's; -infinity where not in use
-  Real weights[kBlock];  // 0 where not in use
+  const Storage* rows[kPanelRows];
+  Real inverse_norms[kPanelRows];
+  Real cosines[kPanelRows];
+  Real logits[kPanelRows];   // relative to the positive's; -infinity where not in use
+  Real weights[kPanelRows];  // 0 where not in use
 };
 
 // gathered[c] = values[indices[c]] for the elements in use.
 template <typename Storage, typename Real>
-NEGATIVE_COSINE_INLINE void gather(const Real* values, const Block<Storage>& block,
+NEGATIVE_COSINE_INLINE void gather(const Real* values, const Panel<Storage>& panel,
                                    Real* gathered) {
-  for (int c = 0; c < block.count; ++c) gathered[c] = values[block.indices[c]];
+  for (int c = 0; c < panel.count; ++c) gathered[c] = values[panel.indices[c]];
 }
 
 // A matrix up to this size is found in the caches or near them without help.
@@ -76,47 +83,47 @@ NEGATIVE_COSINE_INLINE bool is_in_reach(const LossParams& params, int64_t rows) 
   return rows * params.dim * static_cast<int64_t>(sizeof(Storage)) <= kBytesInReach;
 }
 
-// The part of `list` that block number start / kBlock reads, or of `next` behind it.
-NEGATIVE_COSINE_INLINE IndexList block_of(const IndexList& list, const IndexList& next,
+// The part of `list` that panel number start / kPanelRows reads, or of `next` behind
+// it.
+NEGATIVE_COSINE_INLINE IndexList panel_of(const IndexList& list, const IndexList& next,
                                           int64_t start) {
   const IndexList& from = start < list.count ? list : next;
   const int64_t offset = start < list.count ? start : 0;
   const int64_t rest = from.count - offset;
-  return IndexList{from.indices + offset, rest < kBlock ? rest : kBlock};
+  return IndexList{from.indices + offset, rest < kPanelRows ? rest : kPanelRows};
 }
 
-// Makes `block` the rows of `matrix` in `list`; their inverse norms are the caller's to
+// Makes `panel` the rows of `matrix` in `list`; their inverse norms are the caller's to
 // fill in.
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void start_block(const RowShape<ComputeType<Storage>>& shape,
+NEGATIVE_COSINE_INLINE void start_panel(const RowShape<ComputeType<Storage>>& shape,
                                         const Storage* matrix, const IndexList& list,
-                                        Block<Storage>* block) {
-  block->count = static_cast<int>(list.count);
-  block->indices = list.indices;
-  for (int c = 0; c < block->count; ++c) {
-    block->rows[c] = matrix + int64_t{list.indices[c]} * shape.dim;
+                                        Panel<Storage>* panel) {
+  panel->count = static_cast<int>(list.count);
+  panel->indices = list.indices;
+  for (int c = 0; c < panel->count; ++c) {
+    panel->rows[c] = matrix + int64_t{list.indices[c]} * shape.dim;
   }
-  for (int c = 0; c < kBlock; ++c) block->inverse_norms[c] = block->cosines[c] = 0;
+  for (int c = 0; c < kPanelRows; ++c) panel->inverse_norms[c] = panel->cosines[c] = 0;
 }
 
-// The block's cosines with `unit`, some at a time; beside them as many rows of the
-// `upcoming` block are fetched.
+// The panel's cosines with `unit`, some at a time; beside them as many rows of the
+// `upcoming` panel are fetched.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>& shape,
                                             const ComputeType<Storage>* unit,
                                             const Storage* matrix,
                                             const IndexList& upcoming,
-                                            Block<Storage>* block) {
-  for (int c = 0; c < block->count; c += kRowsAtATime) {
+                                            Panel<Storage>* panel) {
+  for (int c = 0; c < panel->count; c += kRowsAtATime) {
     for (int ahead = c; ahead < c + kRowsAtATime && ahead < upcoming.count; ++ahead) {
       prefetch_row(shape, matrix + int64_t{upcoming.indices[ahead]} * shape.dim);
     }
-    dot_products(shape, unit, block->rows + c, block->count - c, block->cosines + c);
+    dot_products(shape, unit, panel->rows + c, panel->count - c, panel->cosines + c);
   }
-  for (int c = 0; c < kBlock; ++c) {
-    block->cosines[c] = cosine_of(block->cosines[c], block->inverse_norms[c]);
+  for (int c = 0; c < kPanelRows; ++c) {
+    panel->cosines[c] = cosine_of(panel->cosines[c], panel->inverse_norms[c]);
   }
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -5,8 +5,7 @@
 
 #include "cpu/rows/rows.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 // The sum of all elements of matrix[indices[begin..end-1]]: without a result that
 // depends on them the reads would be optimised away. Rows are asked for ahead as the
@@ -31,5 +30,4 @@ static double sum_of_rows(const float* matrix, int64_t dim, const int32_t* indic
   return double{sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]))} + rest;
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -12,8 +12,7 @@
 #include "core/norms.h"
 #include "cpu/device/vector.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 template <typename Real>
 struct RowShape {
@@ -227,5 +226,4 @@ NEGATIVE_COSINE_INLINE void store_row(const RowShape<ComputeType<Storage>>& shap
   if (shape.has_tail) store_tail(shape, tail, to);
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

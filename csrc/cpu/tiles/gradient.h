@@ -1,124 +1,156 @@
-// The documents' gradients of one tile: gradient_rows.h's, with the cosines and sums of
-// the rows that drew them as products of a tile with the blocks of its band.
+// The documents' gradients for samplers whose candidates lie side by side: a tile of
+// neighbouring places goes through the band of queries in front of them.
+//
+// It is rows/gradient.h's pass, with the cosines and sums of the rows that drew a
+// document as products of a tile with the panels of its band.
 #pragma once
 
 #include <cstdint>
 
+#include "cpu/candidates/place_order.h"
 #include "cpu/rows/gradient.h"
 #include "cpu/tiles/tile.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// The query rows of one block; zeros where a place holds none that takes part.
+// The query rows of one panel; zeros at a place without one that takes part.
 template <typename Real>
-struct QueryBlock {
-  int64_t indices[kBlock];
-  Real is_query[kBlock];
-  Real poison[kBlock];  // see pack_row
-  BlockFacts<Real> facts;
+struct QueryPanel {
+  int64_t indices[kPanelRows];
+  Real is_query[kPanelRows];
+  Real poison[kPanelRows];  // see pack_row
+  PanelInputs<Real> inputs;
 };
 
-// Products to weights a_i p_ij, and their sum with the cosines.
-template <typename Real>
-NEGATIVE_COSINE_INLINE void weigh_queries(const LossParams& params, int64_t doc,
-                                          Real doc_poison, const Columns& columns,
-                                          const Columns& lanes,
-                                          const QueryBlock<Real>& block,
-                                          Vector<Real>* cosine_sum,
-                                          Real (&products)[kBlock]) {
-  alignas(kVectorBytes) Real kept[kBlock];
-  const auto dropped = [&](int c) {
-    return block.is_query[c] != 0 && is_dropped(params, block.indices[c], doc);
-  };
-  mark_kept(params, columns, lanes, dropped, kept);
-  const auto scale = broadcast(logit_scale_of<Real>(params));
-  const auto margin = broadcast(static_cast<Real>(params.margin));
-  const auto log_q = broadcast(log_q_at<Real>(params, doc));
-  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-    const auto meets =
-        (load(kept + c) * load(block.is_query + c) != 0) & (log_q != kInfinity<Real>);
-    const Vector<Real> cosines =
-        load(products + c) + (load(block.poison + c) + doc_poison);
-    const Vector<Real> logits =
-        relative_logit(scale, margin, cosines, load(block.facts.positive_cosines + c),
-                       log_q, load(block.facts.log_q + c)) -
-        load(block.facts.shifts + c);
-    const Vector<Real> weights =
-        meets ? exponential(logits) * load(block.facts.coefficients + c)
-              : Vector<Real>{};
-    *cosine_sum = multiply_add(weights, meets ? cosines : Vector<Real>{}, *cosine_sum);
-    store(products + c, weights);
-  }
-}
-
 template <typename Storage>
-NEGATIVE_COSINE_INLINE void doc_gradient_tile(
-    const LossParams& params, const GradientArguments& arguments,
-    const RowsOfQuery<ComputeType<Storage>>& rows_of_query, const PlaceOrder& order,
-    int64_t first_place, int64_t last_place,
-    const RowShape<ComputeType<Storage>>& shape,
-    const TileMemory<ComputeType<Storage>>& memory, bool met_candidates) {
+class GradientTile {
+ public:
   using Real = ComputeType<Storage>;
-  const auto* queries = static_cast<const Storage*>(params.query);
-  const auto* docs = static_cast<const Storage*>(params.doc);
-  const auto* doc_inverse_norms = static_cast<const Real*>(arguments.doc_inverse_norm);
-  const RowFacts<Real>* facts = rows_of_query.facts;
-  TileRows tile;
-  Real poison[kTileRows];
-  Vector<Real> cosine_sums[kTileRows] = {};
-  memory.clear();
-  for (int64_t place = first_place; place < last_place; ++place) {
-    const int64_t doc = order.index_at(place);
-    prefetch_row(shape, docs + order.index_at(place + kPackedAhead) * shape.dim);
-    const int at = tile.count++;
-    tile.indices[at] = doc;
-    tile.band_starts[at] = place - first_place;
-    poison[at] = pack_row(shape, docs + doc * shape.dim, doc_inverse_norms[doc],
-                          memory.unit(at));
+
+  NEGATIVE_COSINE_INLINE_MEMBER GradientTile(const LossParams& params,
+                                             const GradientArguments& arguments,
+                                             const RowsOfQuery<Real>& rows_of_query,
+                                             const PlaceOrder& order,
+                                             const RowShape<Real>& shape,
+                                             const TileMemory<Real>& memory)
+      : params_(params),
+        arguments_(arguments),
+        rows_of_query_(rows_of_query),
+        order_(order),
+        shape_(shape),
+        memory_(memory),
+        queries_(static_cast<const Storage*>(params.query)),
+        docs_(static_cast<const Storage*>(params.doc)) {}
+
+  // The documents at places first..last-1, which `num_drawn` rows each may have drawn.
+  NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
+                                         int64_t num_drawn) {
+    memory_.clear();
+    load_docs(first, last);
+    const Band band{params_.num_candidates - num_drawn, num_drawn};
+    meet_band(memory_, rows_, band, first, /*accumulates=*/true, this);
+    store_docs();
   }
 
-  QueryBlock<Real> block;
-  const auto start_block = [&] { block = QueryBlock<Real>{}; };
-  const auto pack = [&](int64_t place, int column) {
-    const int64_t row = order.index_at(place);
-    const int64_t ahead = order.index_at(place + kPackedAhead);
-    if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
-    if (row >= params.batch_size || facts[row].candidate_coefficient == 0) {
-      __builtin_memset(memory.met(column), 0,
-                       sizeof(Real) * static_cast<size_t>(memory.stride));
+  // --- The steps of meet_band
+  // ---------------------------------------------------------
+
+  NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = QueryPanel<Real>{}; }
+
+  NEGATIVE_COSINE_INLINE_MEMBER bool pack(int64_t place, int column) {
+    const int64_t row = order_.index_at(place);
+    const int64_t ahead = order_.index_at(place + kPackedAhead);
+    if (ahead < params_.batch_size) prefetch_row(shape_, queries_ + ahead * shape_.dim);
+    if (row >= params_.batch_size ||
+        rows_of_query_.saved[row].candidate_coefficient == 0) {
+      clear_row(memory_, memory_.met(column));
       return false;
     }
-    block.indices[column] = row;
-    block.is_query[column] = 1;
-    block.poison[column] = pack_row(shape, queries + row * shape.dim,
-                                    facts[row].query_inverse_norm, memory.met(column));
-    set_facts(facts[row], column, &block.facts);
-    block.facts.log_q[column] = log_q_at<Real>(params, row);
+    const RowFacts<Real>& saved = rows_of_query_.saved[row];
+    panel_.indices[column] = row;
+    panel_.is_query[column] = 1;
+    panel_.poison[column] = pack_row(shape_, queries_ + row * shape_.dim,
+                                     saved.query_inverse_norm, memory_.met(column));
+    set_inputs(saved, column, &panel_.inputs);
+    panel_.inputs.log_q[column] = log_q_at<Real>(params_, row);
     return true;
-  };
-  const auto weigh = [&](int row, const Columns& columns, const Columns& lanes,
-                         Real(&products)[kBlock]) {
-    weigh_queries(params, tile.indices[row], poison[row], columns, lanes, block,
-                  &cosine_sums[row], products);
-  };
-  const int64_t drawn = met_candidates ? params.num_negatives : 0;
-  const Band band{params.num_candidates - drawn, drawn};
-  meet_band(memory, tile, band, first_place, true, start_block, pack, weigh);
-
-  for (int at = 0; at < tile.count; ++at) {
-    if (at + kFinishedAhead < tile.count) {
-      const int64_t ahead = tile.indices[at + kFinishedAhead];
-      prefetch_row(shape, docs + ahead * shape.dim);
-      prefetch_row(shape, static_cast<const Storage*>(arguments.doc_gradient) +
-                              ahead * shape.dim);
-      if (ahead < params.batch_size) prefetch_row(shape, queries + ahead * shape.dim);
-    }
-    finish_doc_gradient<Storage>(params, arguments, rows_of_query, shape,
-                                 memory.unit(at), memory.sum(at),
-                                 sum_of_lanes(cosine_sums[at]), tile.indices[at]);
   }
-}
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+  // Products to weights a_i p_ij, and their sum with the cosines.
+  NEGATIVE_COSINE_INLINE_MEMBER void weigh(int row, const Columns& columns,
+                                           const Columns& lanes,
+                                           Real (&products)[kPanelRows]) {
+    const int64_t doc = rows_.indices[row];
+    alignas(kVectorBytes) Real kept[kPanelRows];
+    const auto dropped = [&](int c) {
+      return panel_.is_query[c] != 0 && is_dropped(params_, panel_.indices[c], doc);
+    };
+    mark_kept(params_, columns, lanes, dropped, kept);
+    const PanelInputs<Real>& inputs = panel_.inputs;
+    const auto scale = broadcast(logit_scale_of<Real>(params_));
+    const auto margin = broadcast(static_cast<Real>(params_.margin));
+    const auto log_q = broadcast(log_q_at<Real>(params_, doc));
+    for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
+      const auto meets = (load(kept + c) * load(panel_.is_query + c) != 0) &
+                         (log_q != kInfinity<Real>);
+      const Vector<Real> cosines =
+          load(products + c) + (load(panel_.poison + c) + poison_[row]);
+      const Vector<Real> logits =
+          relative_logit(scale, margin, cosines, load(inputs.positive_cosines + c),
+                         log_q, load(inputs.log_q + c)) -
+          load(inputs.shifts + c);
+      const Vector<Real> weights =
+          meets ? exponential(logits) * load(inputs.coefficients + c) : Vector<Real>{};
+      projections_[row] =
+          multiply_add(weights, meets ? cosines : Vector<Real>{}, projections_[row]);
+      store(products + c, weights);
+    }
+  }
+
+ private:
+  NEGATIVE_COSINE_INLINE_MEMBER void load_docs(int64_t first, int64_t last) {
+    const auto* inverse_norms = static_cast<const Real*>(arguments_.doc_inverse_norm);
+    for (int64_t place = first; place < last; ++place) {
+      const int64_t doc = order_.index_at(place);
+      prefetch_row(shape_, docs_ + order_.index_at(place + kPackedAhead) * shape_.dim);
+      const int at = rows_.count++;
+      rows_.indices[at] = doc;
+      rows_.band_starts[at] = place - first;
+      poison_[at] = pack_row(shape_, docs_ + doc * shape_.dim, inverse_norms[doc],
+                             memory_.unit(at));
+    }
+  }
+
+  NEGATIVE_COSINE_INLINE_MEMBER void store_docs() const {
+    for (int at = 0; at < rows_.count; ++at) {
+      prefetch_results(at + kFinishedAhead);
+      store_doc_gradient<Storage>(params_, arguments_, rows_of_query_, shape_,
+                                  memory_.unit(at), memory_.sum(at),
+                                  sum_of_lanes(projections_[at]), rows_.indices[at]);
+    }
+  }
+
+  NEGATIVE_COSINE_INLINE_MEMBER void prefetch_results(int at) const {
+    if (at >= rows_.count) return;
+    const int64_t doc = rows_.indices[at];
+    const int64_t offset = doc * shape_.dim;
+    prefetch_row(shape_, docs_ + offset);
+    prefetch_row(shape_, static_cast<const Storage*>(arguments_.doc_gradient) + offset);
+    if (doc < params_.batch_size) prefetch_row(shape_, queries_ + offset);
+  }
+
+  const LossParams& params_;
+  const GradientArguments& arguments_;
+  const RowsOfQuery<Real> rows_of_query_;
+  const PlaceOrder& order_;
+  const RowShape<Real>& shape_;
+  const TileMemory<Real>& memory_;
+  const Storage* const queries_;
+  const Storage* const docs_;
+  TileRows rows_;
+  Real poison_[kTileRows];                    // see pack_row
+  Vector<Real> projections_[kTileRows] = {};  // H . d, lane by lane
+  QueryPanel<Real> panel_;
+};
+
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

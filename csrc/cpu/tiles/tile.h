@@ -1,45 +1,44 @@
-// Products of a tile of rows with the blocks of rows they meet, for the samplers whose
+// Products of a tile of rows with the panels of rows they meet, for the samplers whose
 // candidates lie side by side: `ring`, and `all`, which is the ring of all documents in
 // their own order with K = C - 1.
 //
 // A tile holds the rows of kTileRows neighbouring places, normalised. The rows at place
-// x meet K consecutive places, so a tile meets a band, which is packed block by block:
+// x meet K consecutive places, so a tile meets a band, which is packed panel by panel:
 //
-//   products[r][c] = tile[r] . block[c],    sums[r] += sum over c of weights[r][c]
-//   block[c].
+//   products[r][c] = tile[r] . panel[c],    sums[r] += sum over c of weights[r][c]
+//   panel[c].
 //
 // Both are done by groups of rows whose results stay in registers, as in a matrix
-// product; between the two the passes turn products into weights.
+// product. Between the two the passes turn products into weights.
 #pragma once
 
 #include <cstdint>
 
-#include "cpu/kernel_table.h"
 #include "cpu/rows/panel.h"
 #include "cpu/rows/rows.h"
+#include "cpu/tiles/scratch_size.h"
 
-namespace negative_cosine {
-namespace NEGATIVE_COSINE_ISA {
+namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
 // A group's 4 * kGroup results, 4 or kGroup operands and one more fill the registers.
 constexpr int kGroup = kVectorBytes == 64 ? 6 : 3;
-constexpr int kUnit = 4;  // rows of a block, or vectors of columns, at a time
+constexpr int kUnit = 4;  // rows of a panel, or vectors of columns, at a time
 
-static_assert(kTileRows % kGroup == 0 && kBlock % kUnit == 0, "no ragged groups");
+static_assert(kTileRows % kGroup == 0 && kPanelRows % kUnit == 0, "no ragged groups");
 
 // Rows on a ring are asked for before they are packed, and what a row's results are
 // made of and written to, before it is finished: nothing else would fetch them.
 constexpr int64_t kPackedAhead = 8;
 constexpr int kFinishedAhead = 4;
 
-// One thread's tile and block, and what is summed beside them.
+// One thread's tile and panel, and what is summed beside them.
 template <typename Real>
 struct TileMemory {
-  TileMemory(RowScratch scratch, const RowShape<Real>& shape)
+  TileMemory(ThreadScratch scratch, const RowShape<Real>& shape)
       : stride(shape.padded()),
         units(static_cast<Real*>(scratch)),
         sums(units + kTileRows * stride),
-        block(sums + kTileRows * stride) {}
+        panel(sums + kTileRows * stride) {}
 
   void clear() const {
     const auto size = static_cast<size_t>(2 * kTileRows * stride);
@@ -48,12 +47,12 @@ struct TileMemory {
 
   Real* unit(int64_t row) const { return units + row * stride; }
   Real* sum(int64_t row) const { return sums + row * stride; }
-  Real* met(int64_t column) const { return block + column * stride; }
+  Real* met(int64_t column) const { return panel + column * stride; }
 
   const int64_t stride;
   Real* const units;
   Real* const sums;
-  Real* const block;
+  Real* const panel;  // the rows that are met
 };
 
 // The rows of a tile: which they are, and where in the tile's band each one's starts.
@@ -85,8 +84,14 @@ NEGATIVE_COSINE_INLINE ComputeType<Storage> pack_row(
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE void multiply_unit(const TileMemory<Real>& memory, int64_t row,
-                                          int64_t column, Real (*products)[kBlock]) {
+NEGATIVE_COSINE_INLINE void clear_row(const TileMemory<Real>& memory, Real* row) {
+  __builtin_memset(row, 0, sizeof(Real) * static_cast<size_t>(memory.stride));
+}
+
+// products[..][column..]: kGroup rows of the tile times kUnit of the panel.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory, int64_t row,
+                                     int64_t column, Real (*products)[kPanelRows]) {
   Vector<Real> sums[kGroup][kUnit] = {};
   const Real* left = memory.unit(row);
   const Real* right = memory.met(column);
@@ -101,7 +106,7 @@ NEGATIVE_COSINE_INLINE void multiply_unit(const TileMemory<Real>& memory, int64_
   for (int r = 0; r < kGroup; ++r) sums_of_lanes(sums[r], products[r] + column);
 }
 
-// The product of two packed rows, with the bits that multiply_unit gives it.
+// The product of two packed rows, with the bits that multiply gives it.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real product_of_units(const TileMemory<Real>& memory,
                                              const Real* left, const Real* right) {
@@ -117,7 +122,8 @@ NEGATIVE_COSINE_INLINE Real product_of_units(const TileMemory<Real>& memory,
 template <int kVectors, typename Real>
 NEGATIVE_COSINE_INLINE void accumulate_columns(const TileMemory<Real>& memory,
                                                int64_t row, int64_t offset, int begin,
-                                               int end, const Real (*weights)[kBlock]) {
+                                               int end,
+                                               const Real (*weights)[kPanelRows]) {
   Real* to = memory.sum(row) + offset;
   Vector<Real> sums[kGroup][kVectors];
   for (int r = 0; r < kGroup; ++r) {
@@ -143,11 +149,11 @@ NEGATIVE_COSINE_INLINE void accumulate_columns(const TileMemory<Real>& memory,
   }
 }
 
-// sums[row..] += weights * block, for the block's rows begin..end-1.
+// sums[row..] += weights * panel, for the panel's rows begin..end-1.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void accumulate(const TileMemory<Real>& memory, int64_t row,
                                        int begin, int end,
-                                       const Real (*weights)[kBlock]) {
+                                       const Real (*weights)[kPanelRows]) {
   int64_t offset = 0;
   for (; offset + kUnit * kLanes<Real> <= memory.stride;
        offset += kUnit * kLanes<Real>) {
@@ -158,22 +164,22 @@ NEGATIVE_COSINE_INLINE void accumulate(const TileMemory<Real>& memory, int64_t r
   }
 }
 
-// Which of a block's columns belong to a row's band.
+// Which of a panel's columns belong to a row's band.
 struct Columns {
   int begin;
   int end;
 };
 
 NEGATIVE_COSINE_INLINE Columns columns_of(int64_t first, int64_t last,
-                                          int64_t block_start) {
-  const int64_t begin = first - block_start;
-  const int64_t end = last - block_start;
-  return Columns{static_cast<int>(begin < 0        ? 0
-                                  : begin < kBlock ? begin
-                                                   : kBlock),
-                 static_cast<int>(end < 0        ? 0
-                                  : end < kBlock ? end
-                                                 : kBlock)};
+                                          int64_t panel_start) {
+  const int64_t begin = first - panel_start;
+  const int64_t end = last - panel_start;
+  return Columns{static_cast<int>(begin < 0            ? 0
+                                  : begin < kPanelRows ? begin
+                                                       : kPanelRows),
+                 static_cast<int>(end < 0            ? 0
+                                  : end < kPanelRows ? end
+                                                     : kPanelRows)};
 }
 
 // The columns whose vectors hold the given ones.
@@ -184,58 +190,79 @@ NEGATIVE_COSINE_INLINE Columns whole_vectors(const Columns& columns) {
                  (columns.end + kWidth - 1) / kWidth * kWidth};
 }
 
-// Meets a tile's rows with their band. `pack(place, column)` packs the row at a place
-// as the block's column and returns whether anybody may meet it; `weigh(row, columns,
-// lanes, products)` turns a row's products in place into weights, in the columns
-// `lanes`: those of the group's rows, by whole vectors; `start_block()` is called
-// before a block is packed.
-template <typename Real, typename StartBlock, typename Pack, typename Weigh>
+// Packs the rows that a band has from `first_place` on, as many as `count` and a panel
+// hold. Returns whether any of them is to be met.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE bool pack_panel(const TileMemory<Real>& memory,
+                                       int64_t first_place, int64_t count, Pass* pass) {
+  pass->clear_panel();
+  bool is_met = false;
+  for (int c = 0; c < kPanelRows; ++c) {
+    if (c < count) {
+      is_met |= pass->pack(first_place + c, c);
+    } else {
+      clear_row(memory, memory.met(c));
+    }
+  }
+  return is_met;
+}
+
+// Takes a group of the tile's rows through a panel that starts at column `start` of the
+// band.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE void meet_panel(const TileMemory<Real>& memory,
+                                       const TileRows& rows, int group,
+                                       int64_t band_length, int64_t start,
+                                       bool accumulates, Pass* pass) {
+  const int last = group + kGroup <= rows.count ? group + kGroup : rows.count;
+  const Columns all = columns_of(rows.band_starts[group],
+                                 rows.band_starts[last - 1] + band_length, start);
+  if (all.begin >= all.end) return;
+  alignas(kVectorBytes) Real products[kGroup][kPanelRows];
+  for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
+    multiply(memory, group, c, products);
+  }
+  const Columns lanes = whole_vectors<Real>(all);
+  for (int row = group; row < last; ++row) {
+    const int64_t first = rows.band_starts[row];
+    pass->weigh(row, columns_of(first, first + band_length, start), lanes,
+                products[row - group]);
+  }
+  if (accumulates) accumulate(memory, group, all.begin, all.end, products);
+}
+
+// Takes a tile's rows through their band, panel by panel: pack, multiply, weigh,
+// accumulate. The pass says what is packed, and what its products weigh:
+//
+//   clear_panel()           before a panel is packed
+//   pack(place, column)     packs the row at a place as the panel's column and returns
+//                           whether it is to be met
+//   weigh(row, columns, lanes, products)
+//                           turns a row's products into weights, in the columns
+//                           `lanes`: those of the group's rows, by whole vectors
+template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
                                       const TileRows& rows, const Band& band,
                                       int64_t first_place, bool accumulates,
-                                      const StartBlock& start_block, const Pack& pack,
-                                      const Weigh& weigh) {
+                                      Pass* pass) {
   if (rows.count == 0 || band.length <= 0) return;
   const int64_t width = rows.band_starts[rows.count - 1] + band.length;
-  for (int64_t start = 0; start < width; start += kBlock) {
-    start_block();
-    bool is_met = false;
-    for (int c = 0; c < kBlock; ++c) {
-      if (start + c < width) {
-        is_met |= pack(first_place + band.offset + start + c, c);
-      } else {
-        __builtin_memset(memory.met(c), 0,
-                         sizeof(Real) * static_cast<size_t>(memory.stride));
-      }
-    }
-    if (!is_met) continue;
+  for (int64_t start = 0; start < width; start += kPanelRows) {
+    const int64_t place = first_place + band.offset + start;
+    if (!pack_panel(memory, place, width - start, pass)) continue;
     for (int group = 0; group < rows.count; group += kGroup) {
-      const int last = group + kGroup <= rows.count ? group + kGroup : rows.count;
-      const Columns all = columns_of(rows.band_starts[group],
-                                     rows.band_starts[last - 1] + band.length, start);
-      if (all.begin >= all.end) continue;
-      alignas(kVectorBytes) Real products[kGroup][kBlock];
-      for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
-        multiply_unit(memory, group, c, products);
-      }
-      const Columns lanes = whole_vectors<Real>(all);
-      for (int row = group; row < last; ++row) {
-        const int64_t first = rows.band_starts[row];
-        weigh(row, columns_of(first, first + band.length, start), lanes,
-              products[row - group]);
-      }
-      if (accumulates) accumulate(memory, group, all.begin, all.end, products);
+      meet_panel(memory, rows, group, band.length, start, accumulates, pass);
     }
   }
 }
 
-// A step of height 1 at kBlock, to be read anywhere around it.
+// A step of height 1 at kPanelRows, to be read anywhere around it.
 template <typename Real>
 struct Step {
   constexpr Step() : values() {
-    for (int c = kBlock; c < 2 * kBlock; ++c) values[c] = 1;
+    for (int c = kPanelRows; c < 2 * kPanelRows; ++c) values[c] = 1;
   }
-  Real values[2 * kBlock];
+  Real values[2 * kPanelRows];
 };
 
 template <typename Real>
@@ -245,9 +272,9 @@ constexpr Step<Real> kStep;
 template <typename Real, typename IsDropped>
 NEGATIVE_COSINE_INLINE void mark_kept(const LossParams& params, const Columns& columns,
                                       const Columns& lanes, const IsDropped& dropped,
-                                      Real (&kept)[kBlock]) {
-  const Real* begins = kStep<Real>.values + kBlock - columns.begin;
-  const Real* ends = kStep<Real>.values + kBlock - columns.end;
+                                      Real (&kept)[kPanelRows]) {
+  const Real* begins = kStep<Real>.values + kPanelRows - columns.begin;
+  const Real* ends = kStep<Real>.values + kPanelRows - columns.end;
   for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
     store(kept + c, load(begins + c) - load(ends + c));
   }
@@ -257,5 +284,4 @@ NEGATIVE_COSINE_INLINE void mark_kept(const LossParams& params, const Columns& c
   }
 }
 
-}  // namespace NEGATIVE_COSINE_ISA
-}  // namespace negative_cosine
+}  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -1,0 +1,74 @@
+#include "cpu/draws.h"
+
+#include "core/sampler.h"
+#include "cpu/kernel_table.h"
+
+namespace negative_cosine::cpu {
+namespace {
+
+constexpr int64_t kCyclesOfAPlace = 20;
+
+bool draws_on_ring(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler == Sampler::kRing;
+}
+
+SeedState seed_of(const LossParams& params) {
+  return seed_state(load_index(params.seed, params.seed_type, 0),
+                    load_index(params.seed, params.seed_type, 1));
+}
+
+int64_t key_stride(const LossParams& params) {
+  return round_up(params.num_negatives, 16);
+}
+
+}  // namespace
+
+bool draws_by_seed(const LossParams& params) {
+  return params.negative_indices == nullptr;
+}
+
+bool draws_by_shuffle(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler == Sampler::kShuffle;
+}
+
+bool draws_by_place(const LossParams& params) {
+  return draws_by_seed(params) && params.sampler != Sampler::kShuffle;
+}
+
+int64_t key_table_bytes(const LossParams& params) {
+  if (!draws_by_shuffle(params)) return 0;
+  const int64_t rounds = feistel_shape(params.num_candidates).rounds;
+  return rounds * key_stride(params) * int64_t{sizeof(uint32_t)};
+}
+
+int64_t ring_bytes(const LossParams& params) {
+  if (!draws_on_ring(params)) return 0;
+  return params.num_candidates * int64_t{sizeof(int32_t)};
+}
+
+KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
+  if (!draws_by_shuffle(params)) return KeyTable{};
+  const SeedState state = seed_of(params);
+  const KeyTable table{feistel_shape(params.num_candidates), keys, params.num_negatives,
+                       key_stride(params)};
+  for (int64_t k = 0; k < table.stride; ++k) {
+    const PermutationKeys permutation(state, static_cast<uint32_t>(k + 1));
+    for (int round = 0; round < table.shape.rounds; ++round) {
+      keys[round * table.stride + k] = permutation(round);
+    }
+  }
+  return table;
+}
+
+PlaceOrder fill_place_order(const LossParams& params, int32_t* ring,
+                            const ParallelFor& parallel_for) {
+  if (ring_bytes(params) == 0) return PlaceOrder{params.num_candidates, nullptr};
+  const SeedState state = seed_of(params);
+  const auto fill = [&](int64_t begin, int64_t end) {
+    kernels().ring_order(params.num_candidates, state, begin, end, ring);
+  };
+  parallel_for(params.num_candidates, kCyclesOfAPlace, fill);
+  return PlaceOrder{params.num_candidates, ring};
+}
+
+}  // namespace negative_cosine::cpu
