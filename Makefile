@@ -18,10 +18,7 @@ export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*.* csrc/*/*/*.*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
-  $(filter-out %.txt %.npz,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h tests/ffi/*.* \
-                                tests/instructions/*.* tests/sanitizers/*.* \
-                                tests/vectors/*.*))
+  $(shell find tests tools -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test nightly versions lint format install emulation instructions \
   instruction-counts sanitizers asan asan-package bare bare-test bench results clean
@@ -86,9 +83,9 @@ results: install
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents
 
-# The CUDA sources as host code, see tests/emulation.
+# The CUDA sources as host code, see tools/cuda_emulator.
 emulation: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/emulation -B build/emulation-cmake -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cuda/emulation -B build/emulation-cmake -G Ninja \
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
 	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/emulation-cmake --parallel 2

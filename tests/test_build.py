@@ -203,7 +203,9 @@ def test_without_a_compiler_a_build_says_what_to_install(
 
 def test_half_a_build_has_no_build_info(checkout: Path) -> None:
     leave_an_earlier_build_in(checkout)
-    (checkout / "csrc" / "cpu" / "device" / "cpu_features.cc").write_text("#error the power failed")
+    (checkout / "csrc" / "cpu" / "device" / "cpu_features.cc").write_text(
+        "#error the power failed"
+    )
     build = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],
         cwd=checkout,

@@ -160,7 +160,7 @@ def test_shared_memory_is_made_of_elements_that_the_emulator_checks() -> None:
     for path in sources("cuda"):
         for declared in re.findall(r"__shared__\s+(\w+)", path.read_text()):
             # What a launch asks for; the emulator has arrays of its own in its place.
-            is_launchs = (path.name, declared) == ("shared_memory.cuh", "__align__")
+            is_launchs = (path.name, declared) == ("shared_arrays.cuh", "__align__")
             assert is_launchs or declared == "SharedElement", path
 
 

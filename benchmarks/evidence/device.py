@@ -79,7 +79,7 @@ def launch_microseconds(core_name: str, in_graph: bool) -> float:
 
 
 def vectors_module(name: str) -> Any:
-    """The module of instructions that tests/vectors has, for a device or emulated."""
+    """The module of instructions that tests/cuda/vectors has, for a device or emulated."""
     if name == "_emulated_vectors":
         from benchmarks.tests_modules import tests_module
 

@@ -79,7 +79,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernel]:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
         pytest.skip("nvcc is not on PATH")
-    sources = vectors.ROOT / "tests" / "vectors"
+    sources = vectors.ROOT / "tests" / "cuda" / "vectors"
     compiled = tmp_path_factory.mktemp("vectors") / "vectors.cubin"
     include = f"-I{vectors.ROOT / 'csrc'}"
     options = ["-cubin", "-std=c++17", "-arch=sm_90", "--fmad=false", include]

@@ -1,4 +1,4 @@
-"""The operands of the instructions of ``tests/vectors``: hard ones, and drawn ones."""
+"""The operands of the instructions of ``tests/cuda/vectors``: hard ones, and drawn ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a device makes of its own instructions: recorded once, then held to the emulator.
 
-``tests/vectors`` runs the instructions that the CUDA kernels use, on a device
+``tests/cuda/vectors`` runs the instructions that the CUDA kernels use, on a device
 (``_vectors``) or in the emulator (``_emulated_vectors``). ``record_on_device`` writes
 ``benchmarks/results/vectors.npz``, and ``differences`` says where a module gives something
 else.
@@ -33,7 +33,7 @@ RECORDED = ROOT / "benchmarks" / "results" / "vectors.npz"
 
 @dataclass(frozen=True)
 class Instruction:
-    """One of tests/vectors/vectors.cu."""
+    """One of tests/cuda/vectors/vectors.cu."""
 
     operands: tuple[str, ...]  # names of make_operands()
     result: Any  # the type of its numbers

@@ -2,7 +2,7 @@
 // lanes of a warp.
 //
 // Global memory is touched through __ldg, __ldcg, __stcs and __stcg alone: they say how
-// long a value is of use, and tests/emulation checks each of them.
+// long a value is of use, and a test checks each of them.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -11,22 +11,14 @@
 #include <cstdint>
 
 #include "core/data_type.h"
+#include "cuda/device/load_if.cuh"
+#include "cuda/device/shared_arrays.cuh"
 
 namespace negative_cosine {
 namespace cuda {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kWholeWarp = 0xffffffffu;
-
-// An element of an array in shared memory. The emulator puts its own in, which sees
-// reads of what nothing wrote and missing barriers.
-#if defined(NEGATIVE_COSINE_SHARED_ELEMENT)
-template <typename Value>
-using SharedElement = NEGATIVE_COSINE_SHARED_ELEMENT<Value>;
-#else
-template <typename Value>
-using SharedElement = Value;
-#endif
 
 // --- Packets: the elements of a row that one instruction loads. ----------------------
 
@@ -81,21 +73,6 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
   values[0] = __uint_as_float(bits << 16);
   values[1] = __uint_as_float(bits & 0xffff0000u);
 }
-
-// 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
-// that wants nothing reads zeros of our own, because a load under a condition gets a
-// select behind it from the compiler, and then waits before the next one starts.
-#if defined(NEGATIVE_COSINE_EMULATION)
-__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
-  return wanted ? __ldg(static_cast<const uint4*>(address)) : make_uint4(0, 0, 0, 0);
-}
-#else
-__device__ static uint4 zeros;
-
-static __device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
-  return __ldg(wanted ? static_cast<const uint4*>(address) : &zeros);
-}
-#endif
 
 // 16 bytes of a row: rows whose size and address are multiples of 16 bytes.
 template <typename StorageType>

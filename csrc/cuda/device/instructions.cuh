@@ -1,9 +1,6 @@
 // Instructions of the Ampere generation and later that CUDA C++ has no word for: copies
 // from global to shared memory that a thread does not wait for, and products of small
 // matrices by the tensor cores.
-//
-// The emulator (tests/emulation) puts functions of its own in place of these, which
-// check what each instruction asks for.
 #pragma once
 
 #include <type_traits>
@@ -11,10 +8,6 @@
 #include "core/data_type.h"
 #include "cuda/device/device.cuh"
 #include "cuda/tiles/kernels.h"
-
-#if defined(NEGATIVE_COSINE_EMULATION)
-#include "emulation/instructions.h"
-#else
 
 namespace negative_cosine {
 namespace cuda {
@@ -220,5 +213,3 @@ static __device__ __forceinline__ uint32_t round_pair(float, float, BFloat16) {
 
 }  // namespace cuda
 }  // namespace negative_cosine
-
-#endif

@@ -11,7 +11,7 @@ namespace planted {
 namespace {
 
 template <typename T>
-using Shared = NEGATIVE_COSINE_SHARED_ELEMENT<T>;
+using Shared = emulator::SharedElement<T>;
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMaxThreads = 1024;

@@ -3,18 +3,19 @@
 //
 // They take the arguments of those in planted_faults.cu, and 2048 bytes of shared
 // memory for 128 threads.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "cuda/device/instructions.cuh"
-#include "cuda/device/shared_memory.cuh"
+#include "emulation/instructions.h"
 #include "planted_faults.h"
 
 namespace planted {
 namespace {
 
-using namespace negative_cosine::cuda;
-using negative_cosine::BFloat16;
-using negative_cosine::Float16;
+using namespace emulator;
+using Float16 = __half;
+using BFloat16 = __nv_bfloat16;
 
 __device__ int threads_of_block() { return static_cast<int>(blockDim.x); }
 __device__ int thread_in_block() { return static_cast<int>(threadIdx.x); }
@@ -22,6 +23,10 @@ __device__ int first_of_block() {
   return static_cast<int>(blockIdx.x) * threads_of_block();
 }
 __device__ int thread_in_grid() { return first_of_block() + thread_in_block(); }
+__device__ int lane_of_thread() { return thread_in_block() % warpSize; }
+
+constexpr Factor factor_of(Float16) { return Factor::kFloat16; }
+constexpr Factor factor_of(BFloat16) { return Factor::kBFloat16; }
 
 // --- Asynchronous copies -----------------------------------------------------------
 
@@ -49,20 +54,20 @@ __global__ void read_before_the_wait(Arguments a) {
   SharedArrays arrays;
   auto* numbers = take_numbers(&arrays);
   copy_numbers(a, numbers);
-  if (!a.wrong) wait_for_copies<0>();
+  if (!a.wrong) wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
-  wait_for_copies<0>();
+  wait_for_copies(0);
 }
 
 __global__ void write_before_the_wait(Arguments a) {
   SharedArrays arrays;
   auto* numbers = take_numbers(&arrays);
   copy_numbers(a, numbers);
-  if (!a.wrong) wait_for_copies<0>();
+  if (!a.wrong) wait_for_copies(0);
   __syncthreads();
   numbers[thread_in_block()] = __ldg(a.input + thread_in_grid());
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -71,9 +76,9 @@ __global__ void copy_twice_to_one_place(Arguments a) {
   SharedArrays arrays;
   auto* numbers = take_numbers(&arrays);
   copy_numbers(a, numbers);
-  if (!a.wrong) wait_for_copies<0>();
+  if (!a.wrong) wait_for_copies(0);
   copy_numbers(a, numbers);
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -85,10 +90,10 @@ __global__ void wait_for_the_wrong_group(Arguments a) {
   auto* second = take_numbers(&arrays);
   copy_numbers(a, first);
   copy_numbers(a, second);
-  wait_for_copies<1>();
+  wait_for_copies(1);
   __syncthreads();
   store_reversed(a, a.wrong ? second : first);
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, second);
 }
@@ -101,7 +106,7 @@ __global__ void wait_without_a_group(Arguments a) {
   if (copies())
     copy_async<16>(numbers + first, a.input + first_of_block() + first, true);
   if (!a.wrong) commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -112,7 +117,7 @@ __global__ void wait_without_a_barrier(Arguments a) {
   numbers[thread_in_block()] = 0.0f;
   __syncthreads();
   copy_numbers(a, numbers);
-  wait_for_copies<0>();
+  wait_for_copies(0);
   if (!a.wrong) __syncthreads();
   store_reversed(a, numbers);
 }
@@ -123,7 +128,7 @@ __global__ void copy_over_what_is_read(Arguments a) {
   auto* numbers = take_numbers(&arrays);
   for (int round = 0; round < 2; ++round) {
     copy_numbers(a, numbers);
-    wait_for_copies<0>();
+    wait_for_copies(0);
     __syncthreads();
     store_reversed(a, numbers);
     if (!a.wrong) __syncthreads();
@@ -133,7 +138,7 @@ __global__ void copy_over_what_is_read(Arguments a) {
 __global__ void never_wait_for_a_copy(Arguments a) {
   SharedArrays arrays;
   copy_numbers(a, take_numbers(&arrays));
-  if (!a.wrong) wait_for_copies<0>();
+  if (!a.wrong) wait_for_copies(0);
   __stcs(a.output + thread_in_grid(), __ldg(a.input + thread_in_grid()));
 }
 
@@ -146,7 +151,7 @@ __global__ void copy_to_a_misaligned_place(Arguments a) {
                    true);
   }
   commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -160,7 +165,7 @@ __global__ void copy_from_a_misaligned_address(Arguments a) {
                    a.input + (a.wrong ? min(from + 1, a.count - 4) : from), true);
   }
   commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -174,7 +179,7 @@ __global__ void copy_beyond_an_array(Arguments a) {
                    a.input + first_of_block() + first % threads_of_block(), true);
   }
   commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -187,7 +192,7 @@ __global__ void copy_what_the_launch_wrote(Arguments a) {
   Arguments of_copy = a;
   if (a.wrong) of_copy.input = a.scratch;
   copy_numbers(of_copy, numbers);
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -202,7 +207,7 @@ __global__ void copy_what_is_not_there(Arguments a) {
                    a.wrong || from < a.count);
   }
   commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncthreads();
   store_reversed(a, numbers);
 }
@@ -256,7 +261,7 @@ __global__ void read_a_misaligned_pair(Arguments a) {
   __syncwarp();
   const bool wrong = a.wrong && thread_in_block() >= 2;
   const auto* pair = numbers + (thread_in_block() / 2 * 2 - (wrong ? 1 : 0));
-  emulator::check_shared_access("read of", pair, 8);
+  check_shared_access("read of", pair, 8);
   __stcs(a.output + thread_in_grid(), pair[thread_in_block() % 2]);
 }
 
@@ -341,7 +346,8 @@ template <typename Element>
 __device__ float sum_of_ones(bool takes_part, uint32_t two_ones) {
   const uint32_t left[4] = {two_ones, two_ones, two_ones, two_ones};
   float sums[4] = {};
-  if (takes_part) multiply_matrices(left, two_ones, two_ones, Element{}, sums);
+  if (takes_part)
+    multiply_matrices(left, two_ones, two_ones, factor_of(Element{}), sums);
   return sums[0];
 }
 
@@ -392,7 +398,7 @@ __device__ void multiply_tiles(const Arguments& a) {
   copy_matrix<Element, kStride>(numbers, left);
   copy_matrix<Element, kStride>(numbers + kSize * kSize, right);
   commit_copies();
-  wait_for_copies<0>();
+  wait_for_copies(0);
   __syncwarp();
 
   const int lane = lane_of_thread();
@@ -410,8 +416,8 @@ __device__ void multiply_tiles(const Arguments& a) {
     for (int sum = 0; sum < 4; ++sum) {
       sums[sum] = static_cast<float>(place_of_sum(half, sum));
     }
-    multiply_matrices(of_left, of_right[2 * half], of_right[2 * half + 1], Element{},
-                      sums);
+    multiply_matrices(of_left, of_right[2 * half], of_right[2 * half + 1],
+                      factor_of(Element{}), sums);
     for (int sum = 0; sum < 4; ++sum) {
       __stcs(a.output + place_of_sum(half, sum), sums[sum]);
     }
@@ -455,7 +461,7 @@ __global__ void write_packets_to_the_same_banks(Arguments a) {
   auto* packet = of_warp + (a.wrong ? lane % 8 * 32 + lane / 8 * 4 : lane * 4);
   const float number = __ldg(a.input + thread_in_grid());
   const float values[4] = {number, number, number, number};
-  write_packet(values, packet);
+  write_together(values, packet);
   __syncwarp();
   __stcs(a.output + thread_in_grid(), packet[0]);
 }

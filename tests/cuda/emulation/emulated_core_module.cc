@@ -1,6 +1,6 @@
 // The kernels of csrc/cuda, run by the emulator: the CUDA core's Python module with the
 // emulator's controls beside it.
-#include "controls.h"
+#include "emulation/controls.h"
 #include "numpy/cuda_core.h"
 
 PYBIND11_MODULE(_emulated_core, module) {

@@ -1,7 +1,7 @@
 // Conversions between float and the two 16-bit types, written from IEEE 754's words.
 //
-// A small float is sign, exponent, fraction. Nothing here is shared with
-// csrc/core/data_type.h, which the tests compare with it.
+// A small float is sign, exponent, fraction. They share nothing with the
+// sources that the emulator runs, so that tests can compare the two.
 #pragma once
 
 #include <math.h>

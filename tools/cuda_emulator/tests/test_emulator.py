@@ -1,12 +1,13 @@
 """The CUDA emulator itself: it finds planted faults, and nothing else.
 
-Every kernel of ``tests/emulation/planted_faults.cu`` and ``planted_tile_faults.cu`` comes
-in a right and a wrong variant.
+Every kernel of ``planted_faults.cu`` and ``planted_tile_faults.cu`` comes in a right and a
+wrong variant.
 The launches have two blocks of four warps, unless a test says otherwise.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,13 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import emulated
 import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+
+# Where CMakeLists.txt puts the module of the planted faults.
+MODULES = Path(__file__).parents[3] / "build" / "emulation"
 
 BLOCKS, THREADS = 2, 128
 COUNT = BLOCKS * THREADS
@@ -222,9 +225,10 @@ FAULTS: dict[str, tuple[str, Floats]] = {
 
 
 @pytest.fixture(name="planted")
-def planted_module() -> Iterator[Any]:
+def planted_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The planted faults, and the emulator's settings as they were after the test."""
-    module = emulated.load("_planted_faults")
+    monkeypatch.syspath_prepend(MODULES)
+    module = importlib.import_module("_planted_faults")
     module.reset_statistics()
     yield module
     module.set_schedule(0)
@@ -286,14 +290,10 @@ def test_a_write_out_of_bounds_is_caught(planted: Any) -> None:
 
 def test_a_device_address_is_none_that_the_processor_can_follow(planted: Any) -> None:
     """A kernel that goes around the checks does not get away with it."""
-    program = (
-        "import emulated; emulated.load('_planted_faults').run('dereference', [1.0] * 32)"
-    )
-    tests = Path(__file__).parent
+    program = "import _planted_faults; _planted_faults.run('dereference', [1.0] * 32)"
     result = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tests,
-        env={**os.environ, "PYTHONPATH": str(tests.parent)},
+        env={**os.environ, "PYTHONPATH": str(MODULES)},
     )
     assert result.returncode == -signal.SIGSEGV
 

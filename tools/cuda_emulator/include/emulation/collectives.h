@@ -1,6 +1,6 @@
 // What the threads of a warp or a block do together.
 //
-// Each function hands its arguments to the scheduler (tests/emulation/block.cc), which
+// Each function hands its arguments to the scheduler (source/block.cc), which
 // lets the thread go on when all that it waits for have come.
 #pragma once
 

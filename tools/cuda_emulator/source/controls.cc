@@ -1,4 +1,4 @@
-#include "controls.h"
+#include "emulation/controls.h"
 
 #include "emulation/emulator.h"
 

@@ -17,7 +17,7 @@
 namespace emulator {
 namespace {
 
-// As csrc/cuda/device/shared_memory.cuh aligns them.
+// Each array starts at a multiple of it: a row of all 32 banks.
 constexpr size_t kAlignment = 128;
 
 struct Free {

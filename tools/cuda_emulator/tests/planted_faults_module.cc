@@ -9,8 +9,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "controls.h"
-#include "numpy/cuda_handles.h"
+#include "emulation/controls.h"
 #include "planted_faults.h"
 
 namespace py = pybind11;
@@ -98,6 +97,53 @@ class Launch {
   cudaLaunchConfig_t config_;
 };
 
+// A stream that waits for no other.
+class Stream {
+ public:
+  Stream() {
+    raise_unless_successful(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { cudaStreamDestroy(stream_); }
+
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// What `work` puts on a stream, recorded to be replayed.
+class Graph {
+ public:
+  template <typename Work>
+  Graph(cudaStream_t stream, const Work& work) {
+    cudaGraph_t graph = nullptr;
+    raise_unless_successful(
+        cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph);
+      throw;
+    }
+    raise_unless_successful(cudaStreamEndCapture(stream, &graph));
+    const cudaError_t error = cudaGraphInstantiateWithFlags(&graph_, graph, 0);
+    cudaGraphDestroy(graph);
+    raise_unless_successful(error);
+  }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph() { cudaGraphExecDestroy(graph_); }
+
+  void launch(cudaStream_t stream) const {
+    raise_unless_successful(cudaGraphLaunch(graph_, stream));
+  }
+
+ private:
+  cudaGraphExec_t graph_ = nullptr;
+};
+
 Floats run(const std::string& name, const Floats& input, bool wrong, unsigned blocks,
            unsigned threads, int repeats, size_t shared_bytes) {
   Launch launch(name, input, wrong, blocks, threads, repeats, shared_bytes);
@@ -109,8 +155,8 @@ Floats run(const std::string& name, const Floats& input, bool wrong, unsigned bl
 // for the device while it is recorded.
 Floats replay(const std::string& name, const Floats& input, int replays, bool wait) {
   Launch launch(name, input, false, 2, 128, 1, 0);
-  const negative_cosine::Stream stream;
-  const negative_cosine::Graph graph(stream.get(), [&] {
+  const Stream stream;
+  const Graph graph(stream.get(), [&] {
     launch.put_on(stream.get());
     if (wait) raise_unless_successful(cudaDeviceSynchronize());
   });

@@ -3,14 +3,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <typeindex>
 #include <typeinfo>
 
 #include "emulation/qualifiers.h"
 #include "emulation/shared_element.h"
-
-// How csrc/cuda/device/shared_memory.cuh names it.
-#define NEGATIVE_COSINE_SHARED_ARRAYS emulator::SharedArrays
 
 namespace emulator {
 
@@ -58,5 +56,25 @@ class SharedArrays {
  private:
   size_t taken_ = 0;
 };
+
+// Neighbouring elements that a device reads by one instruction. Inlined, as is what
+// writes them, so that each access in a kernel has a return address of its own.
+template <typename Bits, typename Element>
+__forceinline__ Bits read_together(const SharedElement<Element>* from) {
+  check_shared_access("read of", from, sizeof(Bits));
+  constexpr int kCount = sizeof(Bits) / sizeof(Element);
+  Element elements[kCount];
+  for (int e = 0; e < kCount; ++e) elements[e] = from[e];
+  Bits bits;
+  std::memcpy(&bits, elements, sizeof bits);
+  return bits;
+}
+
+template <typename Element, int kCount>
+__forceinline__ void write_together(const Element (&values)[kCount],
+                                    SharedElement<Element>* to) {
+  check_shared_access("write of", to, sizeof values);
+  for (int e = 0; e < kCount; ++e) to[e] = values[e];
+}
 
 }  // namespace emulator

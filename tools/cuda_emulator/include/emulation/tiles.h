@@ -14,7 +14,7 @@ namespace emulator {
 // What one copy of 16 bytes moves, and one lane's row of a matrix is.
 constexpr int kPacketBytes = 16;
 
-// --- Asynchronous copies, see tests/emulation/copies.cc -----------------------------
+// --- Asynchronous copies, see source/copies.cc -------------------------------------
 
 // The histories of neighbouring elements, so many bytes apart.
 struct ElementsOfCopy {
@@ -29,7 +29,7 @@ void add_copy(const ElementsOfCopy& elements);
 void commit_copies();
 void wait_for_copies(int pending);
 
-// --- Matrices, see tests/emulation/matrices.cc --------------------------------------
+// --- Matrices, see source/matrices.cc ----------------------------------------------
 
 struct RowOfMatrix {
   uint16_t words[8];

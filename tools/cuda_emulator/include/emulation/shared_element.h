@@ -3,14 +3,13 @@
 // It remembers who wrote and read it since which barrier, so that a missing barrier is
 // found whatever order the threads happen to run in: if the right order hides the fault
 // from the reader, the writer still meets the reader's trace.
+//
+// Sources declare what `__shared__` arrays hold as SharedElement<T>.
 #pragma once
 
 #include <cstdint>
 
 #include "emulation/qualifiers.h"
-
-// How code under csrc declares what `__shared__` arrays hold.
-#define NEGATIVE_COSINE_SHARED_ELEMENT emulator::SharedElement
 
 namespace emulator {
 
