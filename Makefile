@@ -37,7 +37,7 @@ nightly: install asan-package
 # A build and a part of the tests for each Python on PATH and each supported TensorFlow.
 # An hour or so; each pair downloads TensorFlow.
 versions: install
-	$(PYTHON) tests/version_matrix.py
+	$(PYTHON) -m tools.version_matrix
 	$(BIN)/python -m benchmarks.update_documents
 
 lint: install
@@ -92,27 +92,27 @@ emulation: $(VENV)/requirements
 
 # The core alone, and a driver that counts the instructions of its training step.
 instructions: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/instructions -B build/instructions -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cpu/instructions -B build/instructions -G Ninja \
 	  --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/instructions --parallel 2
 
-# What tests/test_instructions.py compares with: after a change that is worth its price.
+# What tests/cpu/test_instructions.py compares with: after a change that is worth its price.
 instruction-counts: instructions
-	$(BIN)/python tests/instruction_counts.py
+	$(BIN)/python -m tools.instruction_counts
 
 # The core alone once for each sanitizer, and a driver that runs it in many ways.
 SANITIZERS := sanitizers/address sanitizers/thread
 sanitizers: $(SANITIZERS)
 .PHONY: $(SANITIZERS)
 $(SANITIZERS): sanitizers/%: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/sanitizers -B build/$@ -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cpu/sanitizers -B build/$@ -G Ninja \
 	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
 
 # The Python tests with a package whose core is under AddressSanitizer and
 # UndefinedBehaviorSanitizer, in a folder of its own.
 asan: asan-package
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/test_asan_package.py
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/cpu/test_asan_package.py
 
 asan-package: $(VENV)/requirements
 	NEGATIVE_COSINE_SANITIZE=address NEGATIVE_COSINE_CUDA=0 $(BIN)/python setup.py --quiet \

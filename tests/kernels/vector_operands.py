@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vector_draws import Draw, hard_numbers
-from vector_matrices import FACTORS, matrices
+
+from tests.kernels.vector_draws import Draw, hard_numbers
+from tests.kernels.vector_matrices import FACTORS, matrices
 
 Array = NDArray[Any]
 

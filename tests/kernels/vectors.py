@@ -20,14 +20,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from vector_distances import Bits, Distance, Numbers, Sums, Ulps, bits_of
-from vector_matrices import FACTORS
-from vector_operands import make_operands
+
+from tests.kernels.vector_distances import Bits, Distance, Numbers, Sums, Ulps, bits_of
+from tests.kernels.vector_matrices import FACTORS
+from tests.kernels.vector_operands import make_operands
+from tests.support.checkout import ROOT
 
 Array = NDArray[Any]
 Recorded = dict[str, Array]
 
-ROOT = Path(__file__).parent.parent.parent
 RECORDED = ROOT / "benchmarks" / "results" / "vectors.npz"
 
 
