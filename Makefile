@@ -18,10 +18,7 @@ export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*.* csrc/*/*/*.*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
-  $(filter-out %.txt %.npz,$(wildcard tests/emulation/*.* tests/emulation/include/*.h \
-                                tests/emulation/include/*/*.h tests/ffi/*.* \
-                                tests/instructions/*.* tests/sanitizers/*.* \
-                                tests/vectors/*.*))
+  $(shell find tests tools -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test nightly versions lint format install emulation instructions \
   instruction-counts sanitizers asan asan-package bare bare-test bench results clean
@@ -40,7 +37,7 @@ nightly: install asan-package
 # A build and a part of the tests for each Python on PATH and each supported TensorFlow.
 # An hour or so; each pair downloads TensorFlow.
 versions: install
-	$(PYTHON) tests/version_matrix.py
+	$(PYTHON) -m tools.version_matrix
 	$(BIN)/python -m benchmarks.update_documents
 
 lint: install
@@ -86,36 +83,36 @@ results: install
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents
 
-# The CUDA sources as host code, see tests/emulation.
+# The CUDA sources as host code, see tools/cuda_emulator.
 emulation: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/emulation -B build/emulation-cmake -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cuda/emulation -B build/emulation-cmake -G Ninja \
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
 	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/emulation-cmake --parallel 2
 
 # The core alone, and a driver that counts the instructions of its training step.
 instructions: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/instructions -B build/instructions -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cpu/instructions -B build/instructions -G Ninja \
 	  --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/instructions --parallel 2
 
-# What tests/test_instructions.py compares with: after a change that is worth its price.
+# What tests/cpu/test_instructions.py compares with: after a change that is worth its price.
 instruction-counts: instructions
-	$(BIN)/python tests/instruction_counts.py
+	$(BIN)/python -m tools.instruction_counts
 
 # The core alone once for each sanitizer, and a driver that runs it in many ways.
 SANITIZERS := sanitizers/address sanitizers/thread
 sanitizers: $(SANITIZERS)
 .PHONY: $(SANITIZERS)
 $(SANITIZERS): sanitizers/%: $(VENV)/requirements
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/sanitizers -B build/$@ -G Ninja \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cpu/sanitizers -B build/$@ -G Ninja \
 	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
 
 # The Python tests with a package whose core is under AddressSanitizer and
 # UndefinedBehaviorSanitizer, in a folder of its own.
 asan: asan-package
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/test_asan_package.py
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m nightly tests/cpu/test_asan_package.py
 
 asan-package: $(VENV)/requirements
 	NEGATIVE_COSINE_SANITIZE=address NEGATIVE_COSINE_CUDA=0 $(BIN)/python setup.py --quiet \

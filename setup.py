@@ -35,7 +35,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 
-# The releases of TensorFlow that the sources fit: tests/version_matrix.csv has them.
+# The releases of TensorFlow that the sources fit: tools/version_matrix.csv has them.
 TENSORFLOW = "tensorflow>=2.20,<2.22"
 REQUIREMENTS = ["keras>=3.10", "numpy>=1.26"]
 NUMPY = REQUIREMENTS[-1]

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.gpu_model import Size
 from benchmarks.problem import SCALE, Array, Candidates, Problem, random_problem
-from benchmarks.tests_modules import tests_module
 from benchmarks.ways import WAYS, Way, make_step
+from tests.support import oracle
 
 SEED = (3, 5)
 CHECK_SIZE = Size(batch_size=64, num_negatives=5, dim=32)
@@ -51,7 +51,7 @@ def expected_outputs(way: Way, training: bool, problem: Problem) -> list[Array]:
     """What the oracle computes of the problem's rows and table."""
     assert problem.candidates is not None
     query, doc = (rounded(rows, problem.dtype) for rows in (problem.query, problem.doc))
-    result = tests_module("oracle").negative_cosine_loss(
+    result = oracle.negative_cosine_loss(
         query, doc, problem.candidates.table, scale=SCALE, mask_self=way.masks_self
     )
     gradients = [result.query_gradient, result.doc_gradient] if training else []

@@ -1,6 +1,6 @@
 """How wrong the results are on hard numbers: their errors against float64, as a table.
 
-The batches, the judge and the bounds are the tests', in ``tests/hard_cases.py``.
+The batches, the judge and the bounds are the tests', in ``tests/support/hard_cases.py``.
 
     python -m benchmarks.errors --output benchmarks/results/errors.csv
 """
@@ -16,7 +16,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.tables import print_table
-from benchmarks.tests_modules import tests_module
 
 IMPLEMENTATIONS = ("native", "reference")
 GRADIENTS = ("query", "doc", "scale", "temperature")
@@ -32,8 +31,10 @@ COLUMNS = (
 
 
 def hard_cases() -> Any:
-    """The tests' module."""
-    return tests_module("hard_cases")
+    """The tests' module, which imports TensorFlow."""
+    from tests.support import hard_cases
+
+    return hard_cases
 
 
 def describe(case: Any) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/tile_code.csv": row_by_row(
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
     ),
-    "tests/version_matrix.csv": as_it_is,
+    "tools/version_matrix.csv": as_it_is,
 }
 # Written by benchmarks/gpu_evidence.py alone, the last by benchmarks/gpu_tensorflow.py.
 MEASURED_ON_A_GPU: dict[str, View] = {

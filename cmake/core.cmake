@@ -1,5 +1,5 @@
-# The library `core`: the passes on the CPU. For the package, tests/instructions and
-# tests/sanitizers.
+# The library `core`: the passes on the CPU. For the package, tests/cpu/instructions and
+# tests/cpu/sanitizers.
 set(csrc ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 
 set(warnings -Wall -Wextra)

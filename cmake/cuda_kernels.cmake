@@ -1,5 +1,5 @@
 # The sources of csrc/cuda, and the kernels once for each element type, so that they
-# compile side by side. For nvcc (cuda.cmake) and for the emulator (tests/emulation).
+# compile side by side. For nvcc (cuda.cmake) and for the emulator (tests/cuda/emulation).
 set(cuda_folder ${CMAKE_CURRENT_LIST_DIR}/../csrc/cuda)
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${cuda_folder}/*.cu)
 list(FILTER cuda_sources EXCLUDE REGEX "/kernels\\.cu$")

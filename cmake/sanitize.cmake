@@ -1,5 +1,5 @@
 # What is compiled after this is watched by a sanitizer, where NEGATIVE_COSINE_SANITIZE
-# names one: for the package (see setup.py) and for tests/sanitizers.
+# names one: for the package (see setup.py) and for tests/cpu/sanitizers.
 set(NEGATIVE_COSINE_SANITIZE "" CACHE STRING "address (with undefined), thread, or empty")
 
 if(NEGATIVE_COSINE_SANITIZE STREQUAL "address")

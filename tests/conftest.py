@@ -8,9 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The CUDA core and compute-sanitizer need memory beside TensorFlow.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
-import cores
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.support import cores
 
 try:
     import tensorflow as tf
@@ -18,17 +19,18 @@ except ImportError:
     tf = None
 
 # What these import may not be installed; there are no tests in them.
-collect_ignore = ["interpreted_kernels.py", "kernels/jax_calls.py"]
+collect_ignore = ["benchmarks/interpreted_kernels.py", "kernels/jax_calls.py"]
 
 if tf is None:
-    # The kernels' tests need none; they are in a folder of their own.
-    collect_ignore += [path.name for path in Path(__file__).parent.glob("*.py")]
+    # The kernels' tests need none.
+    folders = (path for path in Path(__file__).parent.iterdir() if path.is_dir())
+    collect_ignore += [folder.name for folder in folders if folder.name != "kernels"]
 else:
     tf.config.threading.set_intra_op_parallelism_threads(2)
     # TensorFlow decides it by what runs first: in a worker that began in a graph, what asks
     # for a device that is not there would fail.
     tf.config.set_soft_device_placement(True)
-    # A tf.distribute strategy takes them for two devices: see test_replicas.py.
+    # A tf.distribute strategy takes them for two devices: see tensorflow/test_replicas.py.
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * 2,

@@ -32,9 +32,9 @@ def load_core(name: str) -> Any:
         benchmarks.cuda_core.NoDeviceError: it is not built, or there is no device.
     """
     if name == "emulated":
-        from benchmarks.tests_modules import tests_module
+        from tests.support import emulated
 
-        return tests_module("emulated").cuda_core()
+        return emulated.cuda_core()
     from benchmarks import cuda_core
 
     return cuda_core.load_core()

@@ -79,11 +79,11 @@ def launch_microseconds(core_name: str, in_graph: bool) -> float:
 
 
 def vectors_module(name: str) -> Any:
-    """The module of instructions that tests/vectors has, for a device or emulated."""
+    """The module of instructions that tests/cuda/vectors has, for a device or emulated."""
     if name == "_emulated_vectors":
-        from benchmarks.tests_modules import tests_module
+        from tests.support import emulated
 
-        return tests_module("emulated").load(name)
+        return emulated.load(name)
     try:
         return importlib.import_module(name)
     except ImportError as error:

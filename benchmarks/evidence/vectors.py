@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from benchmarks.evidence.command import parse
 from benchmarks.evidence.device import vectors_module
 from benchmarks.steps import LeftOutError, part
-from benchmarks.tests_modules import tests_module
 
 FILE = "vectors.npz"
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Writes the file, and compares it with the emulator."""
+    from tests.kernels import vectors
+
     arguments = parse(__doc__ or "", words)
-    vectors = tests_module("vectors")
     path = arguments.output / FILE
     with part("recorded") as found:
         if arguments.core == "emulated":  # a dry run: a file of the right kind

@@ -1,7 +1,7 @@
 """The tests marked `gpu`, in groups: what matters most first, each group a process.
 
 A group has workers of pytest-xdist, so that a test which ends its process takes none of the
-others with it. tests/test_gpu_tensorflow.py sees that every test is in one.
+others with it. tests/benchmarks/test_gpu_tensorflow.py sees that every test is in one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PREFIX = "tests/test_gpu.py::test_on_a_gpu_"
+PREFIX = "tests/cuda/test_gpu.py::test_on_a_gpu_"
 ROWS = f"{PREFIX}every_shape_and_dtype_matches_the_oracle"
 TILES = f"{PREFIX}tiles_match_the_oracle"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -66,13 +66,13 @@ SHORT = (
 LONG = (
     Group(
         "benchmark of the core",
-        ["tests/test_benchmarks.py::test_the_core_alone_runs_on_a_gpu"],
+        ["tests/benchmarks/test_benchmarks.py::test_the_core_alone_runs_on_a_gpu"],
         30,
         workers=0,
     ),
     Group(
         "benchmark",
-        ["tests/test_benchmarks.py::test_the_benchmark_runs_on_a_gpu"],
+        ["tests/benchmarks/test_benchmarks.py::test_the_benchmark_runs_on_a_gpu"],
         90,
         workers=0,
         needs=["matmul", "xla"],

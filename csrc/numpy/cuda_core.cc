@@ -75,7 +75,7 @@ double copy_bandwidth(int64_t num_bytes, int rounds) {
 
 void define_prepared_step(py::module_& module) {
   using namespace pybind11::literals;
-  // The emulated module in the same process has one of its own.
+  // Tests load a second module with this core, which has one of its own.
   py::class_<PreparedStep> step(module, "PreparedStep", py::module_local(),
                                 "A step whose arrays stay on the device.");
   const auto make = [](const LossArguments& arguments, bool training, bool statistics,

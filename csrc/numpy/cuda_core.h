@@ -1,5 +1,5 @@
-// The CUDA core as a Python module, with no TensorFlow: for tests in emulation, and for
-// kernel work on a bare GPU machine.
+// The CUDA core as a Python module, with no TensorFlow: for tests, and for kernel work
+// on a bare GPU machine.
 #pragma once
 
 #include <pybind11/pybind11.h>

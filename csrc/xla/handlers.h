@@ -1,5 +1,5 @@
 // The custom calls as C functions that any XLA can be given: TensorFlow's own copy is
-// by registrations.cc, JAX's by tests/ffi.
+// by registrations.cc, JAX's by tests/kernels/ffi.
 #pragma once
 
 #include "xla/ffi/api/ffi.h"

@@ -38,7 +38,7 @@ def fresh_seed() -> tf.Tensor:
     seed, seed2 = tf.compat.v1.get_seed(None)
     if tf.executing_eagerly() and seed is not None:
         # These two are new each time: TensorFlow would build a kernel for them alone, and
-        # keep it (tests/test_endurance.py).
+        # keep it (tests/tensorflow/test_endurance.py).
         return tf.constant([seed, seed2], tf.int32)
     return tf.raw_ops.RandomUniformInt(
         shape=_SEED_SHAPE, minval=-(2**31), maxval=2**31 - 1, seed=seed, seed2=seed2

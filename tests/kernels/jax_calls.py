@@ -13,7 +13,8 @@ import _ffi_calls
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import Array, Batch
+
+from tests.support.cases import Array, Batch
 
 # JAX would otherwise make 32-bit numbers of all others.
 jax.config.update("jax_enable_x64", True)

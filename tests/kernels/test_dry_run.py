@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import vectors
 
 from benchmarks import gpu_evidence
 from benchmarks.evidence import kernels, ncu, peers, tables
 from benchmarks.evidence.command import NO_DEVICE
 from benchmarks.steps import ROOT
+from tests.kernels import vectors
 
 # A minute, and the same wherever it runs: once, where no TensorFlow could help it.
 pytestmark = pytest.mark.cores("cpu")

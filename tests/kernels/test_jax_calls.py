@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import (
+
+from tests.support.cases import (
     DTYPES,
     Array,
     Batch,
@@ -19,12 +20,12 @@ from cases import (
     assert_values_close,
     run_oracle,
 )
-from cores import Core
+from tests.support.cores import Core
 
 jax = pytest.importorskip("jax", reason="jax is not installed: make bare-test has it")
 pytest.importorskip("_ffi_calls", reason="_ffi_calls is not built: make bare builds it")
 
-import jax_calls  # noqa: E402
+from tests.kernels import jax_calls  # noqa: E402
 
 # The emulator's memory is none that XLA could hand over.
 pytestmark = pytest.mark.cores("cpu", "device")
@@ -132,8 +133,9 @@ RECORDED = """
 import sys
 import numpy as np
 sys.path[:0] = {folders!r}
-import jax, jax_calls
-from cases import Batch
+import jax
+from tests.kernels import jax_calls
+from tests.support.cases import Batch
 batch = Batch((300, 333, 64, 31), "float32")
 loss = jax_calls.Loss(batch, {source!r}, {{}}, "CUDA")
 step = jax.jit(jax.value_and_grad(loss.value, argnums=(0, 1)))

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import (
+
+from tests.support.cases import (
     DTYPES,
     Array,
     Batch,
@@ -17,7 +18,7 @@ from cases import (
     assert_values_close,
     run_oracle,
 )
-from cores import ON_CPU, ON_CUDA, Core
+from tests.support.cores import ON_CPU, ON_CUDA, Core
 
 SOURCES = pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
 NORMALIZE_OVER = pytest.mark.parametrize("normalize_over", ["candidates", "batch"])

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES, Batch
-from cores import ON_CUDA, ON_EMULATOR, Core
+
+from tests.support.cases import DTYPES, Batch
+from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
 
 pytestmark = ON_CUDA
 

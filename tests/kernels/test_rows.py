@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-from cases import DTYPES, SHAPES, Array, Batch, run_on_arrays, run_oracle
-from cores import ON_CUDA, ON_EMULATOR, Core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
+
+from tests.support import oracle
+from tests.support.cases import DTYPES, SHAPES, Array, Batch, run_on_arrays, run_oracle
+from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
 
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 

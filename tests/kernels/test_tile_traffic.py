@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES, Batch
-from cores import ON_EMULATOR
-from emulated import launches_of_a_step, moved
 
 from benchmarks.gpu_model import Size, tile_bytes
+from tests.support.cases import DTYPES, Batch
+from tests.support.cores import ON_EMULATOR
+from tests.support.emulated import launches_of_a_step, moved
 
 pytestmark = ON_EMULATOR
 

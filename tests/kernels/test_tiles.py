@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-from cases import DTYPES, Array, Batch, run_on_arrays, run_oracle
-from cores import ON_CUDA, ON_EMULATOR, Core
-from emulated import launches_of_a_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
+
+from tests.support import oracle
+from tests.support.cases import DTYPES, Array, Batch, run_on_arrays, run_oracle
+from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
+from tests.support.emulated import launches_of_a_step
 
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])

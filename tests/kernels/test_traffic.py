@@ -6,14 +6,14 @@ A sector is 32 bytes, the least that a GPU's caches move.
 
 from __future__ import annotations
 
-import emulated
 import numpy as np
 import pytest
-from cases import DTYPES, Batch
-from cores import ON_EMULATOR
-from emulated import Launches, launches_of_a_step, moved
 
 from benchmarks.gpu_model import SECTOR_BYTES
+from tests.support import emulated
+from tests.support.cases import DTYPES, Batch
+from tests.support.cores import ON_EMULATOR
+from tests.support.emulated import Launches, launches_of_a_step, moved
 
 pytestmark = ON_EMULATOR
 

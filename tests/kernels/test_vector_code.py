@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import vectors
-from cores import ON_EMULATOR
-from vectors import INSTRUCTIONS
 
 from benchmarks import machine_code
 from benchmarks.machine_code import Kernel
+from tests.kernels.vectors import INSTRUCTIONS
+from tests.support.checkout import ROOT
+from tests.support.cores import ON_EMULATOR
 
 pytestmark = ON_EMULATOR  # compiled from the sources, on whatever machine has them
 
@@ -79,9 +79,9 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernel]:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
         pytest.skip("nvcc is not on PATH")
-    sources = vectors.ROOT / "tests" / "vectors"
+    sources = ROOT / "tests" / "cuda" / "vectors"
     compiled = tmp_path_factory.mktemp("vectors") / "vectors.cubin"
-    include = f"-I{vectors.ROOT / 'csrc'}"
+    include = f"-I{ROOT / 'csrc'}"
     options = ["-cubin", "-std=c++17", "-arch=sm_90", "--fmad=false", include]
     subprocess.run([nvcc, *options, "-o", compiled, sources / "vectors.cu"], check=True)
     return machine_code.read_kernels(compiled, "sm_90")

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import emulated
 import ml_dtypes
 import numpy as np
 import pytest
-import vectors
-from cores import ON_EMULATOR
 from numpy.typing import NDArray
-from vector_distances import are_both_nan, bits_of
-from vectors import INSTRUCTIONS, Recorded, operands_of, results_of
+
+from tests.kernels import vectors
+from tests.kernels.vector_distances import are_both_nan, bits_of
+from tests.kernels.vectors import INSTRUCTIONS, Recorded, operands_of, results_of
+from tests.support import emulated
+from tests.support.cores import ON_EMULATOR
 
 Array = NDArray[Any]
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import emulated
 import numpy as np
 import pytest
-import vectors
-from cores import ON_EMULATOR
 from numpy.typing import NDArray
-from vector_distances import Sums, bits_of
-from vector_matrices import FACTORS, SUMS, Factor, matrices
-from vectors import INSTRUCTIONS, Recorded, result_key, results_of
+
+from tests.kernels import vectors
+from tests.kernels.vector_distances import Sums, bits_of
+from tests.kernels.vector_matrices import FACTORS, SUMS, Factor, matrices
+from tests.kernels.vectors import INSTRUCTIONS, Recorded, result_key, results_of
+from tests.support import emulated
+from tests.support.cores import ON_EMULATOR
 
 Array = NDArray[Any]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vector_matrices import SUMS, Factor
+
+from tests.kernels.vector_matrices import SUMS, Factor
 
 Array = NDArray[Any]
 

@@ -9,7 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from vector_draws import Draw
+
+from tests.kernels.vector_draws import Draw
 
 Array = NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""The operands of the instructions of ``tests/vectors``: hard ones, and drawn ones."""
+"""The operands of the instructions of ``tests/cuda/vectors``: hard ones, and drawn ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vector_draws import Draw, hard_numbers
-from vector_matrices import FACTORS, matrices
+
+from tests.kernels.vector_draws import Draw, hard_numbers
+from tests.kernels.vector_matrices import FACTORS, matrices
 
 Array = NDArray[Any]
 

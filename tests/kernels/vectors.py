@@ -1,6 +1,6 @@
 """What a device makes of its own instructions: recorded once, then held to the emulator.
 
-``tests/vectors`` runs the instructions that the CUDA kernels use, on a device
+``tests/cuda/vectors`` runs the instructions that the CUDA kernels use, on a device
 (``_vectors``) or in the emulator (``_emulated_vectors``). ``record_on_device`` writes
 ``benchmarks/results/vectors.npz``, and ``differences`` says where a module gives something
 else.
@@ -20,20 +20,21 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from vector_distances import Bits, Distance, Numbers, Sums, Ulps, bits_of
-from vector_matrices import FACTORS
-from vector_operands import make_operands
+
+from tests.kernels.vector_distances import Bits, Distance, Numbers, Sums, Ulps, bits_of
+from tests.kernels.vector_matrices import FACTORS
+from tests.kernels.vector_operands import make_operands
+from tests.support.checkout import ROOT
 
 Array = NDArray[Any]
 Recorded = dict[str, Array]
 
-ROOT = Path(__file__).parent.parent.parent
 RECORDED = ROOT / "benchmarks" / "results" / "vectors.npz"
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One of tests/vectors/vectors.cu."""
+    """One of tests/cuda/vectors/vectors.cu."""
 
     operands: tuple[str, ...]  # names of make_operands()
     result: Any  # the type of its numbers

@@ -7,7 +7,7 @@
 
 #include "core/rules.h"
 #include "core/sampler.h"
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/shared_arrays.cuh"
 
 namespace negative_cosine {
 namespace cuda {

@@ -2,7 +2,7 @@
 // one after another.
 #pragma once
 
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/shared_arrays.cuh"
 #include "cuda/device/warp.cuh"
 
 namespace negative_cosine {

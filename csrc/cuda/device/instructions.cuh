@@ -1,9 +1,6 @@
-// Instructions of the Ampere generation and later that CUDA C++ has no function for:
-// asynchronous copies from global to shared memory, and products of small matrices by
-// the tensor cores.
-//
-// The emulator (tests/emulation) puts functions of its own in place of these, which
-// check what each instruction asks for.
+// Instructions of the Ampere generation and later that CUDA C++ has no word for: copies
+// from global to shared memory that a thread does not wait for, and products of small
+// matrices by the tensor cores.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +8,7 @@
 
 #include "core/data_type.h"
 #include "cuda/device/element_types.h"
-#include "cuda/device/shared_memory.cuh"
-
-#if defined(NEGATIVE_COSINE_EMULATION)
-#include "emulation/instructions.h"
-#else
+#include "cuda/device/shared_arrays.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -221,5 +214,3 @@ static __device__ __forceinline__ uint32_t round_pair(float, float, BFloat16) {
 
 }  // namespace cuda
 }  // namespace negative_cosine
-
-#endif

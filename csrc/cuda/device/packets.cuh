@@ -2,7 +2,7 @@
 // conversion to and from the type they are computed in.
 //
 // Global memory is accessed through __ldg, __ldcg, __stcs and __stcg alone: they say
-// how long a value is of use, and tests/emulation checks each of them.
+// how long a value is of use, and a test checks each of them.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -11,7 +11,8 @@
 #include <cstdint>
 
 #include "core/data_type.h"
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/load_if.cuh"
+#include "cuda/device/shared_arrays.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -71,21 +72,6 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
 }
 
 // --- Packets of the input rows, which no kernel writes -------------------------------
-
-// 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
-// that wants nothing reads zeros of our own: behind a load under a condition the
-// compiler puts a select, which waits for it before the next load starts.
-#if defined(NEGATIVE_COSINE_EMULATION)
-__device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
-  return wanted ? __ldg(static_cast<const uint4*>(address)) : make_uint4(0, 0, 0, 0);
-}
-#else
-__device__ static uint4 zeros;
-
-static __device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
-  return __ldg(wanted ? static_cast<const uint4*>(address) : &zeros);
-}
-#endif
 
 // 16 bytes of a row, for rows whose size and address are multiples of 16 bytes.
 template <typename StorageType>

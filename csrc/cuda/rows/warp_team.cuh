@@ -2,7 +2,7 @@
 // them.
 #pragma once
 
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/shared_arrays.cuh"
 #include "cuda/device/warp.cuh"
 #include "cuda/rows/rows.cuh"
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "cuda/candidates/candidates.cuh"
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/shared_arrays.cuh"
 
 namespace negative_cosine {
 namespace cuda {

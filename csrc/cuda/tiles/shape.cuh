@@ -4,7 +4,7 @@
 
 #include "core/data_type.h"
 #include "cuda/device/element_types.h"
-#include "cuda/device/shared_memory.cuh"
+#include "cuda/device/shared_arrays.cuh"
 #include "cuda/device/warp.cuh"
 
 namespace negative_cosine {

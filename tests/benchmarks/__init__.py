@@ -1,0 +1,1 @@
+"""The benchmarks: what they compute, measure, leave out and report."""

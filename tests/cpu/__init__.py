@@ -1,0 +1,1 @@
+"""The CPU core by itself: instruction sets, instructions counted, sanitizers."""

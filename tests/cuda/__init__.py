@@ -1,0 +1,1 @@
+"""CUDA: the op on a GPU, machine code, architectures, and what runs in the emulator."""

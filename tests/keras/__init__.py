@@ -1,0 +1,1 @@
+"""The Keras layers: losses, metrics, masks, replicas, saved models."""

@@ -1,0 +1,1 @@
+"""The loss inside TensorFlow: graphs, XLA, devices, replicas, threads, programs."""

@@ -1,0 +1,1 @@
+"""Programs for people who work on the project; no part of the package, and no tests."""
