@@ -25,7 +25,13 @@ from negative_cosine import NegativeCosineLoss, _core, _loader, _loss
 from negative_cosine import __main__ as report
 from negative_cosine._build_info import PACKAGE_DIR
 
-from tests.support.installed import CORE_LIBRARY, LIBRARY, XLA_LIBRARY, installation, run_with
+from tests.support.installed import (
+    CORE_LIBRARY,
+    LIBRARY,
+    XLA_LIBRARY,
+    installation,
+    run_with,
+)
 
 
 def truncate(folder: Path, name: str = LIBRARY) -> None:

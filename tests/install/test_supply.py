@@ -14,7 +14,13 @@ import pytest
 
 from tests.install.audit import recorded
 from tests.support.checkout import ROOT
-from tests.support.installed import CORE_LIBRARY, LIBRARY, XLA_LIBRARY, installation, run_with
+from tests.support.installed import (
+    CORE_LIBRARY,
+    LIBRARY,
+    XLA_LIBRARY,
+    installation,
+    run_with,
+)
 
 USE = """
 import json

@@ -7,12 +7,11 @@ one file has to know only files of its own floor and of those below.
 from __future__ import annotations
 
 import functools
-import re
-from pathlib import Path
 
 import pytest
 
-CSRC = Path(__file__).parent.parent / "csrc"
+from tools.include_graph import include_graph
+
 HALVES = ("cpu", "cuda")
 FLOORS = ("device", "candidates", "rows", "tiles")  # of each half, from the bottom up
 # Files outside the floors that any of them may include: plain structs.
@@ -21,18 +20,7 @@ MOST_LEVELS = 9
 LEVELS_OF = {"cpu/kernels.cc": 10}  # more than the rest, for now
 
 
-@functools.cache
-def includes() -> dict[str, list[str]]:
-    """The files of csrc, each with those of csrc that it includes."""
-    sources = {
-        str(path.relative_to(CSRC)): path.read_text()
-        for path in CSRC.rglob("*")
-        if path.suffix in (".h", ".cuh", ".cc", ".cu")
-    }
-    return {
-        name: [found for found in re.findall(r'#include "(.+)"', text) if found in sources]
-        for name, text in sources.items()
-    }
+includes = functools.cache(include_graph)
 
 
 def arrows() -> list[tuple[str, str]]:
@@ -55,20 +43,6 @@ def everything_below(name: str) -> set[str]:
 def sources() -> list[str]:
     """The files that are compiled."""
     return sorted(name for name in includes() if name.endswith((".cc", ".cu")))
-
-
-def test_no_file_includes_itself_by_a_detour() -> None:
-    path: list[str] = []
-
-    def visit(name: str) -> None:
-        assert name not in path, " -> ".join([*path, name])
-        path.append(name)
-        for found in includes()[name]:
-            visit(found)
-        path.pop()
-
-    for name in sources():
-        visit(name)
 
 
 @pytest.mark.parametrize("source", sources())
