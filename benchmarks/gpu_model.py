@@ -23,9 +23,9 @@ from benchmarks.tables import print_table
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 MODES = ("forward", "train")
 
-# What tiles pad rows to, in bytes, see csrc/cuda/tile_kernels.cuh.
+# What tiles pad rows to, in bytes, see csrc/cuda/tiles/kernels.cu.
 ROWS_OF_TILES = (128, 256, 512, 1024, 2048, 3072, 4096)
-# The longest of which a tile keeps its own documents, see csrc/cuda/tile_shape.cuh.
+# The longest of which a tile keeps its own documents, see csrc/cuda/tiles/shape.cuh.
 LONGEST_KEPT_ROW = 512
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
@@ -80,7 +80,7 @@ def l2_bytes(size: Size, training: bool) -> int:
 
 
 def tile_rows(size: Size) -> int:
-    """Rows of a tile, see csrc/cuda/tile_shape.cuh."""
+    """Rows of a tile, see csrc/cuda/tiles/shape.cuh."""
     if size.row_bytes <= 512 or (size.row_bytes <= 1024 and size.dtype != "float64"):
         return 64
     return 32 if size.row_bytes <= 2048 else 16

@@ -49,7 +49,7 @@ LANES_OF_A_WARP = 32
 
 
 class TensorProducts(NamedTuple):
-    """How tensor cores multiply rows of a dtype, see csrc/cuda/tile_products.cuh."""
+    """How tensor cores multiply rows of a dtype, see csrc/cuda/tiles/products.cuh."""
 
     name: str  # in the table of the compiled code
     operations: int  # of an instruction

@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks.tables import print_table
 
 ROOT = Path(__file__).parent.parent
-PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows/rows.cuh
+PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows/register.cuh
 THREADS_OF_A_BLOCK = 128
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 
@@ -62,7 +62,7 @@ class Kernel:
 
     @property
     def is_tiled(self) -> bool:
-        """Whether it works on tiles of rows, see csrc/cuda/tile_products.cuh."""
+        """Whether it works on tiles of rows, see csrc/cuda/tiles/products.cuh."""
         return "_tiles_kernel" in self.symbol
 
     @property
@@ -99,7 +99,7 @@ class Kernel:
 
     @property
     def rows(self) -> str:
-        """How it holds a row, see csrc/cuda/rows.cuh."""
+        """How it holds a row, see csrc/cuda/rows/rows.cuh."""
         layout = re.search(r"ELi(\d+)ELi(\d+)ELi(\d+)EE", self.symbol)
         if "RegisterRows" in self.symbol and layout:
             return "{} lanes x {} packets x {} warps".format(*layout.groups())

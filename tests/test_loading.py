@@ -519,7 +519,7 @@ def test_without_cuda_kernels_the_build_says_why_and_nvcc_would_help(
     assert "tf.device('CPU')" in choice.fix
 
 
-# As csrc/cuda/passes.cu says them: each with what helps.
+# As csrc/cuda/device_status.cu says them: each with what helps.
 DEVICE_PROBLEMS = [
     "the machine's NVIDIA driver is for CUDA 12.4 and too old for CUDA 13.0, which the "
     "CUDA kernels were built with: install driver 580 or later, or build again with the "

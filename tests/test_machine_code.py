@@ -98,7 +98,7 @@ def test_a_tile_of_rows_is_loaded_by_packets_that_are_in_flight_together(
 
 
 def chosen_warps(kernel: Kernel) -> int:
-    """Warps a multiprocessor, as csrc/cuda/rows/rows.cuh chooses them."""
+    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh chooses them."""
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats
@@ -219,7 +219,7 @@ def test_the_softmax_of_a_pair_takes_few_instructions(
             continue
         row = tile_code.describe(kernel)
         size = BYTES["float32" if dtype == "tf32" else dtype]
-        # See csrc/cuda/tile_shape.cuh.
+        # See csrc/cuda/tiles/shape.cuh.
         columns = 16 if row["tight"] or row["elements"] * size > 1024 else 32
         if row["way"] - row["products"] > most[columns] * 16 * columns / 32:
             too_many.append(kernel)

@@ -33,7 +33,7 @@ struct GradientLayout {
   int64_t total;
 };
 
-// For each document the rows that drew it; null where a sampler can tell.
+// The rows that drew each document; null for a sampler, which computes them.
 struct RowsOfDocs {
   const int64_t* starts = nullptr;  // [C + 1]
   const int32_t* rows = nullptr;

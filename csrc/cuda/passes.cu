@@ -24,7 +24,7 @@ bool takes_tiles(const LossParams& params, const Device& device) {
          fits_tiles<Factor>(params, device.shared_bytes);
 }
 
-// Calls `call` with what the rows are multiplied as.
+// Calls `call` with an element of the type that the rows are multiplied as.
 template <typename Call>
 void with_factor_type(const LossParams& params, const Call& call) {
   if (params.data_type == DataType::kFloat32 && params.allow_tf32) return call(Tf32{});

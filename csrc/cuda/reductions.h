@@ -1,5 +1,5 @@
-// What needs every row: the reduced loss, the softmax over the batch, and the sum of
-// the rows' coefficients. One block each; host side.
+// Launches of what needs every row: the reduced loss, the softmax over the batch, and
+// the sum of the rows' coefficients. One block each; host side.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,7 @@ namespace cuda {
 // Success where the current device has a kernel of this build.
 cudaError_t find_kernel();
 
-// Writes what launch_forward_rows leaves open: the reduced loss from the blocks'
+// Completes launch_forward_rows: writes the reduced loss from the blocks'
 // partial sums and, under NormalizeOver::kBatch, every row's loss.
 cudaError_t launch_finish_forward(const LossParams& params,
                                   const ForwardOutputs& outputs,

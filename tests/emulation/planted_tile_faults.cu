@@ -7,6 +7,7 @@
 
 #include "cuda/device/instructions.cuh"
 #include "cuda/device/shared_memory.cuh"
+#include "cuda/device/warp.cuh"
 #include "planted_faults.h"
 
 namespace planted {

@@ -1,5 +1,5 @@
 // A kernel for each instruction, which calls the function that the product's kernels
-// call: csrc/cuda/device/instructions.cuh, device.cuh and csrc/core.
+// call: csrc/cuda/device/instructions.cuh, packets.cuh and csrc/core.
 //
 // `tests/kernels/vectors.py` chooses operands. A device's results are recorded once;
 // from then on the emulator has to give the same.
@@ -15,6 +15,7 @@
 #include "cuda/device/launch.h"
 #include "cuda/device/packets.cuh"
 #include "cuda/device/shared_memory.cuh"
+#include "cuda/device/warp.cuh"
 #include "vectors.h"
 
 namespace vectors {

@@ -1,4 +1,4 @@
-// Which rows a row meets: one of them a lane, 32 at a time.
+// Which rows a row is paired with: one of them a lane, 32 at a time.
 //
 // The forward pass asks for a query's candidates, the gradient pass for the queries
 // that drew a document. An index is hashed once, by one lane, and goes to the others by
@@ -12,7 +12,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-// In place of the index of a row that is dropped, or that there is not.
+// The index in place of a row that is dropped or does not exist.
 constexpr int32_t kNotKept = -1;
 
 // A keyed bijection of 0..C-1, at single points.
@@ -35,7 +35,7 @@ class Permutation {
   PermutationKeys keys_;
 };
 
-// The permutations of a seed, whose words are read where something is drawn.
+// The permutations of a seed, which is read only where something is drawn.
 class Permutations {
  public:
   __device__ __forceinline__ explicit Permutations(const LossParams& params)
@@ -45,9 +45,9 @@ class Permutations {
                         load_index(params.seed, params.seed_type, 1));
   }
 
-  // Kept in shared memory by code that has few registers.
+  // Copied to shared memory, and back, by code that has few registers.
   static constexpr int kNumbers = 7;
-  __device__ __forceinline__ void keep(SharedElement<uint32_t>* numbers) const {
+  __device__ __forceinline__ void save(SharedElement<uint32_t>* numbers) const {
     numbers[0] = shape_.num_candidates;
     numbers[1] = shape_.low_bits;
     numbers[2] = shape_.low_mask;
@@ -74,8 +74,8 @@ class Permutations {
   SeedState state_;
 };
 
-// The places of the documents whose candidates follow their own place: on the ring, or
-// in their own order for `all`, where every other document follows.
+// The order of the documents by place, for samplers where a document's candidates are
+// at the places behind its own: the ring's, or for `all` the documents' own order.
 class PlaceOrder {
  public:
   __device__ __forceinline__ explicit PlaceOrder(const LossParams& params)
@@ -84,9 +84,9 @@ class PlaceOrder {
                                         const Permutations& permutations)
       : permutations_(permutations), is_ring_(params.sampler == Sampler::kRing) {}
 
-  // Places beyond the last go around.
+  // Behind the last place comes the first.
   __device__ __forceinline__ static uint32_t wrapped(uint64_t place, uint64_t count) {
-    while (place >= count) place -= count;  // a step or two, but where C is tiny
+    while (place >= count) place -= count;  // rarely more than two steps
     return static_cast<uint32_t>(place);
   }
 

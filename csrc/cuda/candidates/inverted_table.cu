@@ -1,10 +1,10 @@
-// A stable radix sort of the table's pairs by document, a byte a pass: count each
-// tile's digits, turn the counts into places, move the pairs. Without atomics, so in an
-// order that never changes: a tile belongs to one warp, which takes it 32 pairs at a
-// time.
+// A stable radix sort of the table's pairs by document, with a pass for each byte:
+// count each chunk's digits, scan the counts to offsets, move the pairs. It uses no
+// atomics, so the order is always the same: a chunk belongs to one warp, which takes it
+// 32 pairs at a time.
 //
 // Dropped pairs get the key C, one past the last document, and so end up behind all
-// that count.
+// others.
 #include <algorithm>
 
 #include "core/rules.h"
@@ -18,8 +18,8 @@ namespace {
 
 constexpr int kDigits = 256;
 constexpr int kDigitBits = 8;
-constexpr int64_t kSmallestTile = 1024;
-constexpr int64_t kMostTiles = 512;
+constexpr int64_t kSmallestChunk = 1024;
+constexpr int64_t kMostChunks = 512;
 constexpr int kThreads = 256;
 constexpr int kScanThreads = 1024;
 constexpr int kScanItems = 16;  // a thread and round
@@ -29,16 +29,17 @@ struct Pairs {
   int32_t* rows;
 };
 
-struct Tiling {
-  explicit Tiling(int64_t num_pairs)
+struct Chunks {
+  explicit Chunks(int64_t num_pairs)
       : pairs(num_pairs),
-        size(std::max(kSmallestTile,
-                      round_up((num_pairs + kMostTiles - 1) / kMostTiles, kWarpSize))),
-        tiles((num_pairs + size - 1) / size) {}
+        size(
+            std::max(kSmallestChunk,
+                     round_up((num_pairs + kMostChunks - 1) / kMostChunks, kWarpSize))),
+        count((num_pairs + size - 1) / size) {}
 
   int64_t pairs;
-  int64_t size;  // of a tile
-  int64_t tiles;
+  int64_t size;  // of a chunk
+  int64_t count;
 };
 
 // A source of pairs: the caller's table itself, in the first pass.
@@ -77,15 +78,15 @@ class SortedPairs {
   Pairs pairs_;
 };
 
-// Calls work(position, doc, digit, peers) for each pair of the warp's tile, where
+// Calls work(position, doc, digit, peers) for each pair of the warp's chunk, where
 // `peers` are the lanes whose pair has the same digit; absent lanes get no peers.
 template <typename Source, typename Work>
 __device__ __forceinline__ void for_each_pair(const Source& source,
-                                              const Tiling& tiling, int shift,
+                                              const Chunks& chunks, int shift,
                                               const Work& work) {
-  const int64_t begin = blockIdx.x * tiling.size;
+  const int64_t begin = blockIdx.x * chunks.size;
   const int64_t end =
-      begin + tiling.size < tiling.pairs ? begin + tiling.size : tiling.pairs;
+      begin + chunks.size < chunks.pairs ? begin + chunks.size : chunks.pairs;
   for (int64_t start = begin; start < end; start += kWarpSize) {
     const int64_t position = start + lane_of_thread();
     const bool present = position < end;
@@ -104,23 +105,23 @@ __device__ __forceinline__ bool leads(unsigned peers) {
 
 template <typename Source>
 __global__ void __launch_bounds__(kWarpSize)
-    count_digits_kernel(const Source source, const Tiling tiling, int shift,
+    count_digits_kernel(const Source source, const Chunks chunks, int shift,
                         int64_t* counts) {
   __shared__ SharedElement<int> count[kDigits];
   for (int digit = lane_of_thread(); digit < kDigits; digit += kWarpSize)
     count[digit] = 0;
   __syncwarp();
-  for_each_pair(source, tiling, shift,
+  for_each_pair(source, chunks, shift,
                 [&](int64_t, uint32_t, int digit, unsigned peers) {
                   if (leads(peers)) count[digit] = count[digit] + __popc(peers);
                 });
   for (int digit = lane_of_thread(); digit < kDigits; digit += kWarpSize) {
-    __stcg(counts + digit * tiling.tiles + blockIdx.x, int64_t{count[digit]});
+    __stcg(counts + digit * chunks.count + blockIdx.x, int64_t{count[digit]});
   }
 }
 
-// counts becomes its exclusive prefix sum: the place of each tile's first pair of each
-// digit. One block.
+// counts becomes its exclusive prefix sum: the offset of each chunk's first pair of
+// each digit. One block.
 __global__ void __launch_bounds__(kScanThreads)
     scan_counts_kernel(int64_t* counts, int64_t size) {
   __shared__ SharedElement<int64_t> of_warp[kMostWarps];
@@ -140,16 +141,16 @@ __global__ void __launch_bounds__(kScanThreads)
     }
     if (lane_of_thread() == kWarpSize - 1) of_warp[warp] = inclusive;
     __syncthreads();
-    int64_t place = before + inclusive - own;
+    int64_t offset = before + inclusive - own;
     for (int other = 0; other < kScanThreads / kWarpSize; ++other) {
       const int64_t total = of_warp[other];
-      if (other < warp) place += total;
+      if (other < warp) offset += total;
       before += total;
     }
     for (int64_t i = first; i < first + kScanItems && i < size; ++i) {
       const int64_t count = __ldcg(counts + i);
-      __stcg(counts + i, place);
-      place += count;
+      __stcg(counts + i, offset);
+      offset += count;
     }
     __syncthreads();
   }
@@ -157,20 +158,20 @@ __global__ void __launch_bounds__(kScanThreads)
 
 template <typename Source>
 __global__ void __launch_bounds__(kWarpSize)
-    move_pairs_kernel(const Source source, const Tiling tiling, int shift,
-                      const int64_t* places, const Pairs sorted) {
+    move_pairs_kernel(const Source source, const Chunks chunks, int shift,
+                      const int64_t* offsets, const Pairs sorted) {
   __shared__ SharedElement<int64_t> next[kDigits];
   for (int digit = lane_of_thread(); digit < kDigits; digit += kWarpSize) {
-    next[digit] = __ldg(places + digit * tiling.tiles + blockIdx.x);
+    next[digit] = __ldg(offsets + digit * chunks.count + blockIdx.x);
   }
   __syncwarp();
-  for_each_pair(source, tiling, shift,
+  for_each_pair(source, chunks, shift,
                 [&](int64_t position, uint32_t doc, int digit, unsigned peers) {
                   if (peers != 0) {
                     const unsigned before = peers & ((1u << lane_of_thread()) - 1u);
-                    const int64_t place = next[digit] + __popc(before);
-                    __stcg(sorted.docs + place, doc);
-                    __stcg(sorted.rows + place, source.row(position));
+                    const int64_t to = next[digit] + __popc(before);
+                    __stcg(sorted.docs + to, doc);
+                    __stcg(sorted.rows + to, source.row(position));
                   }
                   __syncwarp();
                   if (leads(peers)) next[digit] = next[digit] + __popc(peers);
@@ -195,68 +196,89 @@ __global__ void __launch_bounds__(kThreads)
   __stcg(starts + doc, below);
 }
 
-// The parts of the work memory, one behind the other.
-struct Memory {
-  explicit Memory(const LossParams& params, char* base = nullptr) {
-    const Tiling tiling(params.batch_size * params.num_negatives);
-    const auto take = [&](int64_t count, int64_t size) {
-      char* part = base + bytes;
-      bytes += round_up(count * size, 256);
-      return part;
-    };
-    for (Pairs& pairs : buffers) {
-      pairs.docs = reinterpret_cast<uint32_t*>(take(tiling.pairs, 4));
-      pairs.rows = reinterpret_cast<int32_t*>(take(tiling.pairs, 4));
+// The scratch's parts, one behind the other, in bytes.
+struct TableLayout {
+  explicit TableLayout(const LossParams& params) {
+    const Chunks chunks(params.batch_size * params.num_negatives);
+    for (int buffer = 0; buffer < 2; ++buffer) {
+      docs_offset[buffer] = take(chunks.pairs * 4);
+      rows_offset[buffer] = take(chunks.pairs * 4);
     }
-    counts = reinterpret_cast<int64_t*>(take(kDigits * tiling.tiles, 8));
-    starts = reinterpret_cast<int64_t*>(take(params.num_candidates + 1, 8));
+    counts_offset = take(kDigits * chunks.count * 8);
+    starts_offset = take((params.num_candidates + 1) * 8);
+  }
+
+  int64_t docs_offset[2];
+  int64_t rows_offset[2];
+  int64_t counts_offset;
+  int64_t starts_offset;
+  int64_t total = 0;
+
+ private:
+  int64_t take(int64_t bytes) {
+    const int64_t offset = total;
+    total += round_up(bytes, 256);
+    return offset;
+  }
+};
+
+struct TableScratch {
+  TableScratch(const TableLayout& layout, void* memory) {
+    auto* base = static_cast<char*>(memory);
+    for (int buffer = 0; buffer < 2; ++buffer) {
+      buffers[buffer] = {reinterpret_cast<uint32_t*>(base + layout.docs_offset[buffer]),
+                         reinterpret_cast<int32_t*>(base + layout.rows_offset[buffer])};
+    }
+    counts = reinterpret_cast<int64_t*>(base + layout.counts_offset);
+    starts = reinterpret_cast<int64_t*>(base + layout.starts_offset);
   }
 
   Pairs buffers[2];
   int64_t* counts;
   int64_t* starts;
-  int64_t bytes = 0;
 };
 
 template <typename Source>
-cudaError_t launch_pass(const Source& source, const Tiling& tiling, int shift,
+cudaError_t launch_pass(const Source& source, const Chunks& chunks, int shift,
                         int64_t* counts, const Pairs& sorted, cudaStream_t stream) {
-  cudaError_t error = launch(count_digits_kernel<Source>, tiling.tiles, kWarpSize,
-                             stream, source, tiling, shift, counts);
+  cudaError_t error = launch(count_digits_kernel<Source>, chunks.count, kWarpSize,
+                             stream, source, chunks, shift, counts);
   if (error != cudaSuccess) return error;
   error = launch(scan_counts_kernel, 1, kScanThreads, stream, counts,
-                 kDigits * tiling.tiles);
+                 kDigits * chunks.count);
   if (error != cudaSuccess) return error;
-  return launch(move_pairs_kernel<Source>, tiling.tiles, kWarpSize, stream, source,
-                tiling, shift, counts, sorted);
+  return launch(move_pairs_kernel<Source>, chunks.count, kWarpSize, stream, source,
+                chunks, shift, counts, sorted);
 }
 
 }  // namespace
 
-int64_t inverted_table_bytes(const LossParams& params) { return Memory(params).bytes; }
+int64_t inverted_table_bytes(const LossParams& params) {
+  return TableLayout(params).total;
+}
 
 cudaError_t launch_invert_table(const LossParams& params, void* memory,
                                 cudaStream_t stream, RowsOfDocs* rows_of_docs) {
-  const Memory parts(params, static_cast<char*>(memory));
-  const Tiling tiling(params.batch_size * params.num_negatives);
+  const TableScratch scratch(TableLayout(params), memory);
+  const Chunks chunks(params.batch_size * params.num_negatives);
   int sorted = 0;
   // The keys go up to C itself.
-  for (int shift = 0; tiling.pairs > 0 && params.num_candidates >> shift != 0;
+  for (int shift = 0; chunks.pairs > 0 && params.num_candidates >> shift != 0;
        shift += kDigitBits) {
-    const Pairs& to = parts.buffers[1 - sorted];
+    const Pairs& to = scratch.buffers[1 - sorted];
     const cudaError_t error =
         shift == 0
-            ? launch_pass(TablePairs(params), tiling, shift, parts.counts, to, stream)
-            : launch_pass(SortedPairs(parts.buffers[sorted]), tiling, shift,
-                          parts.counts, to, stream);
+            ? launch_pass(TablePairs(params), chunks, shift, scratch.counts, to, stream)
+            : launch_pass(SortedPairs(scratch.buffers[sorted]), chunks, shift,
+                          scratch.counts, to, stream);
     if (error != cudaSuccess) return error;
     sorted = 1 - sorted;
   }
-  rows_of_docs->starts = parts.starts;
-  rows_of_docs->rows = parts.buffers[sorted].rows;
+  rows_of_docs->starts = scratch.starts;
+  rows_of_docs->rows = scratch.buffers[sorted].rows;
   return launch(find_starts_kernel, params.num_candidates / kThreads + 1, kThreads,
-                stream, static_cast<const uint32_t*>(parts.buffers[sorted].docs),
-                tiling.pairs, params.num_candidates, parts.starts);
+                stream, static_cast<const uint32_t*>(scratch.buffers[sorted].docs),
+                chunks.pairs, params.num_candidates, scratch.starts);
 }
 
 }  // namespace cuda

@@ -10,7 +10,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Bytes of work memory, the result's included.
+// Bytes of scratch, the result's included.
 int64_t inverted_table_bytes(const LossParams& params);
 
 // The rows of a document are in the order of the table; dropped pairs are left out.

@@ -1,6 +1,6 @@
-// Instructions of the Ampere generation and later that CUDA C++ has no word for: copies
-// from global to shared memory that a thread does not wait for, and products of small
-// matrices by the tensor cores.
+// Instructions of the Ampere generation and later that CUDA C++ has no function for:
+// asynchronous copies from global to shared memory, and products of small matrices by
+// the tensor cores.
 //
 // The emulator (tests/emulation) puts functions of its own in place of these, which
 // check what each instruction asks for.
@@ -20,9 +20,9 @@
 namespace negative_cosine {
 namespace cuda {
 
-// 4, 8 or 16 bytes between addresses that are multiples of so many, and zeros where
-// they are not wanted: what is dropped is never read. They have arrived when the thread
-// has waited for their group, and for other threads behind the next barrier.
+// Copies 4, 8 or 16 bytes between addresses that are multiples of kBytes, or writes
+// zeros if they are not wanted: what is dropped is never read. The thread sees them
+// when it has waited for their group, other threads after the next barrier.
 template <int kBytes, typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const void* from,
                                            bool wanted);
@@ -30,7 +30,7 @@ __device__ __forceinline__ void copy_async(SharedElement<Element>* to, const voi
 // Makes a group of the thread's copies since the last call.
 static __device__ __forceinline__ void commit_copies();
 
-// Waits until at most the kPending latest groups are under way.
+// Waits until at most the kPending latest groups are in flight.
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies();
 
@@ -66,8 +66,8 @@ static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[
 // Rounded to nearest, ties away from zero.
 static __device__ __forceinline__ uint32_t round_to_tf32(float value);
 
-// 2^power, off by up to two units in its last place, as CUDA's exp2f, which is made of
-// this instruction; 0 where that is less than the smallest normal number.
+// 2^power with an error of up to two units in its last place, as CUDA's exp2f, which
+// uses this instruction; 0 where that is less than the smallest normal number.
 static __device__ __forceinline__ float approximate_exp2(float power);
 
 // Two numbers as 16-bit elements side by side, rounded to nearest, ties to even.
@@ -179,7 +179,7 @@ static __device__ __forceinline__ uint32_t round_pair(float low, float high, BFl
   return bits;
 }
 
-#else  // Turing: the launches give it no tile kernel
+#else  // Turing, on which no tile kernel is launched
 
 template <int kBytes, typename Element>
 __device__ __forceinline__ void copy_async(SharedElement<Element>*, const void*, bool) {

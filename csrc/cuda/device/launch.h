@@ -13,14 +13,14 @@
 namespace negative_cosine {
 namespace cuda {
 
-// The grid of a kernel in which some threads take a row, and then the next in turn
-// where rows outnumber them.
+// The grid of a kernel in which a warp or a block takes a row, and further ones where
+// there are more rows than fit at once.
 struct RowGrid {
   int64_t blocks;
   int rows_per_block;
 };
 
-// Few rows get small blocks, so that every multiprocessor has some.
+// Few rows get small blocks, so that every multiprocessor has some of them.
 inline RowGrid row_grid(int64_t rows, int64_t most_rows, int most_rows_per_block,
                         int multiprocessors) {
   int rows_per_block = most_rows_per_block;

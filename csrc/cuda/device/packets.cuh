@@ -57,7 +57,7 @@ __device__ __forceinline__ void unpack(uint4 bits, const BFloat16*,
   }
 }
 
-// Two 16-bit elements side by side.
+// Two 16-bit elements in one word.
 __device__ __forceinline__ void unpack_pair(uint32_t bits, Float16,
                                             float (&values)[2]) {
   values[0] = half_to_float(bits & 0xffffu);
@@ -73,8 +73,8 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
 // --- Packets of the input rows, which no kernel writes -------------------------------
 
 // 16 bytes, or zeros where they are not wanted: what is dropped is never read. A lane
-// that wants nothing reads zeros of our own, because a load under a condition gets a
-// select behind it from the compiler, and then waits before the next one starts.
+// that wants nothing reads zeros of our own: behind a load under a condition the
+// compiler puts a select, which waits for it before the next load starts.
 #if defined(NEGATIVE_COSINE_EMULATION)
 __device__ __forceinline__ uint4 load_if(bool wanted, const void* address) {
   return wanted ? __ldg(static_cast<const uint4*>(address)) : make_uint4(0, 0, 0, 0);
@@ -87,7 +87,7 @@ static __device__ __forceinline__ uint4 load_if(bool wanted, const void* address
 }
 #endif
 
-// 16 bytes of a row: rows whose size and address are multiples of 16 bytes.
+// 16 bytes of a row, for rows whose size and address are multiples of 16 bytes.
 template <typename StorageType>
 struct VectorPacket {
   using Storage = StorageType;
@@ -114,7 +114,7 @@ struct VectorPacket {
   uint4 bits;
 };
 
-// One element: every other row.
+// One element, for all other rows.
 template <typename StorageType>
 struct ScalarPacket {
   using Storage = StorageType;
@@ -197,7 +197,7 @@ __device__ __forceinline__ void store_packet(const double (&values)[2], double* 
   __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
 }
 
-// Pairs of numbers rounded to 16-bit elements side by side.
+// Pairs of numbers rounded to 16-bit elements, two in a word.
 template <typename Storage, int kWords>
 __device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
                                                uint32_t (&words)[kWords]) {
@@ -224,8 +224,8 @@ __device__ __forceinline__ void store_packet(const float (&values)[8], Storage* 
          make_uint4(words[0], words[1], words[2], words[3]));
 }
 
-// Two neighbouring elements of a row, together where rows are whole packets, and the
-// second only if it exists.
+// Two neighbouring elements of a row, by one access where rows are whole packets, and
+// the second only if it exists.
 template <typename Real>
 __device__ __forceinline__ void store_pair(const Real (&values)[2], bool has_second,
                                            bool together, Real* to) {
@@ -289,7 +289,6 @@ __device__ __forceinline__ void store_half(const float (&values)[8], int half,
 
 // --- Packets in shared memory --------------------------------------------------------
 
-// 16 bytes of a row.
 template <typename Storage, typename Real, int kCount>
 __device__ __forceinline__ void read_packet(const SharedElement<Storage>* from,
                                             Real (&values)[kCount]) {

@@ -9,8 +9,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// An element of an array in shared memory. The emulator puts its own in, which sees
-// reads of what nothing wrote and missing barriers.
+// An element of an array in shared memory. The emulator has its own, which sees reads
+// of what nothing wrote and missing barriers.
 #if defined(NEGATIVE_COSINE_SHARED_ELEMENT)
 template <typename Value>
 using SharedElement = NEGATIVE_COSINE_SHARED_ELEMENT<Value>;
@@ -19,7 +19,7 @@ template <typename Value>
 using SharedElement = Value;
 #endif
 
-// Each array starts at a multiple of it: a row of all 32 banks.
+// Each array starts at a multiple of this, the bytes of all 32 banks.
 constexpr int kSharedAlignment = 128;
 
 __host__ __device__ constexpr int shared_bytes(int64_t count, int size) {

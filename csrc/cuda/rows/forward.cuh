@@ -1,11 +1,11 @@
 // The forward pass: a warp (a block for a long row) takes one query row through all of
 // its candidates.
 //
-// Load the row, meet the candidates by tiles: load, product, softmax, accumulate; then
-// store. The sums are online, relative to a running maximum (Milakov and Gimelshein,
-// 2018), and the query's direction is summed beside them as FlashAttention sums its
-// output. While no logit can leave [-kSafeLogit, kSafeLogit] the maximum is not needed.
-// The formulas are in core/formulas.h.
+// Load the row; the mainloop over fragments of candidates: load, product, softmax,
+// accumulate; the epilogue: store. The sums are online, relative to a running maximum
+// (Milakov and Gimelshein, 2018), and the query's direction is summed beside them as
+// FlashAttention sums its output. Where no logit can leave [-kSafeLogit, kSafeLogit]
+// the maximum is not needed. The formulas are in core/formulas.h.
 #pragma once
 
 #include "core/formulas.h"
@@ -18,13 +18,13 @@
 namespace negative_cosine {
 namespace cuda {
 
-// A weighted row e^t d / |d| has no element above e^40, 2 * 10^17, and sums of 2^31
-// such stay far below float32's largest number; e^-40 keeps its digits. So sums
-// relative to the positive's own logit are safe.
+// A weighted row e^t d / |d| has no element above e^40, 2 * 10^17, and a sum of 2^31 of
+// them is far below float32's largest number; e^-40 keeps its digits. So sums relative
+// to the positive's own logit are safe.
 constexpr double kSafeLogit = 40.0;
 
-// Cosines are at most 1 apart from zero, so a relative logit without logQ correction is
-// at most scale * (2 + |margin|).
+// The absolute value of a cosine is at most 1, so that of a relative logit without logQ
+// correction is at most scale * (2 + |margin|).
 template <typename Real>
 __device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
                                                       Real scale) {
@@ -36,7 +36,7 @@ __device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
 template <typename Rows>
 struct ForwardState {
   using Real = typename Rows::Real;
-  // Lane by lane, each candidate in Rows::kLanesPerProduct lanes.
+  // A lane's own part, with each candidate in Rows::kLanesPerProduct lanes.
   CandidateSums<Real> softmax{0, 0, 0};
   int32_t rank = 0;
   int32_t kept = 0;
@@ -60,7 +60,7 @@ __device__ __forceinline__ void raise_shift(const Rows& rows, typename Rows::Rea
 }
 
 template <typename Rows>
-__device__ __forceinline__ void meet_candidates(
+__device__ __forceinline__ void sum_over_candidates(
     const LossParams& params, const CandidateSource& source, const Rows& rows,
     int64_t row, const typename Rows::Unit& query, typename Rows::Real positive_cosine,
     typename Rows::Real margin, bool sums_rows, ForwardState<Rows>* state) {
@@ -150,8 +150,8 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   if (direction != nullptr) state.sums = rows.no_sums(direction);
   if (!over_batch || outputs.num_kept != nullptr) {
-    meet_candidates(params, source, rows, row, query, positive_cosine, margin,
-                    direction != nullptr && !over_batch, &state);
+    sum_over_candidates(params, source, rows, row, query, positive_cosine, margin,
+                        direction != nullptr && !over_batch, &state);
   }
   const RowResult<Real> result = finish_row(params, state.softmax, positive_cosine);
 
@@ -172,7 +172,7 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
                            state.softmax.shift, result);
 }
 
-// The margin comes beside the parameters so that no lane converts it again and again.
+// The margin is passed beside the parameters, converted once on the host.
 template <typename Rows>
 __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)

@@ -1,10 +1,10 @@
 // The gradient pass: a warp (a block for a long row) takes one document row through all
 // queries that drew it, and scales one query's saved direction.
 //
-// The softmax weight of a pair is recomputed from one product and the row's saved
-// facts: a_i p_ij is e^(t_ij - shift_i) times the row's coefficient. So nothing is
-// added to by two warps, and there is nothing to store of the size B * K. A row whose
-// coefficient is 0 takes no part. The formulas are in core/formulas.h.
+// The softmax weight of a pair is recomputed from one product and the query's saved
+// values: a_i p_ij is e^(t_ij - shift_i) times its coefficient. So no two warps add to
+// the same row, and nothing of the size B * K is stored. A query whose coefficient is 0
+// takes no part. The formulas are in core/formulas.h.
 #pragma once
 
 #include "core/formulas.h"
@@ -17,9 +17,9 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Adds the rows that drew `doc` to `sums`; returns their part of H . d.
+// Adds the queries that drew `doc` to `sums`; returns their part of H . d.
 template <typename Rows>
-__device__ __forceinline__ typename Rows::Real meet_rows(
+__device__ __forceinline__ typename Rows::Real sum_over_queries(
     const LossParams& params, const GradientArguments& arguments,
     const GradientScratch& scratch, const CandidateSource& source, const Rows& rows,
     int64_t doc, const typename Rows::Unit& unit, typename Rows::Real margin,
@@ -44,12 +44,12 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
     } else if (k < end) {
       mine = __ldg(scratch.rows_of_docs.rows + k);
     }
-    RowFacts<Real> my_facts{0, 0, 0, 0};
+    RowFacts<Real> my_values{0, 0, 0, 0};
     if (mine != kNotKept) {
-      my_facts = facts_of_row<Real>(params, arguments, mine);
-      if (my_facts.candidate_coefficient == 0) {
+      my_values = weighted_values_of_row<Real>(params, arguments, mine);
+      if (my_values.candidate_coefficient == 0) {
         mine = kNotKept;
-        my_facts = {0, 0, 0, 0};
+        my_values = {0, 0, 0, 0};
       }
     }
     const Real my_log_q = mine == kNotKept ? Real(0) : log_q_at<Real>(params, mine);
@@ -62,17 +62,18 @@ __device__ __forceinline__ typename Rows::Real meet_rows(
 
       const int number = first + Rows::product_of_lane();
       const bool is_kept = (kept >> number & 1u) != 0;
-      const RowFacts<Real> facts = facts_of_lane(my_facts, number);
+      const RowFacts<Real> values = values_of_lane(my_values, number);
       const Real row_log_q = params.doc_log_q == nullptr
                                  ? Real(0)
                                  : __shfl_sync(kWholeWarp, my_log_q, number);
-      const Real cosine = cosine_of(dot, facts.query_inverse_norm);
-      const Real logit = relative_logit(scale, margin, cosine, facts.positive_cosine,
+      const Real cosine = cosine_of(dot, values.query_inverse_norm);
+      const Real logit = relative_logit(scale, margin, cosine, values.positive_cosine,
                                         doc_log_q, row_log_q);
       const Real weight =
-          is_kept ? exp_of(logit - facts.shift) * facts.candidate_coefficient : Real(0);
+          is_kept ? exp_of(logit - values.shift) * values.candidate_coefficient
+                  : Real(0);
       projection = multiply_add(weight, cosine, projection);
-      rows.add_weighted(fragment, weight * facts.query_inverse_norm, sums);
+      rows.add_weighted(fragment, weight * values.query_inverse_norm, sums);
     }
   }
   return sum_over_lanes<kWarpSize / 2, Rows::kLanesPerProduct>(projection);
@@ -92,8 +93,8 @@ __device__ __forceinline__ void doc_gradient_row(
   typename Rows::Sums sums = rows.no_sums(sum_memory);
   Real projection = 0;
   if (params.normalize_over == NormalizeOver::kCandidates) {
-    projection =
-        meet_rows(params, arguments, scratch, source, rows, doc, unit, margin, &sums);
+    projection = sum_over_queries(params, arguments, scratch, source, rows, doc, unit,
+                                  margin, &sums);
   }
 
   const Storage* own_query = nullptr;
@@ -104,7 +105,7 @@ __device__ __forceinline__ void doc_gradient_row(
                 .doc
           : Real(0);
   if (coefficient != 0) {
-    const RowFacts<Real> own = saved_facts_of_row<Real>(arguments, doc);
+    const RowFacts<Real> own = saved_values_of_row<Real>(arguments, doc);
     own_query = static_cast<const Storage*>(params.query) + doc * params.dim;
     own_weight = coefficient * own.query_inverse_norm;
     projection = multiply_add(coefficient, own.positive_cosine, projection);

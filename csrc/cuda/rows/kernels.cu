@@ -1,5 +1,5 @@
-// Chooses how to hold a row and launches the kernels. Compiled once for each element
-// type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
+// Chooses how a warp holds a row and launches the kernels. Compiled once for each
+// element type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
 #include <algorithm>
 #include <limits>
 
@@ -19,7 +19,7 @@ struct RowsTag {
   using type = Rows;
 };
 
-// Calls `call` with a RowsTag of the narrowest layout that holds a row of whole
+// Calls `call` with a RowsTag of the narrowest RegisterRows that hold a row of whole
 // packets.
 template <typename Storage, typename Call>
 cudaError_t with_register_rows(int64_t packets, const Call& call) {
@@ -41,8 +41,8 @@ cudaError_t with_register_rows(int64_t packets, const Call& call) {
   return call(RowsTag<RegisterRows<Vector, 32, kMost, kWarps>>{});
 }
 
-// The warps that it takes to hold a row of whole packets in registers, at 32 elements
-// and eight packets a lane; more than a block has means that it does not fit.
+// The warps that are needed to hold a row of whole packets in registers, at 32 elements
+// and eight packets a lane; if a block has fewer, the row does not fit.
 inline int64_t warps_of_row(const LossParams& params) {
   const int64_t size = params.dim * storage_size_of(params.data_type);
   return std::max((params.dim + 1023) / 1024, (size + 4095) / 4096);

@@ -1,7 +1,7 @@
-// The two kernels that do the work: a warp, or a block, for each row. Host side.
+// Launches of the kernels in which a warp, or a block, takes a row. Host side.
 //
-// Each is compiled once for an element type and for each way to hold a row (rows.cuh);
-// these functions choose and launch.
+// They are compiled once for each element type and each class that holds rows
+// (rows.cuh); these functions choose and launch.
 #pragma once
 
 #include <cuda_runtime.h>

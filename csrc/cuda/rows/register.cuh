@@ -27,10 +27,10 @@ class RegisterRows {
   static constexpr int kFragmentRows = kWarpSize / kLanes * kRows;
   static constexpr int kLanesPerProduct = kWarpSize / kFragmentRows;
   static constexpr bool kNeedsSumMemory = false;
-  // Blocks of four warps that share a multiprocessor's registers without spilling any:
-  // by the bytes a lane holds of the unit row, and as many of the sum. Two of them have
-  // 32 KiB in flight, more than a multiprocessor's share of the second-level cache's
-  // bandwidth takes to be kept busy.
+  // How many blocks of four warps share a multiprocessor's registers without spilling:
+  // by the bytes that a lane holds of the unit row, and as many of the sum. Two of them
+  // have 32 KiB in flight, enough to saturate a multiprocessor's share of the
+  // second-level cache's bandwidth.
   static constexpr int kBytesOfLane =
       kPackets * kElements * static_cast<int>(sizeof(Real));
   static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 ? 2
@@ -45,7 +45,7 @@ class RegisterRows {
   struct Fragment {
     Row rows[kRows];
 
-    // Makes the compiler forget that it has unpacked these before: it would hold the
+    // Hides from the compiler that these have been unpacked before: it would hold the
     // elements of a whole fragment as floats instead of converting them a second time.
     __device__ __forceinline__ void forget() {
 #pragma unroll
@@ -66,7 +66,7 @@ class RegisterRows {
         row_bytes_(static_cast<uint32_t>(dim * sizeof(Storage))),
         first_column_(lane_of_row() * kElements) {}
 
-  // Whether this thread writes what there is one of for a row.
+  // Whether this thread writes the scalars of a row.
   __device__ __forceinline__ static bool is_first_lane() {
     return static_cast<int>(threadIdx.x) % (kWarps * kWarpSize) == 0;
   }
@@ -177,7 +177,8 @@ class RegisterRows {
     store_row(&results, to);
   }
 
-  // to = factor * from: a row of the compute type. Times 0 it is 0, whatever it holds.
+  // to = factor * from: a row of the compute type. A factor of 0 gives 0, whatever the
+  // row holds.
   template <typename Out>
   __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
                                                  Out* to) const {
@@ -186,15 +187,14 @@ class RegisterRows {
   }
 
  private:
-  // Elements of 16 bits are eight to a packet, which are 32 bytes as floats, too many
-  // for one access. Two neighbouring lanes then share their packets: both together
-  // touch the 32 bytes of the one, then of the other, so that each access of the warp
-  // covers whole sectors. The even lane holds the first half of each, the odd lane the
-  // second.
+  // Eight elements of 16 bits are a packet, which as floats is 32 bytes, too many for
+  // one access. Two neighbouring lanes then share their packets: together they access
+  // the 32 bytes of the one, then of the other, so that each access of the warp covers
+  // whole sectors. The even lane holds the first half of each, the odd lane the second.
   static constexpr bool kSharesPackets = kElements * sizeof(Real) > 16;
   static constexpr int kHalf = kElements / 2;
 
-  // From own packets to shared ones, and back: it is its own inverse.
+  // Converts own packets to shared ones, and back: it is its own inverse.
   __device__ __forceinline__ static void share_packets(Reals* row) {
     const bool is_odd = lane_of_thread() % 2 != 0;
 #pragma unroll
@@ -209,7 +209,7 @@ class RegisterRows {
     }
   }
 
-  // Column and presence of half `half` of what the lane holds of shared packet v.
+  // The column of half `half` of what the lane holds of shared packet v.
   __device__ __forceinline__ int shared_column_of(int v, int half) const {
     const int lane = lane_of_row();
     return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;

@@ -70,7 +70,8 @@ __device__ __forceinline__ ComputeType<Storage> inverse_norm_of_row(
                                       : inverse_norm_of(squares);
 }
 
-// 1 / |row| of the lane's candidate from its squares; see core/norms.h.
+// 1 / |row| of the lane's candidate from its squares, where each lane may have another;
+// see core/norms.h.
 template <typename Storage>
 __device__ __forceinline__ ComputeType<Storage> inverse_norm_of_candidate(
     ComputeType<Storage> squares, const Storage* docs, int64_t dim, int32_t index) {

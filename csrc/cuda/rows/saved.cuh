@@ -9,30 +9,30 @@
 namespace negative_cosine {
 namespace cuda {
 
-__device__ __forceinline__ RowFacts<float> load_facts(const RowFacts<float>* facts) {
-  const float4 bits = __ldg(reinterpret_cast<const float4*>(facts));
+__device__ __forceinline__ RowFacts<float> load_saved(const RowFacts<float>* values) {
+  const float4 bits = __ldg(reinterpret_cast<const float4*>(values));
   return {bits.x, bits.y, bits.z, bits.w};
 }
 
-__device__ __forceinline__ RowFacts<double> load_facts(const RowFacts<double>* facts) {
-  const double2 first = __ldg(reinterpret_cast<const double2*>(facts));
-  const double2 second = __ldg(reinterpret_cast<const double2*>(facts) + 1);
+__device__ __forceinline__ RowFacts<double> load_saved(const RowFacts<double>* values) {
+  const double2 first = __ldg(reinterpret_cast<const double2*>(values));
+  const double2 second = __ldg(reinterpret_cast<const double2*>(values) + 1);
   return {first.x, first.y, second.x, second.y};
 }
 
-__device__ __forceinline__ void store_facts(const RowFacts<float>& facts,
+__device__ __forceinline__ void store_saved(const RowFacts<float>& values,
                                             RowFacts<float>* to) {
   __stcs(reinterpret_cast<float4*>(to),
-         make_float4(facts.candidate_coefficient, facts.positive_cosine, facts.shift,
-                     facts.query_inverse_norm));
+         make_float4(values.candidate_coefficient, values.positive_cosine, values.shift,
+                     values.query_inverse_norm));
 }
 
-__device__ __forceinline__ void store_facts(const RowFacts<double>& facts,
+__device__ __forceinline__ void store_saved(const RowFacts<double>& values,
                                             RowFacts<double>* to) {
   __stcs(reinterpret_cast<double2*>(to),
-         make_double2(facts.candidate_coefficient, facts.positive_cosine));
+         make_double2(values.candidate_coefficient, values.positive_cosine));
   __stcs(reinterpret_cast<double2*>(to) + 1,
-         make_double2(facts.shift, facts.query_inverse_norm));
+         make_double2(values.shift, values.query_inverse_norm));
 }
 
 // --- Forward -------------------------------------------------------------------------
@@ -45,13 +45,14 @@ __device__ __forceinline__ double store_row_results(const LossParams& params,
                                                     Real query_inverse_norm, Real shift,
                                                     const RowResult<Real>& result) {
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
+  const Real row_loss = over_batch ? Real(0) : result.row_loss;  // see reductions.cu
   __stcs(static_cast<Real*>(outputs.positive_cosine) + row, positive_cosine);
   __stcs(static_cast<Real*>(outputs.row_scale_gradient) + row, result.scale_gradient);
-  store_facts(facts_of(params, row, result, positive_cosine, shift, query_inverse_norm),
+  store_saved(facts_of(params, row, result, positive_cosine, shift, query_inverse_norm),
               static_cast<RowFacts<Real>*>(outputs.row_facts) + row);
-  if (over_batch) return 0;  // reductions.cu computes the losses
-  __stcs(static_cast<Real*>(outputs.row_loss) + row, result.row_loss);
-  const Real loss = weighted_loss(params, row, result.row_loss);
+  if (over_batch) return 0;
+  __stcs(static_cast<Real*>(outputs.row_loss) + row, row_loss);
+  const Real loss = weighted_loss(params, row, row_loss);
   if (params.reduction == Reduction::kNone) {
     __stcs(static_cast<Real*>(outputs.loss) + row, loss);
   }
@@ -90,28 +91,28 @@ __device__ __forceinline__ RowCoefficients<Real> coefficients_of_row(
 }
 
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> saved_facts_of_row(
+__device__ __forceinline__ RowFacts<Real> saved_values_of_row(
     const GradientArguments& arguments, int64_t row) {
-  return load_facts(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+  return load_saved(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
 }
 
-// The saved facts of a row with the upstream gradient in their coefficient.
+// The saved values of a row, their coefficient multiplied by the upstream gradient.
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> facts_of_row(
+__device__ __forceinline__ RowFacts<Real> weighted_values_of_row(
     const LossParams& params, const GradientArguments& arguments, int64_t row) {
-  RowFacts<Real> facts = saved_facts_of_row<Real>(arguments, row);
-  facts.candidate_coefficient = zero_safe_product(
-      facts.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
-  return facts;
+  RowFacts<Real> values = saved_values_of_row<Real>(arguments, row);
+  values.candidate_coefficient = zero_safe_product(
+      values.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
+  return values;
 }
 
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> facts_of_lane(const RowFacts<Real>& facts,
-                                                        int lane) {
-  return {__shfl_sync(kWholeWarp, facts.candidate_coefficient, lane),
-          __shfl_sync(kWholeWarp, facts.positive_cosine, lane),
-          __shfl_sync(kWholeWarp, facts.shift, lane),
-          __shfl_sync(kWholeWarp, facts.query_inverse_norm, lane)};
+__device__ __forceinline__ RowFacts<Real> values_of_lane(const RowFacts<Real>& values,
+                                                         int lane) {
+  return {__shfl_sync(kWholeWarp, values.candidate_coefficient, lane),
+          __shfl_sync(kWholeWarp, values.positive_cosine, lane),
+          __shfl_sync(kWholeWarp, values.shift, lane),
+          __shfl_sync(kWholeWarp, values.query_inverse_norm, lane)};
 }
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-// Rows that a kernel does not hold, as rows/gradient.cuh asks for them.
+// Rows that a kernel does not hold, with the members that query_gradient_row needs.
 #pragma once
 
 #include "core/formulas.h"
@@ -8,8 +8,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Query rows of which only a multiple of the saved direction is written: 16 bytes of it
-// a lane, so that both rows move by whole sectors.
+// Writes a multiple of a query row's saved direction: 16 bytes of it a lane, so that
+// both rows are moved by whole sectors.
 template <typename StorageType>
 struct ScaledRows {
   using Storage = StorageType;

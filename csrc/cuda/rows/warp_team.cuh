@@ -9,8 +9,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Adds up what the warps of a block have of a row, in the order of the warps; there is
-// nothing to do for one warp.
+// Adds up what the warps of a block have of a row, in the order of the warps; one warp
+// alone has nothing to add.
 template <typename Real, int kWarps>
 class WarpTeam {
   static_assert(kWarps == 1 || kWarps == kMostWarpsPerBlock,
@@ -20,26 +20,26 @@ class WarpTeam {
   template <int kValues>
   __device__ __forceinline__ void sum(Real (&values)[kValues]) const {
     if constexpr (kWarps > 1) {
-      // Two of each, used in turn: a barrier then lies between every read and the next
+      // Two buffers, used in turn: so a barrier lies between every read and the next
       // write of the same element.
       __shared__ SharedElement<Real> of_thread[2][kValues][kWarps * kWarpSize];
-      turn_ = 1 - turn_;
+      buffer_ = 1 - buffer_;
 #pragma unroll
-      for (int i = 0; i < kValues; ++i) of_thread[turn_][i][threadIdx.x] = values[i];
+      for (int i = 0; i < kValues; ++i) of_thread[buffer_][i][threadIdx.x] = values[i];
       __syncthreads();
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
-        values[i] = of_thread[turn_][i][lane_of_thread()];
+        values[i] = of_thread[buffer_][i][lane_of_thread()];
 #pragma unroll
         for (int warp = 1; warp < kWarps; ++warp) {
-          values[i] += of_thread[turn_][i][warp * kWarpSize + lane_of_thread()];
+          values[i] += of_thread[buffer_][i][warp * kWarpSize + lane_of_thread()];
         }
       }
     }
   }
 
  private:
-  mutable int turn_ = 0;
+  mutable int buffer_ = 0;
 };
 
 }  // namespace cuda

@@ -1,5 +1,5 @@
-// The band of a tile: which of a block's columns a row meets, where row r meets columns
-// r + first .. r + last.
+// The band of a tile: which columns of a panel belong to a row, where those of row r
+// are r + first .. r + last.
 #pragma once
 
 #include "cuda/tiles/shape.cuh"
@@ -7,32 +7,32 @@
 namespace negative_cosine {
 namespace cuda {
 
-// A lane's columns of a block as bits: bit 8 t + j is its column j of tile t, so that a
-// bit's number is the distance from the lane's first column.
+// A lane's columns of a panel as bits: bit 8 f + j is its column j of fragment f, so
+// that a bit's number is the distance from the lane's first column.
 template <typename Shape>
 constexpr uint32_t kColumnsOfLane = 0x03030303u >> (32 - Shape::kColumns);
 
-// The band where the running warp's rows meet a block: its row r meets the block's
-// columns begin + r .. end - 1 + r.
+// The part of the band in the running warp's rows and a panel's columns: columns
+// begin + r .. end - 1 + r of row r.
 template <typename Shape>
-class BandOfBlock {
+class BandOfPanel {
  public:
-  __device__ __forceinline__ BandOfBlock(int64_t first, int64_t last,
-                                         int64_t block_start)
-      : begin_(near_block(first_row_of_warp<Shape>() + first - block_start)),
-        end_(near_block(first_row_of_warp<Shape>() + last + 1 - block_start)) {}
+  __device__ __forceinline__ BandOfPanel(int64_t first, int64_t last,
+                                         int64_t panel_start)
+      : begin_(near_panel(first_row_of_warp<Shape>() + first - panel_start)),
+        end_(near_panel(first_row_of_warp<Shape>() + last + 1 - panel_start)) {}
 
-  // Whether no row meets any of the columns.
+  // Whether no row has any of the columns.
   __device__ __forceinline__ bool is_empty() const {
     return begin_ >= Shape::kColumns || end_ + kRowsOfWarp <= 1;
   }
 
-  // Whether each row meets each of the columns.
+  // Whether each row has each of the columns.
   __device__ __forceinline__ bool is_whole() const {
     return begin_ + kRowsOfWarp <= 1 && end_ >= Shape::kColumns;
   }
 
-  // Those of the lane's columns that its row meets.
+  // Those of the lane's columns that its row has.
   __device__ __forceinline__ uint32_t columns_of(int half) const {
     const int shift = row_of_lane() + 8 * half - column_of_lane();
     const int begin = max(begin_ + shift, 0);
@@ -42,8 +42,8 @@ class BandOfBlock {
   }
 
  private:
-  // Farther from the block than a warp's rows reach is all the same.
-  __device__ __forceinline__ static int near_block(int64_t column) {
+  // All columns farther from the panel than a warp's rows reach are the same to it.
+  __device__ __forceinline__ static int near_panel(int64_t column) {
     constexpr long long kBefore = -kRowsOfWarp;
     constexpr long long kBehind = Shape::kColumns;
     return static_cast<int>(min(max(static_cast<long long>(column), kBefore), kBehind));
@@ -53,22 +53,25 @@ class BandOfBlock {
   const int end_;
 };
 
-__device__ __forceinline__ bool has_column(uint32_t columns, int tile, int element) {
-  return (columns >> (tile * kColumnsOfTile + element % 2) & 1) != 0;
+__device__ __forceinline__ bool has_column(uint32_t columns, int fragment,
+                                           int element) {
+  return (columns >> (fragment * kFragmentColumns + element % 2) & 1) != 0;
 }
 
-// Leaves of a lane's numbers those of its two rows' columns, and puts `other` in place
-// of the others.
+// Keeps a lane's numbers in the given columns of its two rows, and overwrites the
+// others with `other`.
 template <typename Shape>
 __device__ __forceinline__ void keep_columns(const uint32_t (&columns)[2],
                                              typename Shape::Real other,
                                              Products<Shape>& numbers) {
-  for_each_product<Shape>([&](int tile, int element, int half, int) {
-    if (!has_column(columns[half], tile, element)) numbers[tile][element] = other;
+  for_each_product<Shape>([&](int fragment, int element, int half, int) {
+    if (!has_column(columns[half], fragment, element))
+      numbers[fragment][element] = other;
   });
 }
 
-// Without the columns for which `is_dropped(column of the block)`. Rare, so one by one.
+// The columns without those for which `is_dropped(column of the panel)`, which is asked
+// of one after another: few need it.
 template <typename Shape, typename IsDropped>
 __device__ __forceinline__ uint32_t without(uint32_t columns,
                                             const IsDropped& is_dropped) {

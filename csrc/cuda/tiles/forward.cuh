@@ -3,12 +3,12 @@
 //
 // The query at place x has its positive at place x and its candidates at x + 1 .. x + K
 // (docs/semantics.md, "Candidates"; `all` is the ring of the documents in their own
-// order with K = C - 1). So a tile's rows meet their own places' documents, and then
-// the documents behind them, which come by blocks. For each block: copy, inspect,
-// multiply, weigh, accumulate; at the end: store, with the positives, which stay in
-// shared memory or, where rows are long, come again. The softmax is online (Milakov and
-// Gimelshein, 2018) and the query's direction is summed as FlashAttention sums its
-// output. The formulas are in core/formulas.h.
+// order with K = C - 1). So a tile's queries are multiplied with the documents at their
+// own places, and then with those behind them, panel by panel. The mainloop for each
+// panel: copy, prepare, multiply, weigh, accumulate. The epilogue: store, with the
+// positives, which stay in shared memory or, where rows are long, are copied again. The
+// softmax is online (Milakov and Gimelshein, 2018) and the query's direction is summed
+// as FlashAttention sums its output. The formulas are in core/formulas.h.
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -21,9 +21,9 @@
 namespace negative_cosine {
 namespace cuda {
 
-// What a lane keeps of its two rows: its part of their sums, and what is found on the
-// way. All else it reads where it needs it, for long rows leave no register. The shift
-// is the largest logit met so far, even where that is far below the positive's: a
+// What a lane keeps of its two rows: its part of their sums, and what it has found so
+// far. It reads everything else where it needs it, because long rows leave no register.
+// The shift is the largest logit so far, even where that is far below the positive's: a
 // float16 weight has few digits below 1.
 template <typename Shape>
 struct ForwardTileState {
@@ -40,7 +40,8 @@ class ForwardTile {
  public:
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
-  static constexpr Real kUnit = FitNorms<Storage>::kForwardUnit;  // of state_.sums
+  static constexpr Real kWeightFactor =
+      FitNorms<Storage>::kForwardWeightFactor;  // of state_.sums
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
@@ -61,31 +62,33 @@ class ForwardTile {
   // Returns the rows' part of the reduced loss that this thread knows.
   __device__ __forceinline__ double run() {
     static_assert(Shape::kRows <= Shape::kThreads, "own rows are in the first window");
-    memory_.places.look_first(params_, first_place_, 0);
+    memory_.places.find_first_window(params_, first_place_, 0);
     __syncthreads();
     copy_own_rows();
-    inspect_own_rows();
-    // Where nobody wants to know of the candidates, the positives are enough.
-    const bool meets = !over_batch_ || outputs_.num_kept != nullptr;
-    const uint32_t band =
-        meets && has_queries() ? static_cast<uint32_t>(params_.num_negatives) : 0;
+    prepare_own_rows();
+    // Where the candidates count for neither loss nor statistics, the positives are
+    // enough.
+    const bool needs_candidates = !over_batch_ || outputs_.num_kept != nullptr;
+    const uint32_t band = needs_candidates && has_queries()
+                              ? static_cast<uint32_t>(params_.num_negatives)
+                              : 0;
     const uint32_t columns = static_cast<uint32_t>(rows_) + band;
-    const auto blocks =
+    const auto panels =
         static_cast<int32_t>((columns + Shape::kColumns - 1) / Shape::kColumns);
     constexpr int32_t kOwn = Shape::kRows / Shape::kColumns;
-    for (int32_t block = 0; block < blocks; ++block) {
-      const int32_t next = block + 1;
-      const bool copies_next = next >= kOwn && next < blocks;
-      if (block >= kOwn) inspect_block(block);
-      if (copies_next) {
-        memory_.places.look_on(params_, first_place_, first_column<Shape>(next));
+    for (int32_t panel = 0; panel < panels; ++panel) {
+      const int32_t next = panel + 1;
+      const bool has_next = next >= kOwn && next < panels;
+      if (panel >= kOwn) prepare_panel(panel);
+      if (has_next) {
+        memory_.places.find_window(params_, first_place_, first_column<Shape>(next));
       }
       __syncthreads();
-      if (copies_next) copy_block(next, columns);
-      meet_block(block, band);
+      if (has_next) copy_panel(next, columns);
+      process_panel(panel, band);
     }
-    // Block 2 is the first to overwrite one of them (ForwardTileMemory::doc_row).
-    const bool own_docs_are_gone = !Shape::kKeepsOwnDocs && blocks > 2;
+    // Panel 2 is the first to overwrite one of them (ForwardTileMemory::doc_row).
+    const bool own_docs_are_gone = !Shape::kKeepsOwnDocs && panels > 2;
     if (own_docs_are_gone && outputs_.query_direction != nullptr) restore_own_docs();
     return store_rows();
   }
@@ -101,7 +104,7 @@ class ForwardTile {
     return static_cast<const Storage*>(params_.doc) + index * params_.dim;
   }
 
-  // --- Copy and inspect --------------------------------------------------------------
+  // --- Copy and prepare --------------------------------------------------------------
 
   // The query at one of the tile's places.
   __device__ __forceinline__ int32_t query_at(int row, int32_t index) const {
@@ -121,13 +124,13 @@ class ForwardTile {
       if (team_.is_first_thread()) {
         memory_.queries.index[row] = query;
         memory_.docs.index[row] = index;
-        memory_.facts.copy(params_, row, index, true);
+        memory_.pair_inputs.copy(params_, row, index, true);
       }
     }
     commit_copies();
   }
 
-  __device__ __forceinline__ void inspect_own_rows() const {
+  __device__ __forceinline__ void prepare_own_rows() const {
     wait_for_copies<0>();
     __syncwarp();
     auto* doc_inverse_norms = static_cast<Real*>(outputs_.doc_inverse_norm);
@@ -138,44 +141,45 @@ class ForwardTile {
       const Real doc_inverse_norm = team_.inverse_norm(memory_.doc_row(row));
       __syncwarp();
       const RowNorm<Real> query_norm =
-          team_.settle(query_inverse_norm, memory_.queries.row(row));
+          team_.prepare(query_inverse_norm, memory_.queries.row(row));
       const RowNorm<Real> doc_norm =
-          team_.settle(doc_inverse_norm, memory_.doc_row(row));
+          team_.prepare(doc_inverse_norm, memory_.doc_row(row));
       if (!team_.is_first_thread()) continue;
-      memory_.queries.note(row, query_norm);
-      memory_.docs.note(row, doc_norm);
+      memory_.queries.set_norm(row, query_norm);
+      memory_.docs.set_norm(row, doc_norm);
       memory_.query_inverse_norm[row] = query_inverse_norm;
       if (row < rows_) __stcs(doc_inverse_norms + doc, doc_inverse_norm);
     }
   }
 
-  __device__ __forceinline__ void copy_block(int32_t block, uint32_t columns) const {
+  __device__ __forceinline__ void copy_panel(int32_t panel, uint32_t columns) const {
     const uint32_t column =
-        first_column<Shape>(block) + static_cast<uint32_t>(team_.number());
-    const int slot = memory_.slot_of(block) + team_.number();
-    const bool is_met = column < columns;
+        first_column<Shape>(panel) + static_cast<uint32_t>(team_.number());
+    const int staged = memory_.first_staged_row(panel) + team_.number();
+    const bool is_wanted = column < columns;
     const int32_t doc = memory_.places.index_at(column);
-    team_.copy(doc_at(doc), is_met, memory_.doc_row(slot));
+    team_.copy(doc_at(doc), is_wanted, memory_.doc_row(staged));
     if (team_.is_first_thread()) {
-      memory_.docs.index[slot] = is_met ? doc : kNotKept;
-      memory_.facts.copy(params_, slot, doc, is_met);
+      memory_.docs.index[staged] = is_wanted ? doc : kNotKept;
+      memory_.pair_inputs.copy(params_, staged, doc, is_wanted);
     }
     commit_copies();
   }
 
-  __device__ __forceinline__ void inspect_block(int32_t block) const {
+  __device__ __forceinline__ void prepare_panel(int32_t panel) const {
     wait_for_copies<0>();
     __syncwarp();
-    const int slot = memory_.slot_of(block) + team_.number();
-    const Real inverse_norm = team_.inverse_norm(memory_.doc_row(slot));
+    const int staged = memory_.first_staged_row(panel) + team_.number();
+    const Real inverse_norm = team_.inverse_norm(memory_.doc_row(staged));
     __syncwarp();
-    const RowNorm<Real> norm = team_.settle(inverse_norm, memory_.doc_row(slot));
-    if (team_.is_first_thread()) memory_.docs.note(slot, norm);
+    const RowNorm<Real> norm = team_.prepare(inverse_norm, memory_.doc_row(staged));
+    if (team_.is_first_thread()) memory_.docs.set_norm(staged, norm);
   }
 
-  // Brings the tile's own documents back for the gradient, as they were settled.
+  // Copies the tile's own documents again for the gradient, and prepares them as
+  // before.
   __device__ __forceinline__ void restore_own_docs() const {
-    __syncthreads();  // the last block has been met
+    __syncthreads();  // the last panel has been read
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       team_.copy(doc_at(memory_.docs.index[row]), true, memory_.doc_row(row));
@@ -187,124 +191,130 @@ class ForwardTile {
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const Real inverse_norm = team_.inverse_norm(memory_.doc_row(row));
       __syncwarp();
-      team_.settle(inverse_norm, memory_.doc_row(row));
+      team_.prepare(inverse_norm, memory_.doc_row(row));
     }
     __syncthreads();
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  // Of the query of the lane's row; NaN of one with a poison.
+  // Of the query in the lane's row; NaN if it holds NaN or infinity.
   __device__ __forceinline__ Real inverse_norm_of(int half) const {
     const int row = row_of_half<Shape>(half);
-    return memory_.queries.inverse_norm[row] + memory_.queries.poison[row];
+    return memory_.queries.inverse_norm[row] + memory_.queries.nan_addend[row];
   }
 
   __device__ __forceinline__ int32_t query_of(int half) const {
     return memory_.queries.index[row_of_half<Shape>(half)];
   }
 
-  __device__ __forceinline__ void meet_block(int32_t block, uint32_t band) {
-    const int64_t start = first_column<Shape>(block);
-    const int slot = memory_.slot_of(block);
+  __device__ __forceinline__ void process_panel(int32_t panel, uint32_t band) {
+    const int64_t start = first_column<Shape>(panel);
+    const int staged = memory_.first_staged_row(panel);
     const int first_row = first_row_of_warp<Shape>();
-    const auto* met = memory_.doc_row(slot) + slice_;
-    const BandOfBlock<Shape> candidates(1, band, start);
+    const auto* docs = memory_.doc_row(staged) + slice_;
+    const BandOfPanel<Shape> candidates(1, band, start);
     const int64_t diagonal = first_row - start;
     const bool has_positives = diagonal >= 0 && diagonal < Shape::kColumns;
-    const bool meets = has_positives || !candidates.is_empty();
+    const bool takes_part = has_positives || !candidates.is_empty();
     Products<Shape> products = {};
-    if (meets) {
-      TileProducts<Shape>::multiply(memory_.queries.row(first_row) + slice_, met,
+    if (takes_part) {
+      TileProducts<Shape>::multiply(memory_.queries.row(first_row) + slice_, docs,
                                     products);
     }
-    memory_.slices.add_up(meets, products);
-    if (!meets) return;
-    if (has_positives) find_positives(static_cast<int>(diagonal), slot, products);
-    weigh(candidates, slot, products);
+    memory_.slices.add_up(takes_part, products);
+    if (!takes_part) return;
+    if (has_positives) find_positives(static_cast<int>(diagonal), staged, products);
+    weigh(candidates, staged, products);
     if (outputs_.query_direction != nullptr && !over_batch_) {
       __syncwarp();  // lanes may have dropped candidates one by one
-      TileProducts<Shape>::accumulate(products, met, state_.sums);
+      TileProducts<Shape>::accumulate(products, docs, state_.sums);
     }
   }
 
-  __device__ __forceinline__ Real cosine_with(int slot, int half, Real product) const {
+  __device__ __forceinline__ Real cosine_with(int staged, int half,
+                                              Real product) const {
     return cosine_of_pair<Real>(product, inverse_norm_of(half),
-                                memory_.docs.inverse_norm[slot],
-                                memory_.docs.poison[slot]);
+                                memory_.docs.inverse_norm[staged],
+                                memory_.docs.nan_addend[staged]);
   }
 
   // The products of the rows with the columns of their own places: column `diagonal` +
   // r of row r. Four lanes share a row and all of them get its cosine.
-  __device__ __forceinline__ void find_positives(int diagonal, int slot,
+  __device__ __forceinline__ void find_positives(int diagonal, int staged,
                                                  const Products<Shape>& products) {
-    const int own = row_of_lane();  // 0..7: the column in its tile
+    const int own = row_of_lane();  // 0..7: the column in its fragment
     const int holder = own * 4 + own / 2;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int first_column = diagonal + 8 * half;
       Real even = 0, odd = 0;
 #pragma unroll
-      for (int tile = 0; tile < Shape::kColumns / kColumnsOfTile; ++tile) {
-        if (first_column != tile * kColumnsOfTile) continue;
-        even = products[tile][2 * half];
-        odd = products[tile][2 * half + 1];
+      for (int fragment = 0; fragment < Shape::kColumns / kFragmentColumns;
+           ++fragment) {
+        if (first_column != fragment * kFragmentColumns) continue;
+        even = products[fragment][2 * half];
+        odd = products[fragment][2 * half + 1];
       }
       even = __shfl_sync(kWholeWarp, even, holder);
       odd = __shfl_sync(kWholeWarp, odd, holder);
       state_.positive_cosine[half] =
-          cosine_with(slot + first_column + own, half, own % 2 == 0 ? even : odd);
+          cosine_with(staged + first_column + own, half, own % 2 == 0 ? even : odd);
     }
   }
 
-  // Products to weights, times the met rows' inverse norms, and the rows' sums of them.
-  __device__ __forceinline__ void weigh(const BandOfBlock<Shape>& candidates, int slot,
-                                        Products<Shape>& products) {
+  // Turns products into weights times the documents' inverse norms, and adds the
+  // weights to the rows' sums.
+  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& candidates,
+                                        int staged, Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> logits;
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const Real cosine = cosine_with(slot + column, half, products[tile][element]);
-      cosines[tile][element] = cosine;
-      logits[tile][element] =
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      const Real cosine =
+          cosine_with(staged + column, half, products[fragment][element]);
+      cosines[fragment][element] = cosine;
+      logits[fragment][element] =
           relative_logit(scale_, margin_, cosine, state_.positive_cosine[half]);
     });
-    if (has_log_q_) correct(slot, logits);
+    if (has_log_q_) correct(staged, logits);
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    const uint32_t excluded = excluded_columns(slot);
+    const uint32_t excluded = excluded_columns(staged);
     if (has_ids_ || !candidates.is_whole() || excluded != 0) {
-      drop(candidates, slot, excluded, kept, cosines, logits);
+      drop(candidates, staged, excluded, kept, cosines, logits);
     }
     count(kept, logits);
     raise_shift(logits);
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const Real weight = weight_of<Shape>(logits[tile][element] - state_.shift[half]);
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      const Real weight =
+          weight_of<Shape>(logits[fragment][element] - state_.shift[half]);
       state_.weight_sum[half] += weight;
       state_.cosine_sum[half] =
-          multiply_add(weight, cosines[tile][element], state_.cosine_sum[half]);
-      products[tile][element] =
-          weight * (kUnit * memory_.docs.inverse_norm[slot + column]);
+          multiply_add(weight, cosines[fragment][element], state_.cosine_sum[half]);
+      products[fragment][element] =
+          weight * (kWeightFactor * memory_.docs.inverse_norm[staged + column]);
     });
   }
 
-  __device__ __forceinline__ void correct(int slot, Products<Shape>& logits) const {
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      logits[tile][element] =
-          corrected_logit(logits[tile][element], memory_.facts.log_q(slot + column),
-                          memory_.facts.log_q(row_of_half<Shape>(half)));
+  __device__ __forceinline__ void correct(int staged, Products<Shape>& logits) const {
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      logits[fragment][element] = corrected_logit(
+          logits[fragment][element], memory_.pair_inputs.log_q(staged + column),
+          memory_.pair_inputs.log_q(row_of_half<Shape>(half)));
     });
   }
 
-  // The block's columns whose documents are nobody's candidates.
-  __device__ __forceinline__ uint32_t excluded_columns(int slot) const {
+  // The panel's columns whose documents are nobody's candidates.
+  __device__ __forceinline__ uint32_t excluded_columns(int staged) const {
     if (!has_log_q_) return 0;
     const int column = lane_of_thread() % Shape::kColumns;
-    return __ballot_sync(kWholeWarp, is_excluded(memory_.facts.log_q(slot + column)));
+    return __ballot_sync(kWholeWarp,
+                         is_excluded(memory_.pair_inputs.log_q(staged + column)));
   }
 
-  // Leaves the candidates that the lane's rows keep: none before a row's own place, nor
-  // that itself, none that is excluded, and none with its ids. Not even 0 * NaN of the
-  // others counts.
-  __device__ __forceinline__ void drop(const BandOfBlock<Shape>& candidates, int slot,
+  // Keeps the candidates of the lane's rows: those behind a row's own place that are
+  // not excluded and do not have the row's ids. The others become numbers that add
+  // nothing, even if they were NaN.
+  __device__ __forceinline__ void drop(const BandOfPanel<Shape>& candidates, int staged,
                                        uint32_t excluded, uint32_t (&kept)[2],
                                        Products<Shape>& cosines,
                                        Products<Shape>& logits) const {
@@ -314,8 +324,8 @@ class ForwardTile {
       if (!has_ids_) continue;
       const int row = row_of_half<Shape>(half);
       kept[half] = without<Shape>(kept[half], [&](int column) {
-        return memory_.facts.are_equal(params_, row, slot + column,
-                                       memory_.docs.index[slot + column]);
+        return memory_.pair_inputs.are_equal(params_, row, staged + column,
+                                             memory_.docs.index[staged + column]);
       });
     }
     keep_columns<Shape>(kept, Real(0), cosines);
@@ -331,20 +341,20 @@ class ForwardTile {
     }
     if (outputs_.positive_rank == nullptr) return;
     int32_t larger[2] = {};
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      larger[half] += is_above_positive(logits[tile][element]);
+    for_each_product<Shape>([&](int fragment, int element, int half, int) {
+      larger[half] += is_above_positive(logits[fragment][element]);
     });
     for (int half = 0; half < 2; ++half) {
       memory_.counts.rank(half) = memory_.counts.rank(half) + larger[half];
     }
   }
 
-  // Once most columns have been met, a larger logit is rare. An infinite one raises the
-  // shift to the largest number.
+  // After the first panels a larger logit is rare. An infinite one raises the shift to
+  // the largest number.
   __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      largest[half] = max(largest[half], logits[tile][element]);
+    for_each_product<Shape>([&](int fragment, int element, int half, int) {
+      largest[half] = max(largest[half], logits[fragment][element]);
     });
     const Real of_rows[2] = {largest_over_row(largest[0]),
                              largest_over_row(largest[1])};
@@ -419,12 +429,12 @@ class ForwardTile {
     const Real unit_factor = inverse_norm_of(half);
     const Real positive_weight =
         result.weights.positive * memory_.docs.inverse_norm[row];
-    const Real candidate_weight = result.weights.candidates * (1 / kUnit);
+    const Real candidate_weight = result.weights.candidates * (1 / kWeightFactor);
     auto* direction = static_cast<Real*>(outputs_.query_direction) +
                       int64_t{query_of(half)} * params_.dim;
 #pragma unroll
-    for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
-      const int column = slice_ + v * kColumnsOfTile + column_of_lane();
+    for (int v = 0; v < Shape::kSliceDim / kFragmentColumns; ++v) {
+      const int column = slice_ + v * kFragmentColumns + column_of_lane();
       if (column >= params_.dim) continue;
       Real query_pair[2], doc_pair[2], results[2];
       read_pair(query + column, query_pair);
@@ -445,9 +455,9 @@ class ForwardTile {
   const LossParams& params_;
   const ForwardOutputs& outputs_;
   const RowTeam<Shape> team_;
-  const int slice_;  // where the warp's begins
+  const int slice_;  // where the warp's slice begins
   const uint32_t first_place_;
-  const int rows_;  // places of the tile
+  const int rows_;  // of the tile that exist
   const Real margin_;
   const Real scale_;
   const bool over_batch_;

@@ -1,5 +1,5 @@
-// A block's shared memory in the forward pass: the tile's queries, the documents that
-// they meet, and what is counted.
+// A block's shared memory in the forward pass: the tile's queries, its own documents,
+// two panels of the documents behind them, and what is counted.
 #pragma once
 
 #include "cuda/tiles/memory.cuh"
@@ -9,8 +9,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// What a thread counts of its two rows, where that is asked for: beside the sums there
-// are no registers for it.
+// What a thread counts of its two rows, where that is asked for: the sums leave no
+// registers for it.
 template <typename Shape>
 class TileCounts {
  public:
@@ -45,7 +45,7 @@ struct ForwardTileMemory {
   __device__ __forceinline__ ForwardTileMemory()
       : queries(&arrays, Shape::kRows),
         docs(&arrays, kDocs, kHeldDocs),
-        facts(&arrays, kDocs),
+        pair_inputs(&arrays, kDocs),
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         places(&arrays),
         counts(&arrays),
@@ -53,30 +53,30 @@ struct ForwardTileMemory {
 
   static constexpr int kBytes =
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs, kHeldDocs) +
-      TileFacts<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
+      PairInputs<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
       TilePlaces<Shape::kThreads>::kBytes + TileCounts<Shape>::kBytes +
       TileSlices<Shape>::kBytes;
 
-  // The number of a block's first row: the tile's own documents, then two blocks in
-  // turns.
-  __device__ __forceinline__ static int slot_of(int32_t block) {
+  // The number of a panel's first row in `docs`: the tile's own documents come first,
+  // the panels behind them use two stages in turn.
+  __device__ __forceinline__ static int first_staged_row(int32_t panel) {
     constexpr int kOwn = Shape::kRows / Shape::kColumns;
-    return block < kOwn ? block * Shape::kColumns
-                        : Shape::kRows + block % 2 * Shape::kColumns;
+    return panel < kOwn ? panel * Shape::kColumns
+                        : Shape::kRows + panel % 2 * Shape::kColumns;
   }
 
-  // A document's elements. Where own documents are not kept, block b of all stands in
-  // place b % 2, so that what comes after them overwrites them one block behind.
+  // A document's elements. Where own documents are not kept, panel p is in stage p % 2,
+  // whether it is one of them or not, so that the panels behind them overwrite them.
   __device__ __forceinline__ SharedElement<typename Shape::Storage>* doc_row(
-      int slot) const {
-    const bool is_behind = !Shape::kKeepsOwnDocs && slot >= Shape::kRows;
-    return docs.row(is_behind ? slot - Shape::kRows : slot);
+      int staged) const {
+    const bool is_behind = !Shape::kKeepsOwnDocs && staged >= Shape::kRows;
+    return docs.row(is_behind ? staged - Shape::kRows : staged);
   }
 
   SharedArrays arrays;
   TileRows<Shape> queries;
   TileRows<Shape> docs;
-  TileFacts<Shape> facts;                         // of the docs
+  PairInputs<Shape> pair_inputs;                  // of the docs
   SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
   TilePlaces<Shape::kThreads> places;
   TileCounts<Shape> counts;

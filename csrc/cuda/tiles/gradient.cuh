@@ -2,11 +2,11 @@
 // tile of neighbouring places' documents through the band of queries in front of them.
 //
 // The document at place x was drawn by the queries at x - K .. x - 1 and is the
-// positive of the query at x: the mirror of forward_tiles.cuh. For each block of
-// queries: copy, inspect, multiply, weigh, accumulate; at the end: store. The softmax
-// weight of a pair is recomputed from its product and the row's saved facts, as in
-// gradient_rows.cuh, so nothing is added to by two blocks and nothing is stored of the
-// size B * K.
+// positive of the query at x: the mirror of tiles/forward.cuh. The mainloop for each
+// panel of queries: copy, prepare, multiply, weigh, accumulate. The epilogue: store.
+// The softmax weight of a pair is recomputed from its product and the query's saved
+// values, as in rows/gradient.cuh, so no two blocks add to the same row and nothing of
+// the size B * K is stored.
 #pragma once
 
 #include "cuda/rows/gradient.cuh"
@@ -18,13 +18,13 @@
 namespace negative_cosine {
 namespace cuda {
 
-// What a lane keeps of its two documents: its part of their sums. Those of float16
-// count in units of a power of two that the largest weight met so far chooses
+// What a lane keeps of its two documents: its part of their sums. With float16 the
+// weights are divided by a power of two, which the largest weight so far determines
 // (FitNorms).
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
-  Real unit[2] = {};  // 0 before any weight
+  Real weight_divisor[2] = {};  // 0 before any weight
   Real projection[2] = {};
   RowSums<Shape> sums = {};
 };
@@ -47,7 +47,7 @@ class GradientTile {
         slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
         rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
-        // Over the batch the candidates do not enter the loss.
+        // Over the batch the candidates are not part of the loss.
         drawn_(params.normalize_over == NormalizeOver::kBatch
                    ? 0
                    : static_cast<int32_t>(params.num_negatives)),
@@ -56,7 +56,7 @@ class GradientTile {
         has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
         has_log_q_(params.doc_log_q != nullptr) {}
 
-  // Which documents are the tile's: before all else.
+  // Finds the tile's documents. It comes before all other steps.
   __device__ __forceinline__ void find_docs() const {
     static_assert(Shape::kRows <= Shape::kThreads, "a thread for each row");
     const int row = static_cast<int>(threadIdx.x);
@@ -72,45 +72,45 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void store_doc_gradients() {
-    const auto blocks =
+    const auto panels =
         static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
-    int turn = 0;
-    int32_t block = next_block(0, blocks);
-    if (block < blocks) {
-      memory_.places.look_first(params_, first_place_of_band(),
-                                first_column<Shape>(block));
+    int stage = 0;
+    int32_t panel = next_panel(0, panels);
+    if (panel < panels) {
+      memory_.places.find_first_window(params_, first_place_of_band(),
+                                       first_column<Shape>(panel));
     }
     copy_docs();
     commit_copies();
     __syncthreads();
-    if (block < blocks) copy_block(block, turn);
+    if (panel < panels) copy_panel(panel, stage);
     commit_copies();
     wait_for_copies<1>();
     __syncwarp();
-    inspect_docs();
+    prepare_docs();
     __syncthreads();
-    while (block < blocks) {
+    while (panel < panels) {
       wait_for_copies<0>();
       __syncwarp();
-      inspect_block(turn);
-      const int32_t following = next_block(block + 1, blocks);
-      if (following < blocks) {
-        memory_.places.look_on(params_, first_place_of_band(),
-                               first_column<Shape>(following));
+      prepare_panel(stage);
+      const int32_t following = next_panel(panel + 1, panels);
+      if (following < panels) {
+        memory_.places.find_window(params_, first_place_of_band(),
+                                   first_column<Shape>(following));
       }
       __syncthreads();
-      if (following < blocks) copy_block(following, 1 - turn);
+      if (following < panels) copy_panel(following, 1 - stage);
       commit_copies();
-      meet_block(block, turn);
-      block = following;
-      turn = 1 - turn;
+      process_panel(panel, stage);
+      panel = following;
+      stage = 1 - stage;
     }
     finish_docs();
     __syncthreads();
     store_docs();
   }
 
-  // A warp a query, of those at the tile's places.
+  // Each warp takes one of the queries at the tile's places, and then the next.
   __device__ __forceinline__ void store_query_gradients() const {
     const ScaledRows<Storage> rows{params_.dim, team_.has_whole_packets()};
 #pragma unroll 1
@@ -124,7 +124,7 @@ class GradientTile {
   }
 
  private:
-  // What a document's own query weighs, 0 where there is none.
+  // The coefficient of a document's own query, 0 where there is none.
   __device__ __forceinline__ Real own_coefficient_of(int32_t doc) const {
     if (doc == kNotKept || doc >= params_.batch_size) return 0;
     return coefficients_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, doc)
@@ -140,21 +140,21 @@ class GradientTile {
     return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_);
   }
 
-  // The next block that holds a query: documents in their own order have none behind
+  // The next panel that holds a query: documents in their own order have none behind
   // the first B.
-  __device__ __forceinline__ int32_t next_block(int32_t block, int32_t blocks) const {
-    if (params_.sampler == Sampler::kRing) return block;
-    while (block < blocks) {
+  __device__ __forceinline__ int32_t next_panel(int32_t panel, int32_t panels) const {
+    if (params_.sampler == Sampler::kRing) return panel;
+    while (panel < panels) {
       const uint32_t first = PlaceOrder::wrapped(
-          first_place_of_band() + first_column<Shape>(block), params_.num_candidates);
+          first_place_of_band() + first_column<Shape>(panel), params_.num_candidates);
       const int64_t to_first_query = params_.num_candidates - first;
       if (first < params_.batch_size || to_first_query < Shape::kColumns) break;
-      block += static_cast<int32_t>(to_first_query / Shape::kColumns);
+      panel += static_cast<int32_t>(to_first_query / Shape::kColumns);
     }
-    return block;
+    return panel;
   }
 
-  // --- Copy and inspect --------------------------------------------------------------
+  // --- Copy and prepare --------------------------------------------------------------
 
   __device__ __forceinline__ void copy_docs() const {
     const auto* docs = static_cast<const Storage*>(params_.doc);
@@ -164,21 +164,22 @@ class GradientTile {
       const bool exists = doc >= 0;
       const int64_t source = exists ? doc : 0;
       team_.copy(docs + source * params_.dim, exists, memory_.docs.row(row));
-      if (team_.is_first_thread()) memory_.facts.copy(params_, row, source, exists);
+      if (team_.is_first_thread())
+        memory_.pair_inputs.copy(params_, row, source, exists);
     }
   }
 
-  __device__ __forceinline__ void inspect_docs() const {
+  __device__ __forceinline__ void prepare_docs() const {
 #pragma unroll 1
     for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
-        if (team_.is_first_thread()) memory_.docs.note(row, {0, 0});
+        if (team_.is_first_thread()) memory_.docs.set_norm(row, {0, 0});
         continue;
       }
       const RowNorm<Real> norm =
-          team_.settle(doc_inverse_norm(doc), memory_.docs.row(row));
-      if (team_.is_first_thread()) memory_.docs.note(row, norm);
+          team_.prepare(doc_inverse_norm(doc), memory_.docs.row(row));
+      if (team_.is_first_thread()) memory_.docs.set_norm(row, norm);
     }
   }
 
@@ -186,144 +187,147 @@ class GradientTile {
     return __ldg(static_cast<const Real*>(arguments_.doc_inverse_norm) + doc);
   }
 
-  __device__ __forceinline__ void copy_block(int32_t block, int turn) const {
-    const int slot = turn * Shape::kColumns + team_.number();
+  __device__ __forceinline__ void copy_panel(int32_t panel, int stage) const {
+    const int staged = stage * Shape::kColumns + team_.number();
     const uint32_t column =
-        first_column<Shape>(block) + static_cast<uint32_t>(team_.number());
+        first_column<Shape>(panel) + static_cast<uint32_t>(team_.number());
     const int32_t query = memory_.places.index_at(column);
     const bool is_query = column < columns() && query < params_.batch_size;
     const int64_t source = is_query ? query : 0;
     team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
-               is_query, memory_.queries.row(slot));
+               is_query, memory_.queries.row(staged));
     if (team_.is_first_thread()) {
-      memory_.queries.index[slot] = is_query ? query : kNotKept;
-      memory_.facts.copy(params_, Shape::kRows + slot, source, is_query);
-      copy_row_facts(source, is_query, slot);
+      memory_.queries.index[staged] = is_query ? query : kNotKept;
+      memory_.pair_inputs.copy(params_, Shape::kRows + staged, source, is_query);
+      copy_saved(source, is_query, staged);
     }
   }
 
-  __device__ __forceinline__ void copy_row_facts(int64_t query, bool is_query,
-                                                 int slot) const {
-    constexpr int kFacts = GradientTileMemory<Shape>::kFacts;
+  __device__ __forceinline__ void copy_saved(int64_t query, bool is_query,
+                                             int staged) const {
+    constexpr int kSavedNumbers = GradientTileMemory<Shape>::kSavedNumbers;
     constexpr int kPacket = 16 / static_cast<int>(sizeof(Real));
-    const auto* row_facts =
-        static_cast<const Real*>(arguments_.row_facts) + kFacts * query;
+    const auto* saved =
+        static_cast<const Real*>(arguments_.row_facts) + kSavedNumbers * query;
 #pragma unroll
-    for (int fact = 0; fact < kFacts; fact += kPacket) {
-      copy_async<16>(memory_.row_facts + kFacts * slot + fact, row_facts + fact,
-                     is_query);
+    for (int i = 0; i < kSavedNumbers; i += kPacket) {
+      copy_async<16>(memory_.saved + kSavedNumbers * staged + i, saved + i, is_query);
     }
-    const int64_t place = params_.reduction == Reduction::kNone ? query : 0;
-    copy_async<sizeof(Real)>(memory_.upstream + slot,
-                             static_cast<const Real*>(arguments_.loss_gradient) + place,
+    const int64_t item = params_.reduction == Reduction::kNone ? query : 0;
+    copy_async<sizeof(Real)>(memory_.upstream + staged,
+                             static_cast<const Real*>(arguments_.loss_gradient) + item,
                              is_query);
   }
 
-  __device__ __forceinline__ void inspect_block(int turn) const {
-    const int slot = turn * Shape::kColumns + team_.number();
+  __device__ __forceinline__ void prepare_panel(int stage) const {
+    const int staged = stage * Shape::kColumns + team_.number();
     const RowNorm<Real> norm =
-        team_.settle(memory_.query_inverse_norm(slot), memory_.queries.row(slot));
+        team_.prepare(memory_.query_inverse_norm(staged), memory_.queries.row(staged));
     if (!team_.is_first_thread()) return;
-    memory_.queries.note(slot, norm);
+    memory_.queries.set_norm(staged, norm);
     const Real coefficient =
-        zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(slot)),
-                          static_cast<Real>(memory_.upstream[slot]));
-    memory_.candidate_coefficient(slot) = coefficient;
-    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[slot] = kNotKept;
+        zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(staged)),
+                          static_cast<Real>(memory_.upstream[staged]));
+    memory_.candidate_coefficient(staged) = coefficient;
+    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  // Of the document of the lane's row; NaN of one with a poison.
+  // Of the document in the lane's row; NaN if it holds NaN or infinity.
   __device__ __forceinline__ Real inverse_norm_of(int half) const {
     const int row = row_of_half<Shape>(half);
-    return memory_.docs.inverse_norm[row] + memory_.docs.poison[row];
+    return memory_.docs.inverse_norm[row] + memory_.docs.nan_addend[row];
   }
 
   __device__ __forceinline__ int32_t doc_of(int half) const {
     return memory_.docs.index[row_of_half<Shape>(half)];
   }
 
-  __device__ __forceinline__ void meet_block(int32_t block, int turn) {
-    const int64_t start = first_column<Shape>(block);
-    const int slot = turn * Shape::kColumns;
-    const auto* met = memory_.queries.row(slot) + slice_;
-    const BandOfBlock<Shape> drew(0, int64_t{drawn_} - 1, start);
+  __device__ __forceinline__ void process_panel(int32_t panel, int stage) {
+    const int64_t start = first_column<Shape>(panel);
+    const int staged = stage * Shape::kColumns;
+    const auto* queries = memory_.queries.row(staged) + slice_;
+    const BandOfPanel<Shape> drew(0, int64_t{drawn_} - 1, start);
     const int64_t diagonal = first_row_of_warp<Shape>() + int64_t{drawn_} - start;
     const bool has_positives = diagonal > -kRowsOfWarp && diagonal < Shape::kColumns;
-    const bool meets = has_positives || !drew.is_empty();
+    const bool takes_part = has_positives || !drew.is_empty();
     Products<Shape> products = {};
-    if (meets) {
+    if (takes_part) {
       const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
-      TileProducts<Shape>::multiply(docs, met, products);
+      TileProducts<Shape>::multiply(docs, queries, products);
     }
-    memory_.slices.add_up(meets, products);
-    if (!meets) return;
-    weigh(drew, slot, products);
-    if (has_positives) weigh_positives(static_cast<int>(diagonal), slot, products);
-    if constexpr (FitNorms<Storage>::kHasUnits) count_in_units(products);
+    memory_.slices.add_up(takes_part, products);
+    if (!takes_part) return;
+    weigh(drew, staged, products);
+    if (has_positives) weigh_positives(static_cast<int>(diagonal), staged, products);
+    if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
     __syncwarp();  // lanes may have dropped queries one by one
-    TileProducts<Shape>::accumulate(products, met, state_.sums);
+    TileProducts<Shape>::accumulate(products, queries, state_.sums);
   }
 
-  // Products to weights, times the queries' inverse norms, and the sums of them.
-  __device__ __forceinline__ void weigh(const BandOfBlock<Shape>& drew, int slot,
+  // Turns products into weights times the queries' inverse norms, and adds the weights
+  // to the documents' projections.
+  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& drew, int staged,
                                         Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> weights;
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const int met = slot + column;
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      const int query = staged + column;
       const Real cosine = cosine_of_pair<Real>(
-          products[tile][element], memory_.queries.inverse_norm[met],
-          inverse_norm_of(half), memory_.queries.poison[met]);
-      cosines[tile][element] = cosine;
-      weights[tile][element] =
-          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(met));
+          products[fragment][element], memory_.queries.inverse_norm[query],
+          inverse_norm_of(half), memory_.queries.nan_addend[query]);
+      cosines[fragment][element] = cosine;
+      weights[fragment][element] =
+          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(query));
     });
-    if (has_log_q_) correct(slot, weights);
-    for_each_product<Shape>([&](int tile, int element, int, int column) {
-      const int met = slot + column;
-      Real& weight = weights[tile][element];
-      weight = weight_of<Shape>(weight - memory_.shift(met)) *
-               memory_.candidate_coefficient(met);
+    if (has_log_q_) correct(staged, weights);
+    for_each_product<Shape>([&](int fragment, int element, int, int column) {
+      const int query = staged + column;
+      Real& weight = weights[fragment][element];
+      weight = weight_of<Shape>(weight - memory_.shift(query)) *
+               memory_.candidate_coefficient(query);
     });
-    const uint32_t queries = columns_of_queries(slot);
+    const uint32_t queries = columns_of_queries(staged);
     const bool drops_docs = is_excluded_doc(0) || is_excluded_doc(1);
     if (has_ids_ || !drew.is_whole() || queries != kAllColumns || drops_docs) {
-      drop(drew, slot, queries, cosines, weights);
+      drop(drew, staged, queries, cosines, weights);
     }
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      const Real weight = weights[tile][element];
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      const Real weight = weights[fragment][element];
       state_.projection[half] =
-          multiply_add(weight, cosines[tile][element], state_.projection[half]);
-      products[tile][element] = weight * memory_.queries.inverse_norm[slot + column];
+          multiply_add(weight, cosines[fragment][element], state_.projection[half]);
+      products[fragment][element] =
+          weight * memory_.queries.inverse_norm[staged + column];
     });
   }
 
-  __device__ __forceinline__ void correct(int slot, Products<Shape>& logits) const {
-    for_each_product<Shape>([&](int tile, int element, int half, int column) {
-      logits[tile][element] = corrected_logit(
-          logits[tile][element], memory_.facts.log_q(row_of_half<Shape>(half)),
-          memory_.facts.log_q(Shape::kRows + slot + column));
+  __device__ __forceinline__ void correct(int staged, Products<Shape>& logits) const {
+    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
+      logits[fragment][element] =
+          corrected_logit(logits[fragment][element],
+                          memory_.pair_inputs.log_q(row_of_half<Shape>(half)),
+                          memory_.pair_inputs.log_q(Shape::kRows + staged + column));
     });
   }
 
-  // Whether the document of the lane's row is nobody's candidate.
+  // Whether the document in the lane's row is nobody's candidate.
   __device__ __forceinline__ bool is_excluded_doc(int half) const {
-    return has_log_q_ && is_excluded(memory_.facts.log_q(row_of_half<Shape>(half)));
+    return has_log_q_ &&
+           is_excluded(memory_.pair_inputs.log_q(row_of_half<Shape>(half)));
   }
 
-  // The block's columns that hold queries which take part: C > B documents have places
-  // of none.
+  // The panel's columns that hold queries with a coefficient: where C > B, some places
+  // have no query.
   static constexpr uint32_t kAllColumns = 0xffffffffu;
-  __device__ __forceinline__ uint32_t columns_of_queries(int slot) const {
+  __device__ __forceinline__ uint32_t columns_of_queries(int staged) const {
     const int column = lane_of_thread() % Shape::kColumns;
-    return __ballot_sync(kWholeWarp, memory_.queries.index[slot + column] >= 0);
+    return __ballot_sync(kWholeWarp, memory_.queries.index[staged + column] >= 0);
   }
 
-  // Leaves the queries that drew a document and keep it. Not even 0 * NaN of the others
-  // counts.
-  __device__ __forceinline__ void drop(const BandOfBlock<Shape>& drew, int slot,
+  // Keeps the queries that drew a document and did not drop it. The others become
+  // numbers that add nothing, even if they were NaN.
+  __device__ __forceinline__ void drop(const BandOfPanel<Shape>& drew, int staged,
                                        uint32_t queries, Products<Shape>& cosines,
                                        Products<Shape>& weights) const {
     uint32_t kept[2];
@@ -334,8 +338,8 @@ class GradientTile {
       if (!has_ids_) continue;
       const int row = row_of_half<Shape>(half);
       kept[half] = without<Shape>(kept[half], [&](int column) {
-        return memory_.facts.are_equal(params_, Shape::kRows + slot + column, row,
-                                       doc_of(half));
+        return memory_.pair_inputs.are_equal(params_, Shape::kRows + staged + column,
+                                             row, doc_of(half));
       });
     }
     keep_columns<Shape>(kept, Real(0), cosines);
@@ -343,59 +347,60 @@ class GradientTile {
   }
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row
-  // r of the warp, where one lane of the row's four has it.
-  __device__ __forceinline__ void weigh_positives(int diagonal, int slot,
+  // r of the warp, in one of the row's four lanes.
+  __device__ __forceinline__ void weigh_positives(int diagonal, int staged,
                                                   Products<Shape>& products) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int column = diagonal + row_of_lane() + 8 * half;
       const int of_lane = column - column_of_lane();
-      if (column >= Shape::kColumns || of_lane < 0 || of_lane % kColumnsOfTile > 1) {
+      if (column >= Shape::kColumns || of_lane < 0 || of_lane % kFragmentColumns > 1) {
         continue;
       }
-      const int met = slot + column;
+      const int query = staged + column;
       const Real weight = memory_.own_coefficients[row_of_half<Shape>(half)];
       if (weight == 0) continue;
       state_.projection[half] =
-          multiply_add(weight, memory_.positive_cosine(met), state_.projection[half]);
-      const Real weight_of_row = weight * memory_.queries.inverse_norm[met];
-      for_each_product<Shape>([&](int tile, int element, int of_half, int) {
-        if (of_half == half && of_lane == tile * kColumnsOfTile + element % 2) {
-          products[tile][element] = weight_of_row;
+          multiply_add(weight, memory_.positive_cosine(query), state_.projection[half]);
+      const Real weight_of_row = weight * memory_.queries.inverse_norm[query];
+      for_each_product<Shape>([&](int fragment, int element, int of_half, int) {
+        if (of_half == half && of_lane == fragment * kFragmentColumns + element % 2) {
+          products[fragment][element] = weight_of_row;
         }
       });
     }
   }
 
-  // Weights less than kLargestWeight units, which lose nothing by a power of two.
-  __device__ __forceinline__ void count_in_units(Products<Shape>& products) {
+  // Divides the weights by a power of two, which costs no digit, so that none is above
+  // kLargestWeight.
+  __device__ __forceinline__ void scale_weights(Products<Shape>& products) {
     Real largest[2] = {0, 0};
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      const Real weight = products[tile][element];
+    for_each_product<Shape>([&](int fragment, int element, int half, int) {
+      const Real weight = products[fragment][element];
       largest[half] = max(largest[half], weight < 0 ? -weight : weight);
     });
-    raise_unit(largest);
-    const Real inverse_unit[2] = {inverse_of(state_.unit[0]),
-                                  inverse_of(state_.unit[1])};
-    for_each_product<Shape>([&](int tile, int element, int half, int) {
-      products[tile][element] *= inverse_unit[half];
+    raise_divisor(largest);
+    const Real inverse_divisor[2] = {inverse_of(state_.weight_divisor[0]),
+                                     inverse_of(state_.weight_divisor[1])};
+    for_each_product<Shape>([&](int fragment, int element, int half, int) {
+      products[fragment][element] *= inverse_divisor[half];
     });
   }
 
-  __device__ __forceinline__ static Real inverse_of(Real unit) {
-    return unit > 0 ? 1 / unit : Real(0);
+  __device__ __forceinline__ static Real inverse_of(Real divisor) {
+    return divisor > 0 ? 1 / divisor : Real(0);
   }
 
-  __device__ __forceinline__ void raise_unit(const Real (&largest)[2]) {
+  __device__ __forceinline__ void raise_divisor(const Real (&largest)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const Real of_row = largest_over_row(largest[half]);
       if (of_row == 0) continue;
-      const Real unit =
+      const Real divisor =
           power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight));
-      if (!(unit > state_.unit[half])) continue;
-      const Real factor = state_.unit[half] / unit;
-      state_.unit[half] = unit;
+      if (!(divisor > state_.weight_divisor[half])) continue;
+      const Real factor = state_.weight_divisor[half] / divisor;
+      state_.weight_divisor[half] = divisor;
 #pragma unroll
       for (auto& sum : state_.sums) {
         sum[2 * half] *= factor;
@@ -406,7 +411,8 @@ class GradientTile {
 
   // --- Store -------------------------------------------------------------------------
 
-  // Each lane puts the gradient's elements where it alone reads the document's.
+  // Each lane writes the gradient's elements over those of the document that it alone
+  // reads.
   __device__ __forceinline__ void finish_docs() {
     __syncwarp();  // a warp's slice of its rows is read by no other
     const Real projections[2] = {sum_over_row(state_.projection[0]),
@@ -422,14 +428,15 @@ class GradientTile {
       const Real factor = is_unused ? Real(0) : scale_ * inverse_norm;
       auto* row = memory_.docs.row(row_of_half<Shape>(half));
 #pragma unroll
-      for (int v = 0; v < Shape::kSliceDim / kColumnsOfTile; ++v) {
-        const int column = slice_ + v * kColumnsOfTile + column_of_lane();
+      for (int v = 0; v < Shape::kSliceDim / kFragmentColumns; ++v) {
+        const int column = slice_ + v * kFragmentColumns + column_of_lane();
         Real pair[2];
         read_pair(row + column, pair);
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           Real sum = state_.sums[v][2 * half + j];
-          if constexpr (FitNorms<Storage>::kHasUnits) sum *= state_.unit[half];
+          if constexpr (FitNorms<Storage>::kScalesWeights)
+            sum *= state_.weight_divisor[half];
           Storage rounded;
           round_to((sum - pair[j] * projection) * factor, &rounded);
           row[column + j] = rounded;
@@ -449,9 +456,9 @@ class GradientTile {
   const GradientArguments& arguments_;
   const GradientScratch& scratch_;
   const RowTeam<Shape> team_;
-  const int slice_;  // where the warp's begins
+  const int slice_;  // where the warp's slice begins
   const uint32_t first_place_;
-  const int rows_;       // places of the tile
+  const int rows_;       // of the tile that exist
   const int32_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;

@@ -1,5 +1,5 @@
-// A block's shared memory in the gradient pass: the tile's documents, and the queries
-// that they meet with their facts.
+// A block's shared memory in the gradient pass: the tile's documents, and two panels of
+// queries with what the forward pass saved of them.
 #pragma once
 
 #include <cstddef>
@@ -16,14 +16,14 @@ template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kMet = 2 * Shape::kColumns;
-  using Facts = RowFacts<Real>;
-  static constexpr int kFacts = sizeof(Facts) / sizeof(Real);
+  using Saved = RowFacts<Real>;
+  static constexpr int kSavedNumbers = sizeof(Saved) / sizeof(Real);
 
   __device__ __forceinline__ GradientTileMemory()
       : docs(&arrays, Shape::kRows),
         queries(&arrays, kMet),
-        facts(&arrays, Shape::kRows + kMet),
-        row_facts(arrays.template take<Real>(kFacts * kMet)),
+        pair_inputs(&arrays, Shape::kRows + kMet),
+        saved(arrays.template take<Real>(kSavedNumbers * kMet)),
         upstream(arrays.template take<Real>(kMet)),
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
         places(&arrays),
@@ -31,34 +31,35 @@ struct GradientTileMemory {
 
   static constexpr int kBytes =
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
-      TileFacts<Shape>::bytes(Shape::kRows + kMet) +
-      shared_bytes(kFacts * kMet, sizeof(Real)) + shared_bytes(kMet, sizeof(Real)) +
-      shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
-      TileSlices<Shape>::kBytes;
+      PairInputs<Shape>::bytes(Shape::kRows + kMet) +
+      shared_bytes(kSavedNumbers * kMet, sizeof(Real)) +
+      shared_bytes(kMet, sizeof(Real)) + shared_bytes(Shape::kRows, sizeof(Real)) +
+      TilePlaces<Shape::kThreads>::kBytes + TileSlices<Shape>::kBytes;
 
   // Of the queries as they were given.
   __device__ __forceinline__ SharedElement<Real>& candidate_coefficient(
-      int slot) const {
-    return row_facts[kFacts * slot +
-                     offsetof(Facts, candidate_coefficient) / sizeof(Real)];
+      int staged) const {
+    return saved[kSavedNumbers * staged +
+                 offsetof(Saved, candidate_coefficient) / sizeof(Real)];
   }
-  __device__ __forceinline__ Real positive_cosine(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, positive_cosine) / sizeof(Real)];
+  __device__ __forceinline__ Real positive_cosine(int staged) const {
+    return saved[kSavedNumbers * staged +
+                 offsetof(Saved, positive_cosine) / sizeof(Real)];
   }
-  __device__ __forceinline__ Real shift(int slot) const {
-    return row_facts[kFacts * slot + offsetof(Facts, shift) / sizeof(Real)];
+  __device__ __forceinline__ Real shift(int staged) const {
+    return saved[kSavedNumbers * staged + offsetof(Saved, shift) / sizeof(Real)];
   }
-  __device__ __forceinline__ Real query_inverse_norm(int slot) const {
-    return row_facts[kFacts * slot +
-                     offsetof(Facts, query_inverse_norm) / sizeof(Real)];
+  __device__ __forceinline__ Real query_inverse_norm(int staged) const {
+    return saved[kSavedNumbers * staged +
+                 offsetof(Saved, query_inverse_norm) / sizeof(Real)];
   }
 
   SharedArrays arrays;
   TileRows<Shape> docs;
   TileRows<Shape> queries;
-  TileFacts<Shape> facts;                // of the docs, and behind them the queries
-  SharedElement<Real>* const row_facts;  // RowFacts of the queries
-  SharedElement<Real>* const upstream;   // the gradient of each query's loss
+  PairInputs<Shape> pair_inputs;        // of the docs, and behind them the queries
+  SharedElement<Real>* const saved;     // RowFacts of the queries
+  SharedElement<Real>* const upstream;  // the gradient of each query's loss
   SharedElement<Real>* const own_coefficients;  // of each document's own query
   TilePlaces<Shape::kThreads> places;           // of the queries
   TileSlices<Shape> slices;

@@ -1,5 +1,5 @@
-// What the rules of a pair (core/rules.h) ask of a tile's rows besides their
-// elements: logQ and ids, copied to shared memory beside the rows.
+// The inputs of a pair's rules (core/rules.h) besides the elements of its rows: logQ
+// and ids, copied to shared memory beside the rows.
 #pragma once
 
 #include "core/rules.h"
@@ -10,11 +10,11 @@ namespace negative_cosine {
 namespace cuda {
 
 template <typename Shape>
-class TileFacts {
+class PairInputs {
  public:
   using Real = typename Shape::Real;
 
-  __device__ __forceinline__ TileFacts(SharedArrays* arrays, int count)
+  __device__ __forceinline__ PairInputs(SharedArrays* arrays, int count)
       : log_q_(arrays->template take<Real>(count)),
         doc_ids_(arrays->template take<int32_t>(kWords * count)),
         query_ids_(arrays->template take<int32_t>(kWords * count)) {}
@@ -43,8 +43,7 @@ class TileFacts {
 
   __device__ __forceinline__ Real log_q(int number) const { return log_q_[number]; }
 
-  // As in core/rules.h, for the rows of two numbers, of which one is the
-  // candidate's.
+  // As in core/rules.h, for the rows of two numbers, of which one is the candidate's.
   __device__ __forceinline__ bool are_equal(const LossParams& params, int row,
                                             int candidate, int32_t index) const {
     return has_equal_ids(
@@ -53,7 +52,7 @@ class TileFacts {
   }
 
  private:
-  static constexpr int kWords = 2;  // of an id: the second is 0 where it has but one
+  static constexpr int kWords = 2;  // of an id: the second of a 32-bit id is 0
 
   __device__ __forceinline__ static void copy_id(const void* ids, IndexType type,
                                                  int64_t row, bool exists,

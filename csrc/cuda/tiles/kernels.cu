@@ -17,8 +17,8 @@ struct ShapeTag {
 };
 
 // The padded rows that there are kernels for: powers of two, and one length between the
-// longest. 16 rows of these and twice 16 that they meet are as much as the shared
-// memory of an A100 (3072 bytes, but for float64) and of an H100 (4096) holds.
+// two longest. A tile of 16 rows and two panels of 16 fill the shared memory of an A100
+// for rows of 3072 bytes (not of float64), and that of an H100 for 4096.
 constexpr int kShortestRowBytes = 128;
 constexpr int kLongestRowBytes = 4096;
 constexpr int next_row_bytes(int row_bytes) {
@@ -31,8 +31,8 @@ constexpr int kSharedBytes =
         ? ForwardTileMemory<Shape>::kBytes
         : GradientTileMemory<Shape>::kBytes;
 
-// Rows of which a tight shape fits where the usual one does not. There is none of
-// float64: it would be for devices with hardly any float64 units.
+// Row lengths that have a tight shape, which fits where the usual one does not. float64
+// has none: devices that need it have hardly any float64 units.
 template <typename Factor>
 constexpr bool has_tight_shape(int row_bytes) {
   return sizeof(StorageOf<Factor>) < 8 && (row_bytes == 512 || row_bytes == 1024);

@@ -1,5 +1,5 @@
-// A block's shared memory: its own rows, and the rows that they meet, block by block in
-// turns, with what has to be known of each.
+// Rows in a block's shared memory: the tile's own rows, or the panels that they are
+// multiplied with, and what has to be known of each row.
 #pragma once
 
 #include "cuda/tiles/inputs.cuh"
@@ -8,7 +8,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-// One array of rows and of what belongs to them: of `count` rows, of which so many have
+// One array of rows and of what belongs to them: `count` rows, of which `held` have
 // their elements here at a time.
 template <typename Shape>
 struct TileRows {
@@ -21,7 +21,7 @@ struct TileRows {
       : elements(arrays->template take<Storage>(held * Shape::kStride)),
         index(arrays->template take<int32_t>(count)),
         inverse_norm(arrays->template take<Real>(count)),
-        poison(arrays->template take<Real>(count)) {}
+        nan_addend(arrays->template take<Real>(count)) {}
 
   __host__ __device__ static constexpr int bytes(int count, int held) {
     return shared_bytes(held * Shape::kStride, sizeof(Storage)) +
@@ -35,17 +35,18 @@ struct TileRows {
     return elements + number * Shape::kStride;
   }
 
-  // What one thread notes of a row that has been settled; its index it has noted when
-  // the copy began.
-  __device__ __forceinline__ void note(int number, const RowNorm<Real>& norm) const {
+  // One thread calls it for a row that has been prepared. It has written the row's
+  // index when the copy began.
+  __device__ __forceinline__ void set_norm(int number,
+                                           const RowNorm<Real>& norm) const {
     inverse_norm[number] = norm.inverse_norm;
-    poison[number] = norm.poison;
+    nan_addend[number] = norm.nan_addend;
   }
 
   SharedElement<Storage>* const elements;
   SharedElement<int32_t>* const index;  // kNotKept where there is no row
   SharedElement<Real>* const inverse_norm;
-  SharedElement<Real>* const poison;
+  SharedElement<Real>* const nan_addend;
 };
 
 }  // namespace cuda

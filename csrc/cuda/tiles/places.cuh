@@ -1,5 +1,5 @@
-// The rows behind the places that a tile meets: what costs `ring` a keyed bijection a
-// place. Each thread of the block evaluates one place of a window, and all threads read
+// The rows at the places of a tile's columns. For `ring` each costs a keyed bijection,
+// so each thread of the block evaluates one place of a window, and all threads read
 // them.
 #pragma once
 
@@ -9,8 +9,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Two windows of kThreads columns of a tile: threads may still read the one while the
-// next is written. Column 0 is the row at place `origin`.
+// Windows of kThreads columns in two buffers: threads may still read one while the next
+// is written. Column 0 is the row at place `origin`.
 template <int kThreads>
 class TilePlaces {
  public:
@@ -21,22 +21,22 @@ class TilePlaces {
       : indices_(arrays->template take<int32_t>(2 * kThreads)),
         numbers_(arrays->template take<uint32_t>(Permutations::kNumbers)) {}
 
-  // Looks for the rows of the window that holds a column. The block calls it, and has a
-  // barrier before it asks for rows of that window, and before the next call.
-  __device__ __forceinline__ void look_first(const LossParams& params, uint64_t origin,
-                                             uint32_t column) {
+  // Finds the rows of the window that holds a column. All threads of the block call it,
+  // with a barrier before they ask for rows of that window, and before the next call.
+  __device__ __forceinline__ void find_first_window(const LossParams& params,
+                                                    uint64_t origin, uint32_t column) {
     const Permutations permutations(params);
-    if (threadIdx.x == 0) permutations.keep(numbers_);
-    look(PlaceOrder(params, permutations), origin, column);
+    if (threadIdx.x == 0) permutations.save(numbers_);
+    evaluate(PlaceOrder(params, permutations), origin, column);
   }
-  __device__ __forceinline__ void look_on(const LossParams& params, uint64_t origin,
-                                          uint32_t column) {
+  __device__ __forceinline__ void find_window(const LossParams& params, uint64_t origin,
+                                              uint32_t column) {
     if (window_of(column) == window_) return;
-    look(PlaceOrder(params, Permutations(numbers_)), origin, column);
+    evaluate(PlaceOrder(params, Permutations(numbers_)), origin, column);
   }
 
   __device__ __forceinline__ int32_t index_at(uint32_t column) const {
-    return indices_[turn_ * kThreads + static_cast<int>(column % kThreads)];
+    return indices_[buffer_ * kThreads + static_cast<int>(column % kThreads)];
   }
 
  private:
@@ -44,18 +44,18 @@ class TilePlaces {
     return column / kThreads;
   }
 
-  __device__ __forceinline__ void look(const PlaceOrder& order, uint64_t origin,
-                                       uint32_t column) {
+  __device__ __forceinline__ void evaluate(const PlaceOrder& order, uint64_t origin,
+                                           uint32_t column) {
     window_ = window_of(column);
-    turn_ ^= 1;
-    indices_[turn_ * kThreads + static_cast<int>(threadIdx.x)] = static_cast<int32_t>(
+    buffer_ ^= 1;
+    indices_[buffer_ * kThreads + static_cast<int>(threadIdx.x)] = static_cast<int32_t>(
         order.index_at(origin + uint64_t{window_} * kThreads + threadIdx.x));
   }
 
   SharedElement<int32_t>* const indices_;
   SharedElement<uint32_t>* const numbers_;  // the sampler's
   uint32_t window_ = 0;
-  int turn_ = 0;
+  int buffer_ = 0;
 };
 
 }  // namespace cuda

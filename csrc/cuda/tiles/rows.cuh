@@ -1,16 +1,16 @@
-// Rows in shared memory: copied there, padded with zeros, and made fit to be
+// Rows in shared memory: copied there, padded with zeros, and prepared to be
 // multiplied.
 //
 // The elements stay as they are, so that a product of two rows is as exact as float32
-// sums make it; what a product has to be multiplied by, the inverse norms, stands
+// sums make it; the inverse norms, which a product has to be multiplied by, are kept
 // beside them. Only what is multiplied as Tf32 is rounded to it, each element once.
-// Three kinds of row are changed where they stand:
+// Three kinds of row are changed in place:
 //
 //   a row too long or too short for products and weights within its element type is
 //   multiplied by a power of two, which costs it no digit
 //
-//   a row with infinite or NaN elements becomes zeros and gets a poison, NaN, to be
-//   added to its cosines: a weight of zero then keeps it out of the sums
+//   a row with infinite or NaN elements becomes zeros and gets NaN as `nan_addend`,
+//   which is added to its cosines: a weight of zero then keeps it out of the sums
 //
 //   a row without direction (core/norms.h) becomes zeros
 #pragma once
@@ -25,26 +25,26 @@ namespace negative_cosine {
 namespace cuda {
 
 // Inverse norms of rows that stay as they are. Weights of bfloat16 have float32's
-// range: they lose digits where float32 has few itself, below 1e-32 or so.
+// range: they lose digits only below about 1e-32, where float32 has few itself.
 template <typename Storage>
 struct FitNorms {
   using Real = ComputeType<Storage>;
   static constexpr Real kSmallestInverse = Real(1e-12);
   static constexpr Real kLargestInverse = Real(1e12);
-  static constexpr bool kHasUnits = false;
-  static constexpr Real kForwardUnit = 1;
+  static constexpr bool kScalesWeights = false;
+  static constexpr Real kForwardWeightFactor = 1;
 };
 
 // Weights of float16 rows are themselves float16, which ends at 65504 and has fewer
-// digits below 6e-5: sums count in units that bring the largest weights to the end.
+// digits below 6e-5: they are scaled so that the largest weights are near the end.
 template <>
 struct FitNorms<Float16> {
   static constexpr float kSmallestInverse = 1.0f / 64;
   static constexpr float kLargestInverse = 16;
-  static constexpr bool kHasUnits = true;
+  static constexpr bool kScalesWeights = true;
   static constexpr float kLargestWeight = 32768;
   // The softmax's weights are at most 1, and multiplied by an inverse norm.
-  static constexpr float kForwardUnit = kLargestWeight / kLargestInverse;
+  static constexpr float kForwardWeightFactor = kLargestWeight / kLargestInverse;
 };
 
 template <typename Storage>
@@ -65,11 +65,11 @@ __device__ __forceinline__ double power_of_two_below(double value) {
   return power > 0 ? power : __longlong_as_double(0x0010000000000000ll);
 }
 
-// What a row's products have to be multiplied by, and then raised by.
+// What a row's products have to be multiplied by, and what is added then.
 template <typename Real>
 struct RowNorm {
-  Real inverse_norm;  // of the row as it stands in shared memory
-  Real poison;        // 0 or NaN
+  Real inverse_norm;  // of the row in shared memory
+  Real nan_addend;    // 0 or NaN
 };
 
 // What the rows' addresses and sizes have in common.
@@ -78,7 +78,7 @@ struct RowAlignment {
   bool whole_packets;  // of 16 bytes, in the outputs as well
 };
 
-// The threads that copy and inspect one row together: neighbouring lanes.
+// The threads that copy and prepare one row together: neighbouring lanes.
 template <typename Shape>
 class RowTeam {
  public:
@@ -90,7 +90,7 @@ class RowTeam {
   __device__ __forceinline__ RowTeam(int64_t dim, const RowAlignment& alignment)
       : dim_(static_cast<int>(dim)), alignment_(alignment) {}
 
-  // The team's number: it takes that row of every block.
+  // The team's number: it takes that row of every panel.
   __device__ __forceinline__ static int number() {
     return static_cast<int>(threadIdx.x) / Shape::kThreadsOfRow;
   }
@@ -134,10 +134,10 @@ class RowTeam {
     return result;
   }
 
-  // Makes a row of that inverse norm fit where it stands. No thread of the warp may
-  // still be reading it.
-  __device__ __forceinline__ RowNorm<Real> settle(Real inverse_norm,
-                                                  Element* row) const {
+  // Prepares a row of that inverse norm in place. No thread of the warp may still be
+  // reading it.
+  __device__ __forceinline__ RowNorm<Real> prepare(Real inverse_norm,
+                                                   Element* row) const {
     if (is_fit<Storage>(inverse_norm)) {
       if constexpr (std::is_same_v<Factor, Tf32>) round_elements(row);
       return {inverse_norm, 0};

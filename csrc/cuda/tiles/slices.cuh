@@ -1,6 +1,6 @@
-// The products of rows that several warps share, each with a slice of them: the warps'
-// parts are added up through shared memory, by each of them in the same order, so that
-// all go on with the same numbers.
+// Products of rows whose slices belong to several warps: the warps' parts are added up
+// through shared memory, by each of them in the same order, so that all continue with
+// the same numbers.
 #pragma once
 
 #include "cuda/tiles/shape.cuh"
@@ -12,16 +12,16 @@ template <typename Shape>
 class TileSlices {
  public:
   using Real = typename Shape::Real;
-  static constexpr int kTiles = Shape::kColumns / kColumnsOfTile;
-  static constexpr int kPartsOfWarp = kTiles * kElementsOfTile * kWarpSize;
+  static constexpr int kFragments = Shape::kColumns / kFragmentColumns;
+  static constexpr int kPartsOfWarp = kFragments * kFragmentElements * kWarpSize;
   static constexpr int kParts = Shape::kSlices == 1 ? 0 : Shape::kWarps * kPartsOfWarp;
   static constexpr int kBytes = shared_bytes(kParts, sizeof(Real));
 
   __device__ __forceinline__ explicit TileSlices(SharedArrays* arrays)
       : parts_(kParts > 0 ? arrays->template take<Real>(kParts) : nullptr) {}
 
-  // Every thread of the block calls it, and the block waits for all of them before it
-  // calls it again; `takes_part` where the warp's rows meet any of the columns.
+  // Every thread of the block calls it, with a barrier before the next call;
+  // `takes_part` tells whether the warp has computed products.
   __device__ __forceinline__ void add_up(bool takes_part,
                                          Products<Shape>& products) const {
     if constexpr (Shape::kSlices > 1) {
@@ -37,17 +37,18 @@ class TileSlices {
   }
 
   // A lane's elements lie beside the other lanes' same elements: 32 banks.
-  __device__ __forceinline__ static int place_of(int of_warp, int tile, int element) {
-    return of_warp * kPartsOfWarp + (tile * kElementsOfTile + element) * kWarpSize +
-           lane_of_thread();
+  __device__ __forceinline__ static int index_of(int of_warp, int fragment,
+                                                 int element) {
+    return of_warp * kPartsOfWarp +
+           (fragment * kFragmentElements + element) * kWarpSize + lane_of_thread();
   }
 
   __device__ __forceinline__ void store(const Products<Shape>& products) const {
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+    for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
-      for (int element = 0; element < kElementsOfTile; ++element) {
-        parts_[place_of(warp(), tile, element)] = products[tile][element];
+      for (int element = 0; element < kFragmentElements; ++element) {
+        parts_[index_of(warp(), fragment, element)] = products[fragment][element];
       }
     }
   }
@@ -55,15 +56,15 @@ class TileSlices {
   __device__ __forceinline__ void load_sum(Products<Shape>& products) const {
     const int first = warp() / Shape::kSlices * Shape::kSlices;
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+    for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
-      for (int element = 0; element < kElementsOfTile; ++element) {
+      for (int element = 0; element < kFragmentElements; ++element) {
         Real sum = 0;
 #pragma unroll
         for (int slice = 0; slice < Shape::kSlices; ++slice) {
-          sum += parts_[place_of(first + slice, tile, element)];
+          sum += parts_[index_of(first + slice, fragment, element)];
         }
-        products[tile][element] = sum;
+        products[fragment][element] = sum;
       }
     }
   }
