@@ -24,9 +24,6 @@ FOLDERS = (
     "python/negative_cosine",
     "csrc/tensorflow",
     "csrc/xla",
-    "csrc/cpu",
-    "csrc/cuda",
-    "csrc/numpy",
 )
 
 
@@ -93,6 +90,49 @@ def test_every_file_that_the_documents_name_exists() -> None:
         for name in named:
             folders = (beside, *FOLDERS)
             assert any((ROOT / folder / name).exists() for folder in folders), name
+
+
+def test_a_call_travels_through_at_most_15_files_each_with_what_is_said_of_it() -> None:
+    _, _, section = (
+        (ROOT / "CONTRIBUTING.md").read_text().partition("## How a call travels")
+    )
+    steps = re.findall(r"^(\d+)\. `([^`]+)`: `(\w+)`", section, re.MULTILINE)
+    for _, file, name in steps:
+        assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), (file, name)
+    numbers = [int(number) for number, _, _ in steps]
+    on_the_cpu, on_a_gpu = (
+        numbers[: numbers.index(10) + 6],
+        numbers[numbers.index(10) + 6 :],
+    )
+    assert on_the_cpu == list(range(1, 16))
+    assert on_a_gpu == list(range(10, 15))
+
+
+def test_every_module_of_the_package_is_in_the_map() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.name for path in (ROOT / "python" / "negative_cosine").glob("*.py")}
+    assert {name for name in modules if f"{name}`" not in text} == {"__init__.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_is_linked_from_another_document(page: Path) -> None:
+    others = [*(ROOT / f"{name}.md" for name in TOP), *PAGES]
+    texts = [other.read_text() for other in others if other != page]
+    assert any(f"{page.name})" in text for text in texts)
+
+
+def test_what_the_glossary_calls_a_word_in_code_is_there() -> None:
+    sources = "".join(
+        file.read_text()
+        for folder in ("csrc", "python")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in (".py", ".h", ".cc", ".cuh", ".cu")
+    )
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    cells = re.findall(r"^\|.*\| ([^|]+) \|$", glossary, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert len(names) > 20
+    assert [name for name in names if name not in sources] == []
 
 
 SOURCES = ("csrc", "python", "tests", "benchmarks", "examples")

@@ -27,7 +27,7 @@ def advised() -> dict[str, str]:
     """The two expressions in the error that strings get, by where they are for."""
     with pytest.raises(ValueError, match="got string") as caught:
         fused_negative_cosine_loss(tf.eye(6), tf.eye(6), 2, doc_ids=WORDS)
-    found = re.search(r"run: (tf\..*\)), or .* (keras\..*)$", str(caught.value))
+    found = re.search(r"run: (tf\..*\)), or, .* (keras\..*)$", str(caught.value))
     assert found, caught.value
     return {"tensor": found[1], "layer": found[2]}
 

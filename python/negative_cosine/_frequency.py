@@ -152,7 +152,7 @@ class DocumentFrequency(keras.layers.Layer):
         self.step.assign(step)
 
     def _buckets(self, ids: tf.Tensor) -> tf.Tensor:
-        """int64 ``[num_hashes, C]``: the buckets of each hash behind those of the last.
+        """int64 ``[num_hashes, C]``: buckets, numbered on from one hash to the next.
 
         Multiply-shift hashing (Dietzfelbinger et al., 1997): of the product with a random
         odd number the upper half, as a fraction of 2**32, picks the bucket.

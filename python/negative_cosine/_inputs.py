@@ -1,8 +1,8 @@
 """The arguments of the loss, checked once, at the edge (docs/semantics.md, "Inputs").
 
-Everything behind this module may rely on a ``LossInputs``: ranks, dtypes and option names
-are right, and so is every size that was known. Sizes that only a running graph knows are
-checked there: by the native op itself, for the reference by ``_size_checks.py`` and
+Code that gets a ``LossInputs`` may rely on it: ranks, dtypes and option names are right,
+and so are all sizes that were known. Sizes that only a running graph knows are checked
+there: by the native op itself, for the reference by ``_size_checks.py`` and
 ``_value_checks.py``.
 """
 

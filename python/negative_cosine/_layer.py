@@ -122,7 +122,7 @@ class NegativeCosineLoss(LayerWithLosses):
             and ``doc`` matter. Keras passes what came with the inputs.
 
     Returns:
-        ``(query, doc)`` as given, with their masks, for layers behind this one. The
+        ``(query, doc)`` as given, with their masks, for layers after this one. The
         embeddings keep their dtype; the loss is float32, or float64 for float64 embeddings.
 
     Raises:

@@ -159,7 +159,7 @@ def _failure_to_open_for_xla(path: Path) -> str:
 
 
 def _xla_probe(path: Path) -> Any:
-    """The function that says why XLA refused the op, "" if it did not."""
+    """The function that says why XLA refused the op, "" where it accepts it."""
     probe = ctypes.CDLL(str(path)).negative_cosine_xla_problem
     probe.restype = ctypes.c_char_p
     return probe

@@ -30,7 +30,7 @@ INPUTS = ("doc", "doc_ids", "doc_log_q")
 
 @keras.saving.register_keras_serializable(package="negative_cosine")
 class DocumentQueue(keras.layers.Layer):
-    """Puts the latest documents of earlier batches behind the batch's own.
+    """Adds the latest documents of earlier batches after the batch's own.
 
     The batch's rows stay first, so that row ``i`` is still query ``i``'s positive. In
     training the batch then replaces the oldest rows of the queue; other calls leave the
@@ -67,7 +67,7 @@ class DocumentQueue(keras.layers.Layer):
         training: whether to keep this batch; Keras passes it. None: whether a
             ``train_step`` called.
         mask: Keras's mask of the documents, one boolean a row; Keras passes what came with
-            them, and passes it on for the documents behind the queue.
+            them, and passes it on with the longer documents.
 
     Returns:
         A dict for ``NegativeCosineLoss`` or ``fused_negative_cosine_loss``: ``doc``
@@ -120,7 +120,7 @@ class DocumentQueue(keras.layers.Layer):
     def call(
         self, inputs: Any, training: bool | None = None, mask: Any = None
     ) -> dict[str, tf.Tensor]:
-        """The batch with the queue behind it; in training the batch is kept after that."""
+        """The batch followed by the queue; in training the batch is then kept."""
         refuse_tensors_of_keras_2("DocumentQueue", inputs)
         doc, ids, log_q = self._checked(inputs)
         longer = {
@@ -136,7 +136,7 @@ class DocumentQueue(keras.layers.Layer):
         return longer
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The batch's mask, and True for the queue behind it."""
+        """The batch's mask, followed by True for the queue."""
         mask = _mask_of_doc(previous_mask)
         if mask is None:
             return None

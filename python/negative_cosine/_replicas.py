@@ -45,7 +45,7 @@ def loss_across_replicas(
 def _own_row_checks(inputs: LossInputs) -> list[Check]:
     """Checks that would come too late: a gathered batch hides that an own row is missing.
 
-    Which candidates there are is known, and checked, behind the gathering.
+    The candidates are known, and checked, after the gathering.
     """
     own = dataclasses.replace(inputs, sampler=None, negative_indices=None)
     return size_checks(own) + value_checks(own)

@@ -24,7 +24,7 @@ class Check:
 
 
 def asserted(checks: Sequence[Check]) -> AbstractContextManager[Any]:
-    """A context of which every op runs behind the checks."""
+    """A context whose ops run after the checks."""
     return tf.control_dependencies(
         [tf.debugging.Assert(check.holds, check.data) for check in checks]
     )
