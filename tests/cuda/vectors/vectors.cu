@@ -11,6 +11,7 @@
 #include "core/data_type.h"
 #include "core/math.h"
 #include "core/norms.h"
+#include "cuda/device/arithmetic.cuh"
 #include "cuda/device/instructions.cuh"
 #include "cuda/device/launch.h"
 #include "cuda/device/packets.cuh"
