@@ -1,5 +1,5 @@
 // A kernel for each instruction, which calls the function that the product's kernels
-// call: csrc/cuda/device/instructions.cuh, packets.cuh and csrc/core.
+// call: csrc/cuda/device and csrc/core.
 //
 // `tests/kernels/vectors.py` chooses operands. A device's results are recorded once;
 // from then on the emulator has to give the same.
@@ -11,6 +11,7 @@
 #include "core/data_type.h"
 #include "core/math.h"
 #include "core/norms.h"
+#include "cuda/device/arithmetic.cuh"
 #include "cuda/device/instructions.cuh"
 #include "cuda/device/launch.h"
 #include "cuda/device/packets.cuh"
