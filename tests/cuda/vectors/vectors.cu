@@ -1,5 +1,5 @@
 // A kernel for each instruction, which calls the function that the product's kernels
-// call: csrc/cuda/device/instructions.cuh, packets.cuh and csrc/core.
+// call: csrc/cuda/device and csrc/core.
 //
 // `tests/kernels/vectors.py` chooses operands. A device's results are recorded once;
 // from then on the emulator has to give the same.
