@@ -11,7 +11,7 @@
 namespace negative_cosine {
 namespace {
 
-// Before anything else: CUDA's own words for a driver that is missing name no way out.
+// Before anything else: CUDA's own message for a missing driver suggests no fix.
 void require_kernels() { raise_unless_ok(cuda::check_device()); }
 
 py::dict checked_device_info() {
@@ -31,7 +31,7 @@ void run(LossParams params, const LossResults& results, int embedding_offset,
   device.copy_back();
 }
 
-// As many bytes as NumPy draws at random, over and over: hardware may take a short cut
+// As many bytes as NumPy draws at random, over and over: hardware may be quicker
 // with zeros.
 void fill_with_random_bytes(const DeviceBuffer& buffer, int64_t num_bytes) {
   constexpr int64_t kDrawn = int64_t{1} << 24;
@@ -94,8 +94,8 @@ void define_prepared_step(py::module_& module) {
            "Overwrites the results, so that what no launch writes is seen.");
   step.def("milliseconds", &PreparedStep::milliseconds, "samples"_a = 30, "steps"_a = 1,
            "how"_a = "plain", "flush_bytes"_a = 0,
-           "Milliseconds a step of each sample, by CUDA events; with flush_bytes so "
-           "many other bytes are written before each.");
+           "Milliseconds a step of each sample, by CUDA events; flush_bytes other "
+           "bytes are written before each.");
   step.def_property_readonly("bytes_beside_inputs", &PreparedStep::bytes_beside_inputs,
                              "Bytes of outputs, gradients and work memory.");
 }

@@ -66,8 +66,7 @@ class ForwardTile {
     store_rows();
   }
 
-  // --- The steps of meet_band
-  // ---------------------------------------------------------
+  // --- The steps of meet_band --------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = CandidatePanel<Real>{}; }
 
@@ -98,8 +97,7 @@ class ForwardTile {
   }
 
  private:
-  // --- Load
-  // ---------------------------------------------------------------------------
+  // --- Load --------------------------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void load_rows(int64_t first, int64_t last) {
     for (int64_t place = first; place < last; ++place) {
@@ -131,8 +129,7 @@ class ForwardTile {
     state->positive_log_q = log_q_at<Real>(params_, row);
   }
 
-  // --- Weigh
-  // --------------------------------------------------------------------------
+  // --- Weigh -------------------------------------------------------------------------
 
   // Products to cosines and logits; returns the largest logit.
   NEGATIVE_COSINE_INLINE_MEMBER Real compute_logits(const Columns& lanes,
@@ -175,8 +172,7 @@ class ForwardTile {
     }
   }
 
-  // --- Store
-  // --------------------------------------------------------------------------
+  // --- Store -------------------------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void store_rows() const {
     for (int at = 0; at < rows_.count; ++at) {

@@ -52,8 +52,7 @@ class GradientTile {
     store_docs();
   }
 
-  // --- The steps of meet_band
-  // ---------------------------------------------------------
+  // --- The steps of meet_band --------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = QueryPanel<Real>{}; }
 
