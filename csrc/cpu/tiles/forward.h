@@ -55,14 +55,14 @@ class ForwardTile {
         query_inverse_norms_(static_cast<const Real*>(query_inverse_norms)),
         doc_inverse_norms_(static_cast<const Real*>(outputs.doc_inverse_norm)) {}
 
-  // The rows at places first..last-1, with `num_candidates` each.
+  // The rows at places first..last-1, which meet `num_negatives` candidates each.
   NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
-                                         int64_t num_candidates) {
+                                         int64_t num_negatives) {
     memory_.clear();
     load_rows(first, last);
     const bool over_batch = params_.normalize_over == NormalizeOver::kBatch;
     const bool accumulates = outputs_.query_direction != nullptr && !over_batch;
-    meet_band(memory_, rows_, Band{1, num_candidates}, first, accumulates, this);
+    meet_band(memory_, rows_, Band{1, num_negatives}, first, accumulates, this);
     store_rows();
   }
 
