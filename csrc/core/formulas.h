@@ -171,15 +171,15 @@ NEGATIVE_COSINE_INLINE RowCoefficients<Real> row_coefficients(const LossParams& 
   return {coefficient, zero_safe_product(coefficient, expm1_of(-row_loss))};
 }
 
-// Whether a document holds NaN, and nobody who adds to the gradient has met it: of NaN
-// the projection would be NaN.
+// Whether a document holds NaN and no row that adds to the gradient has met it:
+// otherwise the projection would be NaN too.
 template <typename Real>
 NEGATIVE_COSINE_INLINE bool is_unused_nan(Real doc_inverse_norm, Real projection) {
   return doc_inverse_norm != doc_inverse_norm && projection == 0;
 }
 
 // z_i0 of docs/semantics.md, "Loss". Minus infinity for a row that is not in the
-// batch's softmax: one whose document is nobody's candidate, or that holds NaN and has
+// batch's softmax: one whose document is no row's candidate, or that holds NaN and has
 // weight 0.
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real positive_logit(const LossParams& params, Real margin,

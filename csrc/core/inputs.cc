@@ -103,7 +103,7 @@ Status check_candidates(const LossInputs& inputs, Sampler sampler) {
     return invalid("num_negatives", "be an integer from 1 to 2**31 - 1",
                    std::to_string(*inputs.num_negatives));
   }
-  // In an empty batch nobody meets anyone.
+  // In an empty batch no row meets another.
   if (sampler == Sampler::kRing && rows > 0 &&
       *inputs.num_negatives > count_others(inputs)) {
     return invalid(
@@ -143,7 +143,7 @@ void set_sizes(const LossInputs& inputs, LossParams* params) {
   params->num_negatives = inputs.negative_indices ? inputs.negative_indices->shape[1]
                           : params->sampler == Sampler::kAll ? count_others(inputs)
                                                              : *inputs.num_negatives;
-  // In an empty batch nobody meets anyone: no memory for however many were asked for.
+  // In an empty batch no row meets another: no memory, however many were asked for.
   if (params->batch_size == 0) {
     params->num_negatives = std::min<int64_t>(params->num_negatives, 1);
   }

@@ -1,7 +1,7 @@
 // Everything the kernels know: raw pointers, sizes and options, in one plain struct.
 //
 // B = batch_size, C = num_candidates, D = dim, K = num_negatives. Pointers marked
-// "or null" are absent options. `Real` stands for the compute type: float64 for float64
+// "or null" are absent options. `Real` is the compute type: float64 for float64
 // embeddings, float32 otherwise. CPU and CUDA take the same struct; there the pointers
 // are the device's.
 #pragma once
@@ -41,7 +41,7 @@ struct LossParams {
   const void* query_ids = nullptr;  // [B] or null
   IndexType query_ids_type = IndexType::kInt32;
 
-  // What enters the logits and the sum. A document whose logQ is infinity is nobody's
+  // What enters the logits and the sum. A document whose logQ is infinity is no row's
   // candidate; a row of weight 0 adds nothing to the loss or to a gradient.
   double margin = 0.0;
   const void* doc_log_q = nullptr;      // Real [C] or null
@@ -64,7 +64,7 @@ struct alignas(4 * sizeof(Real)) RowFacts {
   // What e^(t_k - shift) is multiplied by: a_i over the row's sum of them. 0 for a row
   // that adds nothing to a gradient, whatever else it holds. For an upstream gradient
   // of 1; the gradient pass of the CPU puts the upstream gradient in, see
-  // fill_row_facts.
+  // cpu/rows/saved.h.
   Real candidate_coefficient;
   Real positive_cosine;
   Real shift;               // the largest logit t_k, at least 0
@@ -80,7 +80,7 @@ struct ForwardOutputs {
   void* row_facts = nullptr;           // RowFacts<Real> [B]
   void* doc_inverse_norm = nullptr;    // Real [C]: 0 for a zero row
   void* row_scale_gradient = nullptr;  // Real [B]: d row_loss / d logit_scale
-  void* query_direction = nullptr;     // Real [B, D] or null, see loss_formulas.h
+  void* query_direction = nullptr;     // Real [B, D] or null, see formulas.h
   int32_t* num_kept = nullptr;         // [B] or null: candidates not dropped
   int32_t* positive_rank = nullptr;    // [B] or null: kept with a larger logit
 };

@@ -12,7 +12,7 @@
 namespace negative_cosine {
 
 // By doc_ids and query_ids, which the two functions compare. Rows >= B of
-// doc are nobody's positive, so query_ids say nothing about them.
+// doc are no query's positive, so query_ids say nothing about them.
 template <typename EqualDocs, typename EqualQueries>
 NEGATIVE_COSINE_INLINE bool has_equal_ids(const LossParams& params, int64_t candidate,
                                           const EqualDocs& equal_docs,
@@ -28,7 +28,7 @@ NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate
   return load_value(static_cast<const Real*>(params.doc_log_q) + candidate);
 }
 
-// A document that is nobody's candidate.
+// A document that is no row's candidate.
 template <typename Real>
 NEGATIVE_COSINE_INLINE bool is_excluded(Real log_q) {
   return log_q == kInfinity<Real>;

@@ -28,7 +28,7 @@ struct Kernels {
                      int64_t end, int32_t* ring);
 
   // Loss, statistics and query direction of rows begin..end-1, whose candidates are
-  // drawn by the keys or stand in the caller's table. Under NormalizeOver::kBatch all
+  // drawn by the keys or come from the caller's table. Under NormalizeOver::kBatch all
   // of them but row_loss, which needs every row.
   void (*forward_rows)(const LossParams& params, const ForwardOutputs& outputs,
                        const void* query_inverse_norms, const KeyTable& keys,
@@ -63,7 +63,7 @@ struct Kernels {
                       ThreadScratch scratch, int64_t begin, int64_t end,
                       int32_t* table);
 
-  // Reads rows and computes next to nothing, see read_rows.h.
+  // Reads rows and computes next to nothing, see rows/read_rows.h.
   double (*sum_of_rows)(const float* matrix, int64_t dim, const int32_t* indices,
                         int64_t begin, int64_t end);
 };

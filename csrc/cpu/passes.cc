@@ -44,8 +44,7 @@ void for_tiles(const LossParams& params, int64_t places,
                });
 }
 
-// --- Forward
-// --------------------------------------------------------------------------
+// --- Forward -------------------------------------------------------------------------
 
 // Of query's rows and then of doc's, in one parallel loop.
 void inverse_norms(const LossParams& params, const ForwardOutputs& outputs,
@@ -83,8 +82,7 @@ void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
             });
 }
 
-// --- Gradient
-// -------------------------------------------------------------------------
+// --- Gradient ------------------------------------------------------------------------
 
 void doc_gradient_tiles(const LossParams& params, const GradientArguments& arguments,
                         const GradientScratch& scratch,
@@ -134,8 +132,7 @@ void gradient_rows(const LossParams& params, const GradientArguments& arguments,
                needs_docs ? cost_with_candidates(params) : cost_alone(params), work);
 }
 
-// --- The sampler's table
-// --------------------------------------------------------------
+// --- The sampler's table -------------------------------------------------------------
 
 void sample_by_place(const LossParams& params, const PlaceOrder& order,
                      int32_t* table) {

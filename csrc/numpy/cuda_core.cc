@@ -2,8 +2,7 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
-
+#include "numpy/copy_bandwidth.h"
 #include "numpy/device_info.h"
 #include "numpy/device_run.h"
 #include "numpy/prepared_step.h"
@@ -11,7 +10,7 @@
 namespace negative_cosine {
 namespace {
 
-// Before anything else: CUDA's own words for a driver that is missing name no way out.
+// Before anything else: CUDA's own message for a missing driver suggests no fix.
 void require_kernels() { raise_unless_ok(cuda::check_device()); }
 
 py::dict checked_device_info() {
@@ -31,46 +30,10 @@ void run(LossParams params, const LossResults& results, int embedding_offset,
   device.copy_back();
 }
 
-// As many bytes as NumPy draws at random, over and over: hardware may take a short cut
-// with zeros.
-void fill_with_random_bytes(const DeviceBuffer& buffer, int64_t num_bytes) {
-  constexpr int64_t kDrawn = int64_t{1} << 24;
-  const py::object random =
-      py::module_::import("numpy").attr("random").attr("default_rng")(0);
-  const std::string bytes =
-      py::cast<std::string>(random.attr("bytes")(std::min(num_bytes, kDrawn)));
-  const auto drawn = static_cast<int64_t>(bytes.size());
-  for (int64_t start = 0; start < num_bytes; start += drawn) {
-    const auto size = static_cast<size_t>(std::min(drawn, num_bytes - start));
-    raise_unless_successful(
-        cudaMemcpy(buffer.get() + start, bytes.data(), size, cudaMemcpyHostToDevice),
-        "filling device memory");
-  }
-}
-
-// Bytes read and written a second by copies within the device; the best round.
-double copy_bandwidth(int64_t num_bytes, int rounds) {
+double checked_copy_bandwidth(int64_t num_bytes, int rounds) {
   require(num_bytes >= 1 && rounds >= 1, "num_bytes and rounds must be at least 1");
   require_kernels();
-  const DeviceBuffer from(num_bytes), to(num_bytes);
-  fill_with_random_bytes(from, num_bytes);
-  raise_unless_successful(cudaDeviceSynchronize(), "filling device memory");
-  constexpr int kCopies = 20;
-  const Stream stream;
-  const Graph copies(stream.get(), [&] {
-    for (int copy = 0; copy < kCopies; ++copy) {
-      raise_unless_successful(
-          cudaMemcpyAsync(to.get(), from.get(), static_cast<size_t>(num_bytes),
-                          cudaMemcpyDeviceToDevice, stream.get()),
-          "copying on the device");
-    }
-  });
-  const int warm_up = 1;
-  const std::vector<double> times = sample_milliseconds(
-      stream.get(), warm_up + rounds, 1, [](int) {},
-      [&] { copies.launch(stream.get()); });
-  const double best = *std::min_element(times.begin() + warm_up, times.end());
-  return 2.0 * kCopies * static_cast<double>(num_bytes) / (1e-3 * best);
+  return copy_bandwidth(num_bytes, rounds);
 }
 
 void define_prepared_step(py::module_& module) {
@@ -94,8 +57,8 @@ void define_prepared_step(py::module_& module) {
            "Overwrites the results, so that what no launch writes is seen.");
   step.def("milliseconds", &PreparedStep::milliseconds, "samples"_a = 30, "steps"_a = 1,
            "how"_a = "plain", "flush_bytes"_a = 0,
-           "Milliseconds a step of each sample, by CUDA events; with flush_bytes so "
-           "many other bytes are written before each.");
+           "Milliseconds a step of each sample, by CUDA events; flush_bytes other "
+           "bytes are written before each.");
   step.def_property_readonly("bytes_beside_inputs", &PreparedStep::bytes_beside_inputs,
                              "Bytes of outputs, gradients and work memory.");
 }
@@ -109,7 +72,7 @@ void define_cuda_core(py::module_& module) {
                                                "statistics"_a = true);
   module.def("device_info", checked_device_info,
              "The device's name, size and versions.");
-  module.def("copy_bandwidth", copy_bandwidth, "num_bytes"_a, "rounds"_a = 10,
+  module.def("copy_bandwidth", checked_copy_bandwidth, "num_bytes"_a, "rounds"_a = 10,
              "Bytes a second, read plus written, of copies within the device.");
   define_prepared_step(module);
 }

@@ -46,9 +46,8 @@ class PreparedStep {
   // Results are from now on what the launches to come have written.
   void spoil_results() const { run_->spoil_results(); }
 
-  // Milliseconds a step of each sample, by the device's clock. With `flush_bytes` so
-  // many other bytes are written before each sample, to drive the inputs out of the
-  // caches.
+  // Milliseconds a step of each sample, by the device's clock. Before each sample
+  // `flush_bytes` other bytes are written, to drive the inputs out of the caches.
   std::vector<double> milliseconds(int samples, int steps, const std::string& how,
                                    int64_t flush_bytes) {
     require(flush_bytes >= 0,

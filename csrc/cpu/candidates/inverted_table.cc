@@ -1,7 +1,7 @@
 // A counting sort of the table's pairs by document: count, prefix sums, place.
 //
 // The table's rows are divided into parts, each with a cursor for every document. A
-// part's pairs of a document stand behind those of the parts before it: so the order is
+// part's pairs of a document come after those of the parts before it. So the order is
 // the table's, and no thread waits for another.
 #include "cpu/candidates/inverted_table.h"
 
@@ -29,8 +29,8 @@ int64_t num_parts(const LossParams& params) {
                              kMostParts);
 }
 
-// Cursors of four bytes stay in the cache where those of eight do not; they reach as
-// far as the table of nearly everybody.
+// Cursors of four bytes stay in the cache where those of eight do not; they are
+// wide enough for nearly every table.
 bool needs_wide_cursors(const LossParams& params) {
   return num_pairs(params) > int64_t{std::numeric_limits<uint32_t>::max()};
 }

@@ -1,4 +1,4 @@
-// The caller's candidate table turned around: for each document, the rows that drew it.
+// The caller's candidate table, inverted: for each document, the rows that drew it.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The processor's vectors behind one small interface.
 //
 // This file and the kernels are compiled once for each instruction set into a namespace
-// of its own (NEGATIVE_COSINE_ISA, set by the build); the flags decide the width. The
+// of its own (NEGATIVE_COSINE_ISA, set by the build); its flags decide the width. The
 // vectors are the compilers' portable vector extension, so arithmetic is written with
 // operators; only what operators cannot say (fused multiply-add, half conversion, sums
 // across lanes) has instructions named here, each beside a portable form.
@@ -133,7 +133,7 @@ NEGATIVE_COSINE_INLINE void prefetch(const void* address) {
 }
 
 // --- Arithmetic. The build forbids the compiler to fuse by itself, so that equal -----
-// --- expressions give equal bits wherever they stand.                            -----
+// --- expressions give equal bits everywhere.                                     -----
 
 NEGATIVE_COSINE_INLINE FloatVector multiply_add(FloatVector a, FloatVector b,
                                                 FloatVector c) {

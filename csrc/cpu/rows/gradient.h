@@ -1,8 +1,8 @@
 // The gradient pass: a query row scales its saved direction, a document row meets again
 // the rows that drew it.
 //
-// The formulas are in core/formulas.h; the softmax weight of document j in row i
-// is recomputed from one dot product and the row's saved facts: a_i p_ij = e^(t_ij -
+// The formulas are in core/formulas.h. The softmax weight of document j in row i is
+// recomputed from one dot product and the row's saved values: a_i p_ij = e^(t_ij -
 // shift_i) times the row's coefficient. A row whose coefficient is 0 takes no part.
 #pragma once
 

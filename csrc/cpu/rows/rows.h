@@ -127,7 +127,7 @@ NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& s
   sums_of_lanes(sums, products);
 }
 
-// Rows at a time: so many sums that none waits for its own last addition.
+// Rows at a time: enough sums that none waits for its own last addition.
 constexpr int kRowsAtATime = 8;
 
 // The same for the first min(count, kRowsAtATime) rows.

@@ -55,19 +55,18 @@ class ForwardTile {
         query_inverse_norms_(static_cast<const Real*>(query_inverse_norms)),
         doc_inverse_norms_(static_cast<const Real*>(outputs.doc_inverse_norm)) {}
 
-  // The rows at places first..last-1, with `num_candidates` each.
+  // The rows at places first..last-1, which meet `num_negatives` candidates each.
   NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
-                                         int64_t num_candidates) {
+                                         int64_t num_negatives) {
     memory_.clear();
     load_rows(first, last);
     const bool over_batch = params_.normalize_over == NormalizeOver::kBatch;
     const bool accumulates = outputs_.query_direction != nullptr && !over_batch;
-    meet_band(memory_, rows_, Band{1, num_candidates}, first, accumulates, this);
+    meet_band(memory_, rows_, Band{1, num_negatives}, first, accumulates, this);
     store_rows();
   }
 
-  // --- The steps of meet_band
-  // ---------------------------------------------------------
+  // --- The steps of meet_band --------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = CandidatePanel<Real>{}; }
 
@@ -98,8 +97,7 @@ class ForwardTile {
   }
 
  private:
-  // --- Load
-  // ---------------------------------------------------------------------------
+  // --- Load --------------------------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void load_rows(int64_t first, int64_t last) {
     for (int64_t place = first; place < last; ++place) {
@@ -131,8 +129,7 @@ class ForwardTile {
     state->positive_log_q = log_q_at<Real>(params_, row);
   }
 
-  // --- Weigh
-  // --------------------------------------------------------------------------
+  // --- Weigh -------------------------------------------------------------------------
 
   // Products to cosines and logits; returns the largest logit.
   NEGATIVE_COSINE_INLINE_MEMBER Real compute_logits(const Columns& lanes,
@@ -175,8 +172,7 @@ class ForwardTile {
     }
   }
 
-  // --- Store
-  // --------------------------------------------------------------------------
+  // --- Store -------------------------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void store_rows() const {
     for (int at = 0; at < rows_.count; ++at) {

@@ -42,18 +42,18 @@ class GradientTile {
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)) {}
 
-  // The documents at places first..last-1, which `num_drawn` rows each may have drawn.
+  // The documents at places first..last-1, which meet the `num_negatives` rows that may
+  // have drawn them.
   NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
-                                         int64_t num_drawn) {
+                                         int64_t num_negatives) {
     memory_.clear();
     load_docs(first, last);
-    const Band band{params_.num_candidates - num_drawn, num_drawn};
+    const Band band{params_.num_candidates - num_negatives, num_negatives};
     meet_band(memory_, rows_, band, first, /*accumulates=*/true, this);
     store_docs();
   }
 
-  // --- The steps of meet_band
-  // ---------------------------------------------------------
+  // --- The steps of meet_band --------------------------------------------------------
 
   NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = QueryPanel<Real>{}; }
 
