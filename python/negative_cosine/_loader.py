@@ -183,7 +183,7 @@ def _what_is_missing(library: Path, build_info: Path) -> str:
     """
     if not build_info.is_file():
         return (
-            "the build of the native library did not finish: there is "
+            "the native library is incomplete, its build did not finish: there is "
             f"{library.name} and no {build_info.name}"
         )
     if not library.is_file():

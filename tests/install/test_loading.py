@@ -135,7 +135,7 @@ BREAKAGES: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         interrupt_the_build,
-        "library did not finish: there is _negative_cosine_ops.so and no _build_info.json",
+        "build did not finish: there is _negative_cosine_ops.so and no _build_info.json",
     ),
     (
         lambda folder: (folder / "_build_info.json").write_text("{"),

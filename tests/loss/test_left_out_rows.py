@@ -109,7 +109,7 @@ def test_the_logarithm_of_a_probability_of_zero_is_refused_by_name_and_position(
     batch = Batch((ROWS, DOCS, 8, 5), "float32")
     log_q = np.zeros(DOCS, np.float32)
     log_q[[5, 9]] = wrong
-    found = rf"(?s)doc_log_q must .*{wrong}.*5.*estimate it above 0"
+    found = rf"(?s)doc_log_q must .*{wrong}.*5.*estimate every probability"
     with pytest.raises(tf.errors.InvalidArgumentError, match=found):
         run_loss(batch, "ring", {"doc_log_q": log_q}, implementation, mode)
 
