@@ -75,10 +75,10 @@ results: install
 	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
 	  $(RESULTS)/dim.csv --output docs/pictures
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
-	$(BIN)/python -m benchmarks.gpu_model --output $(RESULTS)/gpu_predictions.csv
-	$(BIN)/python -m benchmarks.machine_code --output $(RESULTS)/machine_code.csv
-	$(BIN)/python -m benchmarks.tile_code --output $(RESULTS)/tile_code.csv
-	$(BIN)/python -m benchmarks.gpu_samplers --output $(RESULTS)/gpu_samplers.csv \
+	$(BIN)/python -m benchmarks.gpu.gpu_model --output $(RESULTS)/gpu_predictions.csv
+	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv
+	$(BIN)/python -m benchmarks.gpu.tile_code --output $(RESULTS)/tile_code.csv
+	$(BIN)/python -m benchmarks.gpu.gpu_samplers --output $(RESULTS)/gpu_samplers.csv \
 	  --wins $(RESULTS)/gpu_wins.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
 	$(BIN)/python -m benchmarks.update_documents

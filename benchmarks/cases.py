@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 
 LARGE = Size(65536, 50, 128)
 USUAL = Size(4096, 20, 128)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 from benchmarks.problem import SCALE, Array, Candidates, Problem, random_problem
 from benchmarks.ways import WAYS, Way, make_step
 from tests.support import oracle

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cases import CASES, DEFAULT, UNNAMED
-from benchmarks.gpu_model import BYTES, MODES, Size, parse_size
+from benchmarks.gpu.gpu_model import BYTES, MODES, Size, parse_size
 from benchmarks.limits import default_memory_limit
 from benchmarks.ways import WAYS
 

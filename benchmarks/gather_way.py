@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from negative_cosine import _core
 
-from benchmarks.gpu_model import BYTES
+from benchmarks.gpu.gpu_model import BYTES
 from benchmarks.problem import Array, Problem, Step
 from benchmarks.ways import Way
 

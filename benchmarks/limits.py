@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 from benchmarks.ways import WAYS, Way
 
 GIB = 2**30

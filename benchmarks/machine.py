@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_model import Device
+from benchmarks.gpu.gpu_model import Device
 
 ROOT = Path(__file__).parent.parent
 LARGE = 2**30  # bytes of a copy that no cache holds

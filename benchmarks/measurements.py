@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import checks, cuda_core, gpu_model, gpu_samplers, machine, peak_memory
-from benchmarks.gpu_model import MODES, Device, Size
+from benchmarks import checks, cuda_core, machine, peak_memory
+from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.gpu.gpu_model import MODES, Device, Size
 from benchmarks.limits import reason_to_leave_out
 from benchmarks.problem import random_problem
 from benchmarks.rounds import Times, summary, time_rounds

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 from benchmarks.problem import Problem, Step, random_problem
 from benchmarks.ways import WAYS, make_step
 

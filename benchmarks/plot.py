@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 
-from benchmarks.gpu_model import MODES
+from benchmarks.gpu.gpu_model import MODES
 from benchmarks.ways import WAYS, Way
 
 AXES = {

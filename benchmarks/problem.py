@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 
 SCALE = 20.0
 

@@ -1,4 +1,4 @@
-"""The terminal tables of the benchmarks and the examples."""
+"""The terminal tables of the benchmarks."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import errors, gpu_model, gpu_samplers, machine_code, report, tile_code
+from benchmarks import errors, report
 from benchmarks.evidence import report as evidence
+from benchmarks.gpu import gpu_model, gpu_samplers, machine_code, tile_code
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent

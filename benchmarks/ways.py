@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.gpu_model import BYTES, Size
+from benchmarks.gpu.gpu_model import BYTES, Size
 from benchmarks.problem import Problem, Step
 
 BASELINE = "fused"  # what ratios are to, where it is among the ways that run

@@ -19,8 +19,6 @@ from negative_cosine import DocumentFrequency, DocumentQueue, NegativeCosineLoss
 from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
-from benchmarks.tables import print_table
-
 Array = NDArray[Any]
 
 NUM_DOCS, FEATURES, NOISE = 2000, 32, 2.0
@@ -85,11 +83,10 @@ def main() -> None:
         callbacks=[TqdmCallback(verbose=0, desc="training")],
     )
     after = judge()
-    print_table(
-        f"{len(held_out['query'])} held-out pairs, K={arguments.num_negatives}",
-        ("metric", "untrained", "trained"),
-        [(name, f"{before[name]:.3f}", f"{after[name]:.3f}") for name in before],
-    )
+    print(f"{len(held_out['query'])} held-out pairs, K={arguments.num_negatives}")
+    print(f"{'metric':<24}{'untrained':>10}{'trained':>10}")
+    for name in before:
+        print(f"{name:<24}{before[name]:>10.3f}{after[name]:>10.3f}")
 
 
 if __name__ == "__main__":

@@ -19,15 +19,16 @@ import pandas as pd
 import tensorflow as tf
 from negative_cosine import NegativeCosineLayer, fused_negative_cosine_loss
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 from tqdm.keras import TqdmCallback
-
-from benchmarks.baselines import in_batch_softmax_loss
-from benchmarks.tables import print_table
 
 Array = NDArray[Any]
 Batch = Mapping[str, tf.Tensor]
 # (query [B, D], doc [B, D], the batch's inputs, weights [B] or None) -> a scalar loss
 LossFunction = Callable[[tf.Tensor, tf.Tensor, Batch, tf.Tensor | None], tf.Tensor]
+
+SCALE = 20.0  # of the logits, as this package has by default
 
 # The columns of the table of scores.
 COLUMNS = (
@@ -114,6 +115,17 @@ def losses(
         f"this loss, shuffle, K={settings.num_negatives}": fused,
         "full in-batch softmax": unweighted(in_batch_softmax_loss),
     }
+
+
+def in_batch_softmax_loss(query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
+    """Every other document of the batch is a negative: a ``[B, B]`` matrix product."""
+    query = tf.math.l2_normalize(query, axis=1)
+    doc = tf.math.l2_normalize(doc, axis=1)
+    logits = tf.matmul(query, doc, transpose_b=True) * SCALE
+    labels = tf.range(tf.shape(query)[0])
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    )
 
 
 def unweighted(loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> LossFunction:
@@ -265,5 +277,10 @@ def write(scores: pd.DataFrame, curves: pd.DataFrame, folder: Path, title: str) 
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.4f")
     curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
     plot(curves, folder / "curves.png", title)
-    print_table(title, COLUMNS, map(cells, scores.to_dict("records")))
+    table = Table(title=title)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for record in scores.to_dict("records"):
+        table.add_row(*cells(record))
+    Console(width=120).print(table)
     print(f"Training curves: {folder / 'curves.png'}")

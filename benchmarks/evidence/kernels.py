@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gpu_model, gpu_samplers
 from benchmarks.evidence.command import load_core, parse
 from benchmarks.evidence.device import facts
 from benchmarks.evidence.families import Rows, Run, prepare
 from benchmarks.evidence.tables import Table
-from benchmarks.gpu_model import MODES, Size
+from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.gpu.gpu_model import MODES, Size
 from benchmarks.steps import part
 
 FILE = "gpu.csv"

@@ -20,7 +20,7 @@ from benchmarks.evidence.command import load_core, parse
 from benchmarks.evidence.device import facts
 from benchmarks.evidence.tables import Table
 from benchmarks.evidence.tools import run_tool
-from benchmarks.gpu_model import MODES, Size
+from benchmarks.gpu.gpu_model import MODES, Size
 from benchmarks.problem import Problem, Step, random_problem
 from benchmarks.rounds import Times, summary, time_rounds
 from benchmarks.steps import LeftOutError, part

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import gpu_model
-from benchmarks.gpu_model import DEVICES
+from benchmarks.gpu import gpu_model
+from benchmarks.gpu.gpu_model import DEVICES
 from benchmarks.report import digits, or_dash, times
 from benchmarks.steps import PASSED
 

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks import checks
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 from benchmarks.limits import reason_to_leave_out
 from benchmarks.measurements import Row, Task, baseline_of, make_row
 from benchmarks.problem import Step, random_problem

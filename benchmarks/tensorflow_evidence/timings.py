@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from benchmarks.gpu_model import MODES, Size
+from benchmarks.gpu.gpu_model import MODES, Size
 from benchmarks.measurements import Task
 from benchmarks.ways import WAYS
 

@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-from benchmarks.gpu_model import Size, parse_size
+from benchmarks.gpu.gpu_model import Size, parse_size
 from benchmarks.torch_ways import sampled_loss
 from benchmarks.triton_softmax import sampled_softmax_loss
 

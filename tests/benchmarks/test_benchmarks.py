@@ -25,14 +25,14 @@ from benchmarks import (
     checks,
     command_line,
     cuda_core,
-    gpu_samplers,
     limits,
     measurements,
     report,
     tensorflow_ways,
 )
 from benchmarks.cases import CASES
-from benchmarks.gpu_model import DEVICES, Size, parse_size
+from benchmarks.gpu import gpu_samplers
+from benchmarks.gpu.gpu_model import DEVICES, Size, parse_size
 from benchmarks.problem import Step
 from benchmarks.rounds import make_plan, summary, time_rounds
 from benchmarks.ways import WAYS

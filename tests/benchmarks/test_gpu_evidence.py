@@ -37,7 +37,7 @@ from benchmarks.evidence import (
     tools,
 )
 from benchmarks.evidence import vectors as vectors_step
-from benchmarks.gpu_model import DEVICES, Size
+from benchmarks.gpu.gpu_model import DEVICES, Size
 from benchmarks.problem import Problem, Step
 from benchmarks.steps import FAILED, LEFT_OUT, PASSED, LeftOutError, Outcome, Part
 from benchmarks.ways import WAYS

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import gpu_model, gpu_samplers
-from benchmarks.gpu_model import DEVICES, Device, Size
+from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.gpu.gpu_model import DEVICES, Device, Size
 from tests.support.checkout import ROOT
 
 

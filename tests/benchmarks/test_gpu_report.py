@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks import gpu_model, gpu_samplers, update_documents
+from benchmarks import update_documents
 from benchmarks.evidence import kernels, ncu, peers, report, tables
+from benchmarks.gpu import gpu_model, gpu_samplers
 
 H100 = {
     "device": "NVIDIA H100 80GB HBM3",

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from benchmarks import checks, command_line, limits, measurements, peak_memory
-from benchmarks.gpu_model import Size
+from benchmarks.gpu.gpu_model import Size
 from benchmarks.problem import Step, random_problem
 from benchmarks.ways import WAYS
 from tests.benchmarks.rivals import (

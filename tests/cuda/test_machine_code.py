@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine_code, tile_code
-from benchmarks.gpu_model import BYTES, ROWS_OF_TILES
-from benchmarks.machine_code import Kernel
+from benchmarks.gpu import machine_code, tile_code
+from benchmarks.gpu.gpu_model import BYTES, ROWS_OF_TILES
+from benchmarks.gpu.machine_code import Kernel
 from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu_model import Size, tile_bytes
+from benchmarks.gpu.gpu_model import Size, tile_bytes
 from tests.support.cases import DTYPES, Batch
 from tests.support.cores import ON_EMULATOR
 from tests.support.emulated import launches_of_a_step, moved

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.gpu_model import SECTOR_BYTES
+from benchmarks.gpu.gpu_model import SECTOR_BYTES
 from tests.support import emulated
 from tests.support.cases import DTYPES, Batch
 from tests.support.cores import ON_EMULATOR

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine_code
-from benchmarks.machine_code import Kernel
+from benchmarks.gpu import machine_code
+from benchmarks.gpu.machine_code import Kernel
 from tests.kernels.vectors import INSTRUCTIONS
 from tests.support.checkout import ROOT
 from tests.support.cores import ON_EMULATOR

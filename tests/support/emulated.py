@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_model import SECTOR_BYTES
+from benchmarks.gpu.gpu_model import SECTOR_BYTES
 from tests.support.cases import Batch
 from tests.support.checkout import ROOT
 

@@ -5,7 +5,7 @@ pair costs. The `way` is the fewest instructions that a warp can execute from th
 start to its end with all its products, its copy and its norms: what is rare, such as a row
 that does not fit, stands in the loop too, but is jumped over.
 
-    python -m benchmarks.tile_code --output benchmarks/results/tile_code.csv
+    python -m benchmarks.gpu.tile_code --output benchmarks/results/tile_code.csv
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.machine_code import (
+from benchmarks.gpu.machine_code import (
     ASYNCHRONOUS_COPY,
     TENSOR_CORES,
     Instructions,

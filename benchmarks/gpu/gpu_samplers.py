@@ -1,11 +1,11 @@
 """Predicts times on GPUs for each sampler; as a table, over K: where each one wins.
 
-`shuffle` gathers K rows a query (benchmarks/gpu_model.py); `ring` and `all` multiply tiles
-of rows, so that they have a time for the tensor cores, and one for the instructions around
-these, counted in the compiled code (benchmarks/tile_code.py). Of float32 rows the products
+`shuffle` gathers K rows a query (gpu_model.py); `ring` and `all` multiply tiles of rows, so
+that they have a time for the tensor cores, and one for the instructions around these,
+counted in the compiled code (tile_code.py). Of float32 rows the products
 are rounded, as TensorFlow allows unless it is told otherwise.
 
-    python -m benchmarks.gpu_samplers --output benchmarks/results/gpu_samplers.csv \
+    python -m benchmarks.gpu.gpu_samplers --output benchmarks/results/gpu_samplers.csv \
       --wins benchmarks/results/gpu_wins.csv
 """
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmarks.gpu_model import (
+from benchmarks.gpu.gpu_model import (
     BYTES,
     DEVICES,
     HASH_OPERATIONS,
@@ -44,7 +44,7 @@ CANDIDATES = (4, 10, 20, 50, 100, 200, 500, 1000)
 ROWS = (("bfloat16", 128), ("bfloat16", 768), ("float32", 128), ("float32", 768))
 
 # What the compiler made of the tile kernels.
-CODE = Path(__file__).parent / "results" / "tile_code.csv"
+CODE = Path(__file__).parents[1] / "results" / "tile_code.csv"
 LANES_OF_A_WARP = 32
 
 

@@ -4,7 +4,7 @@ Reads the built library with cuobjdump, so it needs no GPU. A kernel's gather lo
 loop that meets a tile of rows: the shortest one that loads as many packets of 16 bytes as
 a tile has.
 
-    python -m benchmarks.machine_code --output benchmarks/results/machine_code.csv
+    python -m benchmarks.gpu.machine_code --output benchmarks/results/machine_code.csv
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pandas as pd
 
 from benchmarks.tables import print_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKETS_OF_A_TILE = 8  # a lane's, see csrc/cuda/rows/register.cuh
 THREADS_OF_A_BLOCK = 128
 REGISTERS_OF_A_MULTIPROCESSOR = 65536

@@ -3,7 +3,7 @@
 A step takes as long as the slowest of the things it does at the same time, plus its
 launches: rows through the L2 cache, device memory, floating-point operations, the hash.
 
-    python -m benchmarks.gpu_model --output benchmarks/results/gpu_predictions.csv
+    python -m benchmarks.gpu.gpu_model --output benchmarks/results/gpu_predictions.csv
 """
 
 from __future__ import annotations
