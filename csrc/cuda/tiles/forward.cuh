@@ -14,9 +14,8 @@
 #include "cuda/device/block.cuh"
 #include "cuda/layout.h"
 #include "cuda/rows/saved.cuh"
-#include "cuda/tiles/band.cuh"
 #include "cuda/tiles/forward_memory.cuh"
-#include "cuda/tiles/products.cuh"
+#include "cuda/tiles/pass.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -113,8 +112,7 @@ class ForwardTile {
 
   __device__ __forceinline__ void copy_own_rows() const {
     const auto* queries = static_cast<const Storage*>(params_.query);
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       const int32_t index = memory_.places.index_at(row);
       const int32_t query = query_at(row, index);
       const bool is_query = query != kNotKept;
@@ -126,7 +124,7 @@ class ForwardTile {
         memory_.docs.index[row] = index;
         memory_.pair_inputs.copy(params_, row, index, true);
       }
-    }
+    });
     commit_copies();
   }
 
@@ -134,8 +132,7 @@ class ForwardTile {
     wait_for_copies<0>();
     __syncwarp();
     auto* doc_inverse_norms = static_cast<Real*>(outputs_.doc_inverse_norm);
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       const int32_t doc = memory_.docs.index[row];
       const Real query_inverse_norm = team_.inverse_norm(memory_.queries.row(row));
       const Real doc_inverse_norm = team_.inverse_norm(memory_.doc_row(row));
@@ -144,12 +141,12 @@ class ForwardTile {
           team_.prepare(query_inverse_norm, memory_.queries.row(row));
       const RowNorm<Real> doc_norm =
           team_.prepare(doc_inverse_norm, memory_.doc_row(row));
-      if (!team_.is_first_thread()) continue;
+      if (!team_.is_first_thread()) return;
       memory_.queries.set_norm(row, query_norm);
       memory_.docs.set_norm(row, doc_norm);
       memory_.query_inverse_norm[row] = query_inverse_norm;
       if (row < rows_) __stcs(doc_inverse_norms + doc, doc_inverse_norm);
-    }
+    });
   }
 
   __device__ __forceinline__ void copy_panel(int32_t panel, uint32_t columns) const {
@@ -180,29 +177,21 @@ class ForwardTile {
   // before.
   __device__ __forceinline__ void restore_own_docs() const {
     __syncthreads();  // the last panel has been read
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       team_.copy(doc_at(memory_.docs.index[row]), true, memory_.doc_row(row));
-    }
+    });
     commit_copies();
     wait_for_copies<0>();
     __syncwarp();
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       const Real inverse_norm = team_.inverse_norm(memory_.doc_row(row));
       __syncwarp();
       team_.prepare(inverse_norm, memory_.doc_row(row));
-    }
+    });
     __syncthreads();
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
-
-  // Of the query in the lane's row; NaN if it holds NaN or infinity.
-  __device__ __forceinline__ Real inverse_norm_of(int half) const {
-    const int row = row_of_half<Shape>(half);
-    return memory_.queries.inverse_norm[row] + memory_.queries.nan_addend[row];
-  }
 
   __device__ __forceinline__ int32_t query_of(int half) const {
     return memory_.queries.index[row_of_half<Shape>(half)];
@@ -212,29 +201,25 @@ class ForwardTile {
     const int64_t start = first_column<Shape>(panel);
     const int staged = memory_.first_staged_row(panel);
     const int first_row = first_row_of_warp<Shape>();
+    const auto* queries = memory_.queries.row(first_row) + slice_;
     const auto* docs = memory_.doc_row(staged) + slice_;
     const BandOfPanel<Shape> candidates(1, band, start);
     const int64_t diagonal = first_row - start;
     const bool has_positives = diagonal >= 0 && diagonal < Shape::kColumns;
     const bool takes_part = has_positives || !candidates.is_empty();
     Products<Shape> products = {};
-    if (takes_part) {
-      TileProducts<Shape>::multiply(memory_.queries.row(first_row) + slice_, docs,
-                                    products);
-    }
-    memory_.slices.add_up(takes_part, products);
+    multiply_panel<Shape>(takes_part, queries, docs, memory_.slices, products);
     if (!takes_part) return;
     if (has_positives) find_positives(static_cast<int>(diagonal), staged, products);
     weigh(candidates, staged, products);
     if (outputs_.query_direction != nullptr && !over_batch_) {
-      __syncwarp();  // lanes may have dropped candidates one by one
-      TileProducts<Shape>::accumulate(products, docs, state_.sums);
+      accumulate_panel<Shape>(products, docs, state_.sums);
     }
   }
 
   __device__ __forceinline__ Real cosine_with(int staged, int half,
                                               Real product) const {
-    return cosine_of_pair<Real>(product, inverse_norm_of(half),
+    return cosine_of_pair<Real>(product, inverse_norm_of_half(memory_.queries, half),
                                 memory_.docs.inverse_norm[staged],
                                 memory_.docs.nan_addend[staged]);
   }
@@ -276,7 +261,11 @@ class ForwardTile {
       logits[fragment][element] =
           relative_logit(scale_, margin_, cosine, state_.positive_cosine[half]);
     });
-    if (has_log_q_) correct(staged, logits);
+    if (has_log_q_) {
+      correct(
+          memory_.pair_inputs, [&](int, int column) { return staged + column; },
+          [](int half, int) { return row_of_half<Shape>(half); }, logits);
+    }
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
     const uint32_t excluded = excluded_columns(staged);
     if (has_ids_ || !candidates.is_whole() || excluded != 0) {
@@ -292,14 +281,6 @@ class ForwardTile {
           multiply_add(weight, cosines[fragment][element], state_.cosine_sum[half]);
       products[fragment][element] =
           weight * (kWeightFactor * memory_.docs.inverse_norm[staged + column]);
-    });
-  }
-
-  __device__ __forceinline__ void correct(int staged, Products<Shape>& logits) const {
-    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
-      logits[fragment][element] = corrected_logit(
-          logits[fragment][element], memory_.pair_inputs.log_q(staged + column),
-          memory_.pair_inputs.log_q(row_of_half<Shape>(half)));
     });
   }
 
@@ -373,11 +354,7 @@ class ForwardTile {
     state_.weight_sum[half] *= factor;
     state_.cosine_sum[half] *= factor;
     if (outputs_.query_direction == nullptr || over_batch_) return;
-#pragma unroll
-    for (auto& sum : state_.sums) {
-      sum[2 * half] *= factor;
-      sum[2 * half + 1] *= factor;
-    }
+    scale_row<Shape>(half, factor, state_.sums);
   }
 
   // --- Store -------------------------------------------------------------------------
@@ -426,7 +403,7 @@ class ForwardTile {
     const int row = row_of_half<Shape>(half);
     const auto* query = memory_.queries.row(row);
     const auto* doc = memory_.doc_row(row);
-    const Real unit_factor = inverse_norm_of(half);
+    const Real unit_factor = inverse_norm_of_half(memory_.queries, half);
     const Real positive_weight =
         result.weights.positive * memory_.docs.inverse_norm[row];
     const Real candidate_weight = result.weights.candidates * (1 / kWeightFactor);

@@ -11,9 +11,8 @@
 
 #include "cuda/rows/gradient.cuh"
 #include "cuda/rows/scaled.cuh"
-#include "cuda/tiles/band.cuh"
 #include "cuda/tiles/gradient_memory.cuh"
-#include "cuda/tiles/products.cuh"
+#include "cuda/tiles/pass.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -158,29 +157,27 @@ class GradientTile {
 
   __device__ __forceinline__ void copy_docs() const {
     const auto* docs = static_cast<const Storage*>(params_.doc);
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       const int32_t doc = memory_.docs.index[row];
       const bool exists = doc >= 0;
       const int64_t source = exists ? doc : 0;
       team_.copy(docs + source * params_.dim, exists, memory_.docs.row(row));
       if (team_.is_first_thread())
         memory_.pair_inputs.copy(params_, row, source, exists);
-    }
+    });
   }
 
   __device__ __forceinline__ void prepare_docs() const {
-#pragma unroll 1
-    for (int row = team_.number(); row < Shape::kRows; row += Shape::kColumns) {
+    for_each_own_row<Shape>([&](int row) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
         if (team_.is_first_thread()) memory_.docs.set_norm(row, {0, 0});
-        continue;
+        return;
       }
       const RowNorm<Real> norm =
           team_.prepare(doc_inverse_norm(doc), memory_.docs.row(row));
       if (team_.is_first_thread()) memory_.docs.set_norm(row, norm);
-    }
+    });
   }
 
   __device__ __forceinline__ Real doc_inverse_norm(int64_t doc) const {
@@ -234,12 +231,6 @@ class GradientTile {
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  // Of the document in the lane's row; NaN if it holds NaN or infinity.
-  __device__ __forceinline__ Real inverse_norm_of(int half) const {
-    const int row = row_of_half<Shape>(half);
-    return memory_.docs.inverse_norm[row] + memory_.docs.nan_addend[row];
-  }
-
   __device__ __forceinline__ int32_t doc_of(int half) const {
     return memory_.docs.index[row_of_half<Shape>(half)];
   }
@@ -247,23 +238,19 @@ class GradientTile {
   __device__ __forceinline__ void process_panel(int32_t panel, int stage) {
     const int64_t start = first_column<Shape>(panel);
     const int staged = stage * Shape::kColumns;
+    const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
     const auto* queries = memory_.queries.row(staged) + slice_;
     const BandOfPanel<Shape> drew(0, int64_t{drawn_} - 1, start);
     const int64_t diagonal = first_row_of_warp<Shape>() + int64_t{drawn_} - start;
     const bool has_positives = diagonal > -kRowsOfWarp && diagonal < Shape::kColumns;
     const bool takes_part = has_positives || !drew.is_empty();
     Products<Shape> products = {};
-    if (takes_part) {
-      const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
-      TileProducts<Shape>::multiply(docs, queries, products);
-    }
-    memory_.slices.add_up(takes_part, products);
+    multiply_panel<Shape>(takes_part, docs, queries, memory_.slices, products);
     if (!takes_part) return;
     weigh(drew, staged, products);
     if (has_positives) weigh_positives(static_cast<int>(diagonal), staged, products);
     if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
-    __syncwarp();  // lanes may have dropped queries one by one
-    TileProducts<Shape>::accumulate(products, queries, state_.sums);
+    accumulate_panel<Shape>(products, queries, state_.sums);
   }
 
   // Turns products into weights times the queries' inverse norms, and adds the weights
@@ -276,12 +263,16 @@ class GradientTile {
       const int query = staged + column;
       const Real cosine = cosine_of_pair<Real>(
           products[fragment][element], memory_.queries.inverse_norm[query],
-          inverse_norm_of(half), memory_.queries.nan_addend[query]);
+          inverse_norm_of_half(memory_.docs, half), memory_.queries.nan_addend[query]);
       cosines[fragment][element] = cosine;
       weights[fragment][element] =
           relative_logit(scale_, margin_, cosine, memory_.positive_cosine(query));
     });
-    if (has_log_q_) correct(staged, weights);
+    if (has_log_q_) {
+      correct(
+          memory_.pair_inputs, [](int half, int) { return row_of_half<Shape>(half); },
+          [&](int, int column) { return Shape::kRows + staged + column; }, weights);
+    }
     for_each_product<Shape>([&](int fragment, int element, int, int column) {
       const int query = staged + column;
       Real& weight = weights[fragment][element];
@@ -299,15 +290,6 @@ class GradientTile {
           multiply_add(weight, cosines[fragment][element], state_.projection[half]);
       products[fragment][element] =
           weight * memory_.queries.inverse_norm[staged + column];
-    });
-  }
-
-  __device__ __forceinline__ void correct(int staged, Products<Shape>& logits) const {
-    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
-      logits[fragment][element] =
-          corrected_logit(logits[fragment][element],
-                          memory_.pair_inputs.log_q(row_of_half<Shape>(half)),
-                          memory_.pair_inputs.log_q(Shape::kRows + staged + column));
     });
   }
 
@@ -401,11 +383,7 @@ class GradientTile {
       if (!(divisor > state_.weight_divisor[half])) continue;
       const Real factor = state_.weight_divisor[half] / divisor;
       state_.weight_divisor[half] = divisor;
-#pragma unroll
-      for (auto& sum : state_.sums) {
-        sum[2 * half] *= factor;
-        sum[2 * half + 1] *= factor;
-      }
+      scale_row<Shape>(half, factor, state_.sums);
     }
   }
 
@@ -424,7 +402,8 @@ class GradientTile {
       const Real inverse_norm = doc_inverse_norm(doc);
       const bool is_unused = is_unused_nan(inverse_norm, projections[half]);
       const Real projection =
-          is_unused ? Real(0) : projections[half] * inverse_norm_of(half);
+          is_unused ? Real(0)
+                    : projections[half] * inverse_norm_of_half(memory_.docs, half);
       const Real factor = is_unused ? Real(0) : scale_ * inverse_norm;
       auto* row = memory_.docs.row(row_of_half<Shape>(half));
 #pragma unroll

@@ -15,26 +15,27 @@ namespace cuda {
 template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
-  static constexpr int kMet = 2 * Shape::kColumns;
+  static constexpr int kStagedRows = 2 * Shape::kColumns;
   using Saved = RowFacts<Real>;
   static constexpr int kSavedNumbers = sizeof(Saved) / sizeof(Real);
 
   __device__ __forceinline__ GradientTileMemory()
       : docs(&arrays, Shape::kRows),
-        queries(&arrays, kMet),
-        pair_inputs(&arrays, Shape::kRows + kMet),
-        saved(arrays.template take<Real>(kSavedNumbers * kMet)),
-        upstream(arrays.template take<Real>(kMet)),
+        queries(&arrays, kStagedRows),
+        pair_inputs(&arrays, Shape::kRows + kStagedRows),
+        saved(arrays.template take<Real>(kSavedNumbers * kStagedRows)),
+        upstream(arrays.template take<Real>(kStagedRows)),
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
         places(&arrays),
         slices(&arrays) {}
 
   static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kMet) +
-      PairInputs<Shape>::bytes(Shape::kRows + kMet) +
-      shared_bytes(kSavedNumbers * kMet, sizeof(Real)) +
-      shared_bytes(kMet, sizeof(Real)) + shared_bytes(Shape::kRows, sizeof(Real)) +
-      TilePlaces<Shape::kThreads>::kBytes + TileSlices<Shape>::kBytes;
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
+      PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
+      shared_bytes(kSavedNumbers * kStagedRows, sizeof(Real)) +
+      shared_bytes(kStagedRows, sizeof(Real)) +
+      shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
+      TileSlices<Shape>::kBytes;
 
   // Of the queries as they were given.
   __device__ __forceinline__ SharedElement<Real>& candidate_coefficient(
