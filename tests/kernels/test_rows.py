@@ -1,4 +1,4 @@
-"""The kernels' numbers, on the core that `--core` names: see cores.py.
+"""The kernels' numbers, on the core that `--core` names: see tests/support/cores.py.
 
 Where the emulator runs them, it stops at an access out of bounds, a misaligned packet, a
 read of what nothing wrote, a missing barrier: each test here is a test of those too.
