@@ -26,6 +26,7 @@ from tests.support.cases import (
     assert_values_close,
     run_oracle,
 )
+from tests.support.checkout import ROOT
 from tests.support.tensorflow_runs import run_loss
 
 LIBRARY = _loader.native_library()
@@ -106,10 +107,9 @@ def test_no_library_shows_others_its_cuda_runtime(name: str) -> None:
 def declared_for_bindings() -> set[str]:
     """The functions that csrc marks to be seen outside of the core's library."""
     marked = re.compile(r"^NEGATIVE_COSINE_API\s[\w:&\s]*?(\w+)\(", re.MULTILINE)
-    folder = Path(__file__).parent.parent / "csrc"
     found = {
         name
-        for header in folder.rglob("*.h")
+        for header in (ROOT / "csrc").rglob("*.h")
         for name in marked.findall(header.read_text())
     }
     assert found
