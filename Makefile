@@ -1,5 +1,5 @@
 # make demo   trains a two-tower model to find code by its docstring
-# make test   lint, type checks and the whole test suite but for its nightly part
+# make test   lint, type checks and the whole test suite except its nightly part
 #
 # Both set up what they need in .venv: nothing but Python 3.10+ and a C++ compiler is
 # assumed. See CONTRIBUTING.md for the rest.

@@ -1,4 +1,4 @@
-"""Builds the native part with CMake; everything else stands in pyproject.toml.
+"""Builds the native part with CMake; everything else is in pyproject.toml.
 
 Environment variables:
     NEGATIVE_COSINE_JOBS                parallel compilations (default: all processors)
@@ -232,7 +232,7 @@ def check_tools() -> None:
 def run(command: list[str]) -> None:
     """Runs CMake, whose own words on a failure are all that a user needs."""
     if subprocess.run(command).returncode != 0:
-        raise SystemExit("the native part was not built: the reason stands above")
+        raise SystemExit("the native part was not built: the reason is above")
 
 
 def prepare(build: Path) -> None:

@@ -23,7 +23,7 @@ Loss = Callable[..., jax.Array]
 
 @functools.cache
 def start_with_threads(threads: int) -> None:
-    """Starts JAX's CPU client with at most so many threads.
+    """Starts JAX's CPU client with at most this many threads.
 
     It has no option for it, but makes a thread for each processor that its maker may use,
     and they inherit its affinity. A client that runs already keeps its threads.

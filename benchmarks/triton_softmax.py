@@ -1,6 +1,6 @@
 """A sampled softmax in Triton: the kernels that one writes for this loss by hand today.
 
-It stands for the usual kernels of sampled softmaxes. A program takes a query, gathers the
+It represents the usual kernels of sampled softmaxes. A program takes a query, gathers the
 rows of its candidates from a table of indices, and computes the softmax online, so that
 neither the gathered rows nor the logits reach memory. The backward pass gathers and
 computes the logits again, and adds each candidate's gradient to a float32 buffer by
@@ -68,8 +68,8 @@ class SampledSoftmax(torch.autograd.Function):
 def sizes(query: Tensor, table: Tensor) -> dict[str, int]:
     """What the kernels are compiled for.
 
-    A program takes so many candidates at a time that their numbers, a power of two for each
-    row, are a warp's; a row of more numbers takes several warps.
+    A program takes as many candidates at a time as fit into a warp: their numbers, a power
+    of two for each row. A row of more numbers takes several warps.
     """
     dim = query.shape[1]
     width = triton.next_power_of_2(dim)

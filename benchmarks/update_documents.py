@@ -1,6 +1,6 @@
 """Writes the documents' tables from the result files that they name: `make results`.
 
-A table stands between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
+A table is between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
 several views of a file. What only a machine with a GPU can write may be missing: then a
 sentence says so.
 """
@@ -110,7 +110,7 @@ def command_of(path: str) -> str:
 
 
 def read_results(path: Path) -> Any:
-    """A CSV's rows, or what stands in a file of JSON."""
+    """A CSV's rows, or what a file of JSON holds."""
     return pd.read_csv(path) if path.suffix == ".csv" else json.loads(path.read_text())
 
 

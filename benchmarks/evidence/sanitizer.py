@@ -22,7 +22,7 @@ SECONDS_WATCHED, SECONDS_OF_A_TOOL = 30.0, 48.0
 
 
 def command(sanitizer: str, tool: str, seconds: float) -> list[str]:
-    """Watches each family of kernels, as far as it comes in so many seconds."""
+    """Watches each family of kernels, as far as it comes in this many seconds."""
     program = [sys.executable, "-m", "benchmarks.evidence.every_kernel"]
     options = ["--tool", tool, "--error-exitcode", str(FOUND)]
     return [sanitizer, *options, *program, "--seconds", str(seconds)]

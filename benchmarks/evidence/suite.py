@@ -62,7 +62,7 @@ def outcomes(report: Path) -> dict[str, Any]:
 
 
 def reason_of(skipped: ElementTree.Element) -> str:
-    """Why a test was skipped; of a whole file it stands in the text."""
+    """Why a test was skipped; of a whole file the text says it."""
     note = next(skipped.iter("skipped"))
     reason = re.search(r"Skipped: ([^'\"]*)", note.text or "")
     return reason[1] if reason else str(note.get("message"))

@@ -3,7 +3,7 @@
 A block meets other rows in a loop, and what a pass of it costs besides products is what a
 pair costs. The `way` is the fewest instructions that a warp can execute from the loop's
 start to its end with all its products, its copy and its norms: what is rare, such as a row
-that does not fit, stands in the loop too, but is jumped over.
+that does not fit, is in the loop too, but is jumped over.
 
     python -m benchmarks.gpu.tile_code --output benchmarks/results/tile_code.csv
 """

@@ -215,7 +215,7 @@ def test_half_a_build_has_no_build_info(checkout: Path) -> None:
     )
     assert build.returncode != 0
     assert "the power failed" in build.stdout
-    assert "the native part was not built: the reason stands above" in build.stderr
+    assert "the native part was not built: the reason is above" in build.stderr
     assert "Traceback" not in build.stderr
     configured = [*checkout.glob("build/temp*/_build_info.json")]
     assert len(configured) == 1

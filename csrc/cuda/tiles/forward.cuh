@@ -284,7 +284,7 @@ class ForwardTile {
     });
   }
 
-  // The panel's columns whose documents are nobody's candidates.
+  // The panel's columns whose documents every query drops.
   __device__ __forceinline__ uint32_t excluded_columns(int staged) const {
     if (!has_log_q_) return 0;
     const int column = lane_of_thread() % Shape::kColumns;

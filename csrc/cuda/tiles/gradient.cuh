@@ -293,7 +293,7 @@ class GradientTile {
     });
   }
 
-  // Whether the document in the lane's row is nobody's candidate.
+  // Whether every query drops the document in the lane's row.
   __device__ __forceinline__ bool is_excluded_doc(int half) const {
     return has_log_q_ &&
            is_excluded(memory_.pair_inputs.log_q(row_of_half<Shape>(half)));
