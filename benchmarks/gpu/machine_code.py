@@ -124,8 +124,9 @@ class Kernel:
 
 def find_library() -> Path | None:
     """The package's library of CUDA kernels, if it was built with them."""
-    found = sorted((ROOT / "python" / "negative_cosine").glob("_cuda_core*.so"))
-    return found[0] if found else None
+    package = ROOT / "python" / "negative_cosine"
+    with_kernels = any(package.glob("_cuda_core*.so"))  # the binding that only CUDA brings
+    return package / "libnegative_cosine_core.so" if with_kernels else None
 
 
 def cuobjdump(*arguments: str) -> str:

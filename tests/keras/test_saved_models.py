@@ -15,6 +15,7 @@ import tensorflow as tf
 from negative_cosine import NegativeCosineLayer, fused_negative_cosine_loss
 
 from tests.support.cases import Array
+from tests.support.checkout import ROOT
 
 # What a process without this package can do: TensorFlow is there, the package is not.
 WITHOUT_PACKAGE = "import sys; sys.modules['negative_cosine'] = None\n"
@@ -198,6 +199,6 @@ def test_a_saved_native_loss_names_the_missing_op_as_the_document_says(
     save_loss("native", tmp_path)
     loaded = python(WITHOUT_PACKAGE + LOAD, tmp_path)
     assert loaded.returncode != 0
-    document = (Path(__file__).parent.parent / "docs" / "saved_models.md").read_text()
+    document = (ROOT / "docs" / "saved_models.md").read_text()
     (message,) = [line.strip() for line in document.splitlines() if "RuntimeError" in line]
     assert message.removesuffix("...") in loaded.stderr
