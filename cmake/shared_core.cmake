@@ -3,7 +3,7 @@
 #
 # The others find it beside themselves: by RPATH, which goes before LD_LIBRARY_PATH, as the
 # newer RUNPATH does not.
-file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/shared_core.cc "")
+file(CONFIGURE OUTPUT shared_core.cc CONTENT "")  # CMake asks for a source
 add_library(shared_core SHARED ${CMAKE_CURRENT_BINARY_DIR}/shared_core.cc)
 set(cores core)
 if(with_cuda)

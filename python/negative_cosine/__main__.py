@@ -18,7 +18,7 @@ from negative_cosine._build_info import (
     read_build_info,
     what_is_there,
 )
-from negative_cosine._library_file import file_problem
+from negative_cosine._library_file import CORE, file_problem
 
 _CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq")
 
@@ -86,8 +86,11 @@ def _import_module(name: str) -> Any:
     spec = importlib.util.find_spec(f"negative_cosine.{name}")
     if spec is None or spec.origin is None:
         return f"not known: there is no {name} for Python {platform.python_version()}"
-    if problem := file_problem(Path(spec.origin)):
-        return f"not known: {Path(spec.origin).name} cannot be opened: {problem}"
+    file = Path(spec.origin)
+    if problem := file_problem(file.with_name(CORE)):
+        return f"not known: {file.name} needs {CORE}: {problem}"
+    if problem := file_problem(file):
+        return f"not known: {file.name} cannot be opened: {problem}"
     try:
         return importlib.import_module(f"negative_cosine.{name}")
     except ImportError as error:

@@ -20,6 +20,9 @@ _MACHINES = {
 }
 _HEADER = 64  # bytes, in a file for 64 bits
 
+# The kernels, which the dynamic loader opens for each library that needs them.
+CORE = "libnegative_cosine_core.so"
+
 
 def file_problem(path: Path) -> str:
     """Why a file is not a library for this machine, "" if it looks like one."""

@@ -22,10 +22,7 @@ from negative_cosine._build_info import (
     is_built_without_tensorflow,
     read_build_info,
 )
-from negative_cosine._library_file import file_problem
-
-# The kernels, which the dynamic loader opens for each library that needs them.
-CORE = "libnegative_cosine_core.so"
+from negative_cosine._library_file import CORE, file_problem
 
 
 @dataclass(frozen=True)

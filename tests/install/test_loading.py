@@ -360,6 +360,16 @@ def test_the_report_of_a_broken_library_says_why(tmp_path: Path) -> None:
     assert lines["auto on CPU"].startswith(f"reference: {reason}. To fix it, ")
 
 
+def test_a_broken_core_library_is_reported_for_all_that_need_it(tmp_path: Path) -> None:
+    package = installation(tmp_path)
+    truncate(package, CORE_LIBRARY)
+    lines = report_of(package)
+    reason = f"{CORE_LIBRARY}: the file is cut short"
+    assert reason in lines["native library"]
+    assert reason in lines["CPU kernels in use"]
+    assert lines["auto on CPU"].startswith("reference: ")
+
+
 def core_of(package: Path) -> Path:
     (core,) = package.glob("_core.*.so")
     return core
