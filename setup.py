@@ -318,6 +318,7 @@ class CMakeBuild(build_ext):
             ),
             "NEGATIVE_COSINE_SANITIZE": sanitizer(),
             "NEGATIVE_COSINE_TENSORFLOW": str(with_tensorflow),
+            "NEGATIVE_COSINE_PROBES": str("bdist_wheel" not in sys.argv),
             "CMAKE_COMPILE_WARNING_AS_ERROR": str(
                 bool(environment_flag("NEGATIVE_COSINE_WARNINGS_AS_ERRORS"))
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from negative_cosine import _core
+from negative_cosine import _probes
 
 from benchmarks.gpu.gpu_model import BYTES
 from benchmarks.problem import Array, Problem, Step
@@ -28,7 +28,7 @@ def make_step(
     matrices = [as_words(matrix, problem.dtype) for matrix in matrices]
 
     def run() -> list[float]:
-        return [_core.read_rows(matrix, indices, threads) for matrix in matrices]
+        return [_probes.read_rows(matrix, indices, threads) for matrix in matrices]
 
     return Step(run, lambda sums: None, lambda sums: [np.array(sum(sums))])
 

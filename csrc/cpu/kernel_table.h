@@ -62,10 +62,6 @@ struct Kernels {
   void (*sample_rows)(const KeyTable& keys, int64_t num_negatives,
                       ThreadScratch scratch, int64_t begin, int64_t end,
                       int32_t* table);
-
-  // Reads rows and computes next to nothing, see rows/read_rows.h.
-  double (*sum_of_rows)(const float* matrix, int64_t dim, const int32_t* indices,
-                        int64_t begin, int64_t end);
 };
 
 namespace portable {

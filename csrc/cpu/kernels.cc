@@ -5,7 +5,6 @@
 #include "cpu/kernel_table.h"
 #include "cpu/rows/forward.h"
 #include "cpu/rows/gradient.h"
-#include "cpu/rows/read_rows.h"
 #include "cpu/tiles/forward.h"
 #include "cpu/tiles/gradient.h"
 
@@ -164,8 +163,7 @@ const Kernels& kernels() {
                                 query_gradient_rows,
                                 doc_gradient_rows,
                                 doc_gradient_tiles,
-                                sample_rows,
-                                sum_of_rows};
+                                sample_rows};
   return table;
 }
 

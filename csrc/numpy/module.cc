@@ -7,7 +7,6 @@
 #include "cpu/passes.h"
 #include "numpy/fresh_threads.h"
 #include "numpy/loss_arguments.h"
-#include "numpy/probes.h"
 
 namespace negative_cosine {
 namespace {
@@ -57,7 +56,6 @@ PYBIND11_MODULE(_core, module) {
              "num_candidates"_a, "num_negatives"_a, "seed_0"_a, "seed_1"_a,
              "sampler"_a = "shuffle",
              "The [batch_size, num_negatives] table that the sampler draws.");
-  negative_cosine::define_probes(module);
   module.def(
       "instruction_set", [] { return negative_cosine::cpu::kernels().name; },
       "The instruction set whose kernels run here: portable, avx2 or avx512.");

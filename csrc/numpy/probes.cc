@@ -1,5 +1,5 @@
-#include "numpy/probes.h"
-
+// What only tests and benchmarks call: single points of the sampler's permutations, and
+// the time that reading rows alone takes. No wheel has it.
 #include <atomic>
 #include <limits>
 
@@ -7,6 +7,7 @@
 #include "cpu/kernel_table.h"
 #include "numpy/fresh_threads.h"
 #include "numpy/loss_arguments.h"
+#include "numpy/read_rows.h"
 
 namespace negative_cosine {
 namespace {
@@ -58,6 +59,15 @@ py::array_t<int32_t> permute_each(const Int32Array& values, int64_t num_candidat
   return table;
 }
 
+cpu::SumOfRows& sum_of_rows() {
+#if defined(__x86_64__)
+  const std::string name = cpu::kernels().name;
+  if (name == "avx512") return cpu::avx512::sum_of_rows;
+  if (name == "avx2") return cpu::avx2::sum_of_rows;
+#endif
+  return cpu::portable::sum_of_rows;
+}
+
 double read_rows(const py::array& matrix_array, const py::array& indices,
                  int num_threads) {
   check_num_threads(num_threads);
@@ -74,28 +84,30 @@ double read_rows(const py::array& matrix_array, const py::array& indices,
     require(false, "indices must be rows of matrix, got " + std::to_string(rows[i]));
   }
   const py::gil_scoped_release without_gil;
-  std::atomic<double> sum{0};
+  cpu::SumOfRows& sum = sum_of_rows();
+  std::atomic<double> total{0};
   const auto read = [&](int64_t begin, int64_t end) {
-    const double part = cpu::kernels().sum_of_rows(matrix, dim, rows, begin, end);
-    double before = sum.load();
-    while (!sum.compare_exchange_weak(before, before + part)) {
+    const double part = sum(matrix, dim, rows, begin, end);
+    double before = total.load();
+    while (!total.compare_exchange_weak(before, before + part)) {
     }
   };
   FreshThreads().parallel_for(num_threads)(count, dim, read);
-  return sum;
+  return total;
 }
 
 }  // namespace
+}  // namespace negative_cosine
 
-void define_probes(py::module_& module) {
+PYBIND11_MODULE(_probes, module) {
   using namespace pybind11::literals;
+  module.doc() = "What only tests and benchmarks call of the negative_cosine core.";
   module.def(
-      "permute", permute_each, "values"_a, "num_candidates"_a, "seeds"_a, "numbers"_a,
-      "inverse"_a = false,
+      "permute", &negative_cosine::permute_each, "values"_a, "num_candidates"_a,
+      "seeds"_a, "numbers"_a, "inverse"_a = false,
       "[S, P, n]: permutation numbers[p] of seeds[s], or its inverse, at each of "
       "the n values. Number k is `shuffle`'s k-th draw, 0 the ring's order.");
-  module.def("read_rows", read_rows, "matrix"_a, "indices"_a, "num_threads"_a = 1,
+  module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
+             "num_threads"_a = 1,
              "The sum of all elements of matrix[indices]: what reading them takes.");
 }
-
-}  // namespace negative_cosine

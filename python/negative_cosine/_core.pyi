@@ -33,16 +33,4 @@ def sample_negatives(
     seed_1: int,
     sampler: str = "shuffle",
 ) -> NDArray[np.int32]: ...
-def permute(
-    values: Array,
-    num_candidates: int,
-    seeds: Array,
-    numbers: Array,
-    inverse: bool = False,
-) -> NDArray[np.int32]: ...
-def read_rows(
-    matrix: NDArray[np.float32],
-    indices: NDArray[np.int32],
-    num_threads: int = 1,
-) -> float: ...
 def instruction_set() -> str: ...

@@ -59,7 +59,7 @@ negative_cosine\..*\.PreparedStep(\.__.*)?
 """
 
 
-@pytest.mark.parametrize("module", ["_core", "_cuda_core"])
+@pytest.mark.parametrize("module", ["_core", "_cuda_core", "_probes"])
 def test_a_modules_stub_names_all_that_the_module_has(module: str, tmp_path: Path) -> None:
     if module == "_cuda_core":
         pytest.importorskip(f"negative_cosine.{module}", reason="built without nvcc")
@@ -89,6 +89,7 @@ def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     assert {"_negative_cosine_ops.so", "_build_info.json", "py.typed", "_core.pyi"} <= names
     assert any(name.startswith("_core.") and name.endswith(".so") for name in names)
     assert not any(name.startswith("_cuda_core.c") for name in names)
+    assert not any(name.startswith("_probes") for name in names)
     minor = ".".join(tf.__version__.split(".")[:2])
     assert f"Requires-Dist: tensorflow=={minor}.*" in metadata_of(files)
     target = tmp_path / "installed"

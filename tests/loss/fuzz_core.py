@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from negative_cosine import _core
+from negative_cosine import _core, _probes
 
 from tests.loss.strategies import (
     INDEX_DTYPES,
@@ -312,7 +312,7 @@ def reads(draw: st.DrawFn) -> tuple[Any, Any]:
 def check_read_rows(arguments: tuple[Any, Any]) -> None:
     matrix, indices = arguments
     try:
-        found = _core.read_rows(matrix, indices)
+        found = _probes.read_rows(matrix, indices)
     except (ValueError, TypeError):
         return
     exact = np.asarray(matrix)[np.asarray(indices).astype(int)].sum(dtype=np.float64)
@@ -351,7 +351,7 @@ def test_more_candidates_than_32_bits_count_are_refused() -> None:
 def test_misaligned_rows_are_not_read() -> None:
     matrix = misaligned(np.ones((3, 2), np.float32))
     with pytest.raises(ValueError, match="matrix must be aligned"):
-        _core.read_rows(matrix, np.array([0], np.int32))
+        _probes.read_rows(matrix, np.array([0], np.int32))
 
 
 @pytest.mark.parametrize("sampler", ["shuffle", "ring", "all"])

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from negative_cosine import _core, sample_negatives
+from negative_cosine import _core, _probes, sample_negatives
 
 from tests.sampler.weak_samplers import WITH_MODULO, Array, core
 from tests.support import oracle
@@ -177,8 +177,8 @@ def is_permutation(drawn: Array, size: int) -> bool:
 def comes_back(size: int, number: int = 1, number_back: int = 1) -> bool:
     """Whether a permutation hits each value once, and its inverse leads back to all."""
     seed, every = np.array([[size, -size]]), np.arange(size, dtype=np.int32)
-    there = _core.permute(every, size, seed, np.array([number]))[0, 0]
-    back = _core.permute(there, size, seed, np.array([number_back]), inverse=True)[0, 0]
+    there = _probes.permute(every, size, seed, np.array([number]))[0, 0]
+    back = _probes.permute(there, size, seed, np.array([number_back]), inverse=True)[0, 0]
     return is_permutation(there, size) and np.array_equal(back, every)
 
 
@@ -224,10 +224,10 @@ def test_random_points_up_to_the_largest_size_go_where_the_oracle_says(
     values = [round(part * (size - 1)) for part in share]
     expected = oracle.Permutation(seed, number, size)
     asked = size, np.array([seed]), np.array([number])
-    there = _core.permute(np.array(values, np.int32), *asked)[0, 0]
+    there = _probes.permute(np.array(values, np.int32), *asked)[0, 0]
     assert there.tolist() == [expected(value) for value in values]
     assert [expected.inverse(value) for value in there.tolist()] == values
-    assert _core.permute(there, *asked, inverse=True)[0, 0].tolist() == values
+    assert _probes.permute(there, *asked, inverse=True)[0, 0].tolist() == values
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000, 65537, 2**30 + 1, 2**31 - 1])
@@ -262,7 +262,7 @@ def test_permute_refuses_what_has_no_place(change: dict[str, Any], message: str)
         "numbers": np.array([1]),
     }
     with pytest.raises(ValueError, match=message):
-        _core.permute(**{**usual, **change})
+        _probes.permute(**{**usual, **change})
 
 
 @pytest.mark.parametrize(("sampler", "k"), [("ring", 8), ("all", 3)])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from negative_cosine import _core
+from negative_cosine import _probes
 from numpy.typing import NDArray
 
 from tests.support import oracle
@@ -26,7 +26,7 @@ GOLDEN_RATIO = np.uint32(0x9E3779B9)
 
 def core(values: Array, size: int, seeds: Array, numbers: Array) -> Array:
     """The package's sampler."""
-    return _core.permute(values.astype(np.int32), size, seeds, numbers)
+    return _probes.permute(values.astype(np.int32), size, seeds, numbers)
 
 
 def true_shuffles(start: int) -> Draw:

@@ -1,17 +1,13 @@
-// Only reading the rows that a pass meets: the floor that benchmarks measure beside it.
-#pragma once
-
-#include <cstdint>
+// Compiled once for each instruction set, as the kernels are.
+#include "numpy/read_rows.h"
 
 #include "cpu/rows/rows.h"
 
 namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// The sum of all elements of matrix[indices[begin..end-1]]: without a result that
-// depends on them the reads would be optimised away. Rows are asked for ahead as the
-// kernels ask for them.
-static double sum_of_rows(const float* matrix, int64_t dim, const int32_t* indices,
-                          int64_t begin, int64_t end) {
+// Rows are asked for ahead as the kernels ask for them.
+double sum_of_rows(const float* matrix, int64_t dim, const int32_t* indices,
+                   int64_t begin, int64_t end) {
   constexpr int64_t kAhead = 8;
   constexpr int kSums = 4;  // more than the adder's latency needs
   const RowShape<float> shape(dim);

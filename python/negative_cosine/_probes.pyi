@@ -1,0 +1,19 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def permute(
+    values: Array,
+    num_candidates: int,
+    seeds: Array,
+    numbers: Array,
+    inverse: bool = False,
+) -> NDArray[np.int32]: ...
+def read_rows(
+    matrix: NDArray[np.float32],
+    indices: NDArray[np.int32],
+    num_threads: int = 1,
+) -> float: ...
