@@ -1,10 +1,13 @@
 """Prints which file of csrc includes which, as a graph for Graphviz: a box for each folder.
 
 python tools/include_graph.py | dot -Tsvg -o includes.svg
+
+With --folders only which folder includes which, as the drawing in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -38,5 +41,39 @@ def dot(graph: dict[str, list[str]]) -> str:
     return "\n".join([*lines, "}"])
 
 
+def folder_of(name: str) -> str:
+    """Such as cpu/rows of cpu/rows/forward.h."""
+    return name.rpartition("/")[0]
+
+
+def folder_arrows(graph: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Which folder includes which, but for what a longer way through folders says too."""
+    arrows = {
+        (folder_of(name), folder_of(one))
+        for name, ones in graph.items()
+        for one in ones
+        if folder_of(name) != folder_of(one)
+    }
+
+    def below(folder: str) -> set[str]:
+        ones = {to for start, to in arrows if start == folder}
+        return ones.union(*map(below, ones))
+
+    return sorted(
+        (start, to)
+        for start, to in arrows
+        if not any(to in below(via) for one, via in arrows if one == start)
+    )
+
+
+def mermaid(graph: dict[str, list[str]]) -> str:
+    """The folders in the language of the drawings that GitHub shows in a page."""
+    lines = [f"    {start} --> {to}" for start, to in folder_arrows(graph)]
+    return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
+
+
 if __name__ == "__main__":
-    print(dot(include_graph()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folders", action="store_true", help="folders alone")
+    draw = mermaid if parser.parse_args().folders else dot
+    print(draw(include_graph()))

@@ -10,7 +10,7 @@
 //   direction  = (G - (G . q) q) / |query|,  G = sum p_k d_k + (p_0 - 1) d_0,
 //
 // where q and d are unit rows, so G . q = sum p_k c_k + (p_0 - 1) c_0. The document's
-// gradient is the same with a_i = d loss / d row_loss_i and the row's facts:
+// gradient is the same with a_i = d loss / d row_loss_i and the row's saved values:
 //
 //   d loss / d doc_j = logit_scale (H - (H . d) d) / |doc_j|,
 //   H = sum over rows i that kept j of a_i p_ij q_i + a_j (p_j0 - 1) q_j.
@@ -127,10 +127,11 @@ NEGATIVE_COSINE_INLINE Real zero_safe_product(Real coefficient, Real factor) {
 
 // What the gradient pass needs of a row. Over the batch it meets no candidates.
 template <typename Real>
-NEGATIVE_COSINE_INLINE RowFacts<Real> facts_of(const LossParams& params, int64_t row,
-                                               const RowResult<Real>& result,
-                                               Real positive_cosine, Real shift,
-                                               Real query_inverse_norm) {
+NEGATIVE_COSINE_INLINE SavedRow<Real> saved_row_of(const LossParams& params,
+                                                   int64_t row,
+                                                   const RowResult<Real>& result,
+                                                   Real positive_cosine, Real shift,
+                                                   Real query_inverse_norm) {
   if (params.normalize_over == NormalizeOver::kBatch) {
     return {0, positive_cosine, 0, query_inverse_norm};
   }

@@ -42,7 +42,7 @@ struct LossInputs {
 struct SavedInputs {
   Input loss_gradient;
   Input row_loss;
-  Input row_facts;
+  Input saved_rows;
   Input doc_inverse_norm;
   Input row_scale_gradient;
   Input query_direction;  // may be left out: empty
@@ -67,7 +67,7 @@ constexpr NamedInput<LossInputs, std::optional<Input>> kOptionalInputs[] = {
 constexpr NamedInput<SavedInputs, Input> kSavedInputs[] = {
     {"loss_gradient", &SavedInputs::loss_gradient},
     {"row_loss", &SavedInputs::row_loss},
-    {"row_facts", &SavedInputs::row_facts},
+    {"saved_rows", &SavedInputs::saved_rows},
     {"doc_inverse_norm", &SavedInputs::doc_inverse_norm},
     {"row_scale_gradient", &SavedInputs::row_scale_gradient},
     {"query_direction", &SavedInputs::query_direction}};

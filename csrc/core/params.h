@@ -60,7 +60,7 @@ struct LossParams {
 // embedding, side by side: such rows are scattered, and this costs one cache line (one
 // sector of a GPU's memory) each.
 template <typename Real>
-struct alignas(4 * sizeof(Real)) RowFacts {
+struct alignas(4 * sizeof(Real)) SavedRow {
   // What e^(t_k - shift) is multiplied by: a_i over the row's sum of them. 0 for a row
   // that adds nothing to a gradient, whatever else it holds. For an upstream gradient
   // of 1; the gradient pass of the CPU puts the upstream gradient in, see
@@ -77,7 +77,7 @@ struct ForwardOutputs {
   void* loss = nullptr;                // Real [1], or [B] without reduction
   void* row_loss = nullptr;            // Real [B]: before weights and reduction
   void* positive_cosine = nullptr;     // Real [B]
-  void* row_facts = nullptr;           // RowFacts<Real> [B]
+  void* saved_rows = nullptr;          // SavedRow<Real> [B]
   void* doc_inverse_norm = nullptr;    // Real [C]: 0 for a zero row
   void* row_scale_gradient = nullptr;  // Real [B]: d row_loss / d logit_scale
   void* query_direction = nullptr;     // Real [B, D] or null, see formulas.h
@@ -89,7 +89,7 @@ struct ForwardOutputs {
 struct GradientArguments {
   const void* loss_gradient = nullptr;  // Real [1], or [B] without reduction
   const void* row_loss = nullptr;
-  const void* row_facts = nullptr;
+  const void* saved_rows = nullptr;
   const void* doc_inverse_norm = nullptr;
   const void* row_scale_gradient = nullptr;
   const void* query_direction = nullptr;

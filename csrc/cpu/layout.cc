@@ -44,7 +44,7 @@ ForwardScratch ForwardLayout::at(void* memory) const {
 }
 
 GradientLayout::GradientLayout(const LossParams& params) {
-  // Of as many numbers as RowFacts and RowCoefficients have.
+  // Of as many numbers as SavedRow and RowCoefficients have.
   const int64_t reals = params.batch_size * compute_size_of(params.data_type);
   const bool has_table = !draws_by_seed(params);
   const int64_t docs = has_table ? params.num_candidates + 1 : 0;

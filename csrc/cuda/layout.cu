@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cuda/candidates/inverted_table.h"
+#include "cuda/device/scratch.h"
 #include "cuda/layout.h"
 
 namespace negative_cosine {

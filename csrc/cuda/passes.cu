@@ -6,6 +6,7 @@
 
 #include "cuda/candidates/inverted_table.h"
 #include "cuda/device/element_types.h"
+#include "cuda/device/scratch.h"
 #include "cuda/device_status.h"
 #include "cuda/layout.h"
 #include "cuda/passes.h"

@@ -89,7 +89,7 @@ class DeviceRun {
     copies_.make_result(&outputs_.loss, loss_bytes());
     copies_.make_result(&outputs_.row_loss, rows);
     copies_.make_result(&outputs_.positive_cosine, rows);
-    copies_.make_result(&outputs_.row_facts, 4 * rows);
+    copies_.make_result(&outputs_.saved_rows, 4 * rows);
     copies_.make_result(&outputs_.doc_inverse_norm, params_.num_candidates * real());
     copies_.make_result(&outputs_.row_scale_gradient, rows);
     copies_.make_result(&outputs_.query_direction, rows * params_.dim);
@@ -101,7 +101,7 @@ class DeviceRun {
     const int64_t row = params_.dim * storage_size_of(params_.data_type);
     const int64_t offset = embedding_offset * storage_size_of(params_.data_type);
     gradient_.row_loss = outputs_.row_loss;
-    gradient_.row_facts = outputs_.row_facts;
+    gradient_.saved_rows = outputs_.saved_rows;
     gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
     gradient_.row_scale_gradient = outputs_.row_scale_gradient;
     gradient_.query_direction = outputs_.query_direction;

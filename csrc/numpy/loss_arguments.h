@@ -153,7 +153,7 @@ struct LossResults {
         add("loss", arguments.new_reals(reduced ? std::vector<py::ssize_t>{} : rows));
     outputs.row_loss = add("row_loss", arguments.new_reals(rows));
     outputs.positive_cosine = add("positive_cosine", arguments.new_reals(rows));
-    outputs.row_facts = add("row_facts", arguments.new_reals({params.batch_size, 4}));
+    outputs.saved_rows = add("saved_rows", arguments.new_reals({params.batch_size, 4}));
     outputs.doc_inverse_norm =
         add("doc_inverse_norm", arguments.new_reals({params.num_candidates}));
     outputs.row_scale_gradient = add("row_scale_gradient", arguments.new_reals(rows));
@@ -199,7 +199,7 @@ struct LossResults {
         "loss_gradient must have the loss's dtype, got " + dtype_name(loss_gradient));
     gradient.loss_gradient = contiguous_data("loss_gradient", loss_gradient);
     gradient.row_loss = outputs.row_loss;
-    gradient.row_facts = outputs.row_facts;
+    gradient.saved_rows = outputs.saved_rows;
     gradient.doc_inverse_norm = outputs.doc_inverse_norm;
     gradient.row_scale_gradient = outputs.row_scale_gradient;
     gradient.query_direction = outputs.query_direction;

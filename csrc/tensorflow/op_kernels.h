@@ -122,9 +122,9 @@ class NegativeCosineLossOp : public OpKernel {
     TF_RETURN_IF_ERROR(allocate(context, "row_loss", rows, &outputs->row_loss));
     TF_RETURN_IF_ERROR(
         allocate(context, "positive_cosine", rows, &outputs->positive_cosine));
-    TF_RETURN_IF_ERROR(allocate(context, "row_facts",
+    TF_RETURN_IF_ERROR(allocate(context, "saved_rows",
                                 TensorShape({params.batch_size, 4}),
-                                &outputs->row_facts));
+                                &outputs->saved_rows));
     TF_RETURN_IF_ERROR(allocate(context, "doc_inverse_norm",
                                 TensorShape({params.num_candidates}),
                                 &outputs->doc_inverse_norm));

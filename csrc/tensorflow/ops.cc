@@ -73,7 +73,7 @@ absl::Status loss_shapes(InferenceContext* context) {
       {"loss", reduction == "none" ? rows : context->Scalar()},
       {"row_loss", rows},
       {"positive_cosine", rows},
-      {"row_facts", context->Matrix(sizes.batch, 4)},
+      {"saved_rows", context->Matrix(sizes.batch, 4)},
       {"doc_inverse_norm", context->Vector(sizes.candidates)},
       {"row_scale_gradient", rows},
       {"query_direction", with_query_direction ? context->Matrix(sizes.batch, sizes.dim)
@@ -141,7 +141,7 @@ const Registered kLoss = with_loss_arguments(Builder("NegativeCosineLoss"))
                              .Output("loss: Real")
                              .Output("row_loss: Real")
                              .Output("positive_cosine: Real")
-                             .Output("row_facts: Real")
+                             .Output("saved_rows: Real")
                              .Output("doc_inverse_norm: Real")
                              .Output("row_scale_gradient: Real")
                              .Output("query_direction: Real")
@@ -152,7 +152,7 @@ const Registered kLoss = with_loss_arguments(Builder("NegativeCosineLoss"))
 const Registered kGradient = with_loss_arguments(Builder("NegativeCosineLossGrad"))
                                  .Input("loss_gradient: Real")
                                  .Input("row_loss: Real")
-                                 .Input("row_facts: Real")
+                                 .Input("saved_rows: Real")
                                  .Input("doc_inverse_norm: Real")
                                  .Input("row_scale_gradient: Real")
                                  .Input("query_direction: Real")

@@ -20,7 +20,7 @@ class UnreadOutputs {
  public:
   explicit UnreadOutputs(const LossParams& params) : params_(params) {
     const int64_t rows = params.batch_size;
-    row_facts_ = reserve(4 * rows);  // the first: it needs the widest alignment
+    saved_rows_ = reserve(4 * rows);  // the first: it needs the widest alignment
     loss_ = reserve(std::max<int64_t>(rows, 1));
     row_loss_ = reserve(rows);
     positive_cosine_ = reserve(rows);
@@ -31,7 +31,7 @@ class UnreadOutputs {
   absl::Status allocate(OpKernelContext* context, ForwardOutputs* outputs) {
     char* start = nullptr;
     TF_RETURN_IF_ERROR(allocate_bytes(context, bytes_, &memory_, &start));
-    outputs->row_facts = start + row_facts_;
+    outputs->saved_rows = start + saved_rows_;
     outputs->loss = start + loss_;
     outputs->row_loss = start + row_loss_;
     outputs->positive_cosine = start + positive_cosine_;
@@ -49,7 +49,7 @@ class UnreadOutputs {
 
   const LossParams& params_;
   int64_t bytes_ = 0;
-  int64_t row_facts_, loss_, row_loss_, positive_cosine_, row_scale_gradient_,
+  int64_t saved_rows_, loss_, row_loss_, positive_cosine_, row_scale_gradient_,
       doc_inverse_norm_;
   Tensor memory_;
 };

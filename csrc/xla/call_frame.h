@@ -143,7 +143,7 @@ inline Status read_arguments(Operands*, Results results, LossParams* params,
   void* positive_rank = nullptr;
   for (void** data :
        {&outputs->loss, &outputs->row_loss, &outputs->positive_cosine,
-        &outputs->row_facts, &outputs->doc_inverse_norm, &outputs->row_scale_gradient,
+        &outputs->saved_rows, &outputs->doc_inverse_norm, &outputs->row_scale_gradient,
         &outputs->query_direction, &num_kept, &positive_rank, &params->scratch}) {
     if (Status status = results.next(data); !status.ok()) return status;
   }

@@ -42,12 +42,12 @@ def _loss_gradient(op: Any, loss_gradient: tf.Tensor, *_: Any) -> list[Any]:
             "reduction",
         )
     }
-    _, row_loss, _, row_facts, doc_norm, scale_gradient, query_direction, *_ = op.outputs
+    _, row_loss, _, saved_rows, doc_norm, scale_gradient, query_direction, *_ = op.outputs
     gradients = ops.negative_cosine_loss_grad(
         **arguments,
         loss_gradient=loss_gradient,
         row_loss=row_loss,
-        row_facts=row_facts,
+        saved_rows=saved_rows,
         doc_inverse_norm=doc_norm,
         row_scale_gradient=scale_gradient,
         query_direction=query_direction,

@@ -23,7 +23,7 @@ ARRAYS = {
     "shuffle": (
         *("query", "doc", "logit_scale", "seed", "doc_ids", "query_ids", "doc_log_q"),
         *("sample_weight", "loss_gradient"),
-        *("loss", "row_loss", "positive_cosine", "row_facts", "doc_inverse_norm"),
+        *("loss", "row_loss", "positive_cosine", "saved_rows", "doc_inverse_norm"),
         *("row_scale_gradient", "query_direction", "num_kept", "positive_rank"),
         *("query_gradient", "doc_gradient", "logit_scale_gradient"),
         *("sample_weight_gradient", "forward_scratch", "gradient_scratch"),

@@ -11,12 +11,11 @@ import re
 
 import pytest
 
-from tools.include_graph import include_graph
+from tests.support.checkout import ROOT
+from tools.include_graph import include_graph, mermaid
 
 HALVES = ("cpu", "cuda")
 FLOORS = ("device", "candidates", "rows", "tiles")  # of each half, from the bottom up
-# Files outside the floors that any of them may include: plain structs.
-BELOW_ALL_FLOORS = {"cuda/layout.h"}
 MOST_LEVELS = 9
 
 
@@ -54,8 +53,6 @@ def test_a_source_has_few_levels_of_includes(source: str) -> None:
 
 def floor_of(name: str) -> int:
     """0 for the lowest floor; a half's own files, which join the floors, are on top."""
-    if name in BELOW_ALL_FLOORS:
-        return -1
     folder = name.split("/")[1]
     return FLOORS.index(folder) if folder in FLOORS else len(FLOORS)
 
@@ -91,8 +88,8 @@ def test_no_header_for_the_host_brings_device_code() -> None:
 
 def test_no_device_header_brings_a_launch() -> None:
     neutral = {
-        "cuda/layout.h",
         "cuda/device/element_types.h",
+        "cuda/device/scratch.h",
         "cuda/device/shared_bytes.h",
     }
     for name in includes():
@@ -100,3 +97,8 @@ def test_no_device_header_brings_a_launch() -> None:
             below = everything_below(name)
             host = [found for found in below if re.match(r"cuda/.*\.h$", found)]
             assert set(host) <= neutral, name
+
+
+def test_the_drawing_of_the_folders_is_what_the_files_include() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert mermaid(includes()) in page, "python tools/include_graph.py --folders"

@@ -32,7 +32,7 @@ OUTPUTS = (
     "loss",
     "row_loss",
     "positive_cosine",
-    "row_facts",
+    "saved_rows",
     "doc_inverse_norm",
     "row_scale_gradient",
     "query_direction",
@@ -41,7 +41,7 @@ OUTPUTS = (
 )
 SAVED = (
     "row_loss",
-    "row_facts",
+    "saved_rows",
     "doc_inverse_norm",
     "row_scale_gradient",
     "query_direction",

@@ -102,7 +102,7 @@ def valid_saved(real: Any = np.float32) -> dict[str, Any]:
     return {
         "loss_gradient": np.array(1, real),
         "row_loss": np.ones(ROWS, real),
-        "row_facts": np.ones((ROWS, 4), real),
+        "saved_rows": np.ones((ROWS, 4), real),
         "doc_inverse_norm": np.ones(DOCS, real),
         "row_scale_gradient": np.ones(ROWS, real),
         "query_direction": np.ones((ROWS, DIM), real),
@@ -187,7 +187,7 @@ def check_sizes(call: OpCall, outputs: Any) -> None:
     fields = outputs._asdict()
     expected = {
         "row_loss": (rows,),
-        "row_facts": (rows, 4),
+        "saved_rows": (rows, 4),
         "doc_inverse_norm": (docs,),
         "query_gradient": call.inputs["query"].shape,
         "doc_gradient": call.inputs["doc"].shape,
@@ -363,7 +363,7 @@ def test_a_thread_without_memory_is_an_error_and_not_the_end(compiled: bool) -> 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(
-    "name", ["row_loss", "row_facts", "doc_inverse_norm", "row_scale_gradient"]
+    "name", ["row_loss", "saved_rows", "doc_inverse_norm", "row_scale_gradient"]
 )
 def test_a_saved_tensor_of_another_length_is_refused_by_name(
     name: str, compiled: bool

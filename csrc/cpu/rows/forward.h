@@ -114,11 +114,11 @@ struct RowCounts {
 };
 
 // By bytes: the caller's memory may be aligned to a Real alone, as NumPy's is, and
-// RowFacts to four.
+// SavedRow to four.
 template <typename Real>
 NEGATIVE_COSINE_INLINE void save_row(const ForwardOutputs& outputs, int64_t row,
-                                     const RowFacts<Real>& saved) {
-  __builtin_memcpy(static_cast<char*>(outputs.row_facts) + row * int64_t{sizeof saved},
+                                     const SavedRow<Real>& saved) {
+  __builtin_memcpy(static_cast<char*>(outputs.saved_rows) + row * int64_t{sizeof saved},
                    &saved, sizeof saved);
 }
 
@@ -143,8 +143,8 @@ NEGATIVE_COSINE_INLINE void store_row_results(
     static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   }
   save_row(outputs, row,
-           facts_of(params, row, result, positive_cosine, softmax.shift,
-                    query_inverse_norm));
+           saved_row_of(params, row, result, positive_cosine, softmax.shift,
+                        query_inverse_norm));
   if (outputs.query_direction != nullptr) {
     store_direction(
         shape, unit, sums, static_cast<const Storage*>(params.doc) + row * shape.dim,

@@ -43,7 +43,7 @@ struct PanelInputs {
 };
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE void set_inputs(const RowFacts<Real>& row, int column,
+NEGATIVE_COSINE_INLINE void set_inputs(const SavedRow<Real>& row, int column,
                                        PanelInputs<Real>* inputs) {
   inputs->coefficients[column] = row.candidate_coefficient;
   inputs->positive_cosines[column] = row.positive_cosine;
@@ -53,12 +53,12 @@ NEGATIVE_COSINE_INLINE void set_inputs(const RowFacts<Real>& row, int column,
 // A row that takes no part is replaced by one of zeros, without direction.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void gather_inputs(const LossParams& params,
-                                          const RowFacts<ComputeType<Storage>>* saved,
+                                          const SavedRow<ComputeType<Storage>>* saved,
                                           const Storage* zeros, Panel<Storage>* panel,
                                           PanelInputs<ComputeType<Storage>>* inputs) {
   using Real = ComputeType<Storage>;
   for (int c = 0; c < panel->count; ++c) {
-    const RowFacts<Real> row = saved[panel->indices[c]];
+    const SavedRow<Real> row = saved[panel->indices[c]];
     if (row.candidate_coefficient == 0) {
       panel->rows[c] = zeros;
       continue;
@@ -103,7 +103,7 @@ NEGATIVE_COSINE_INLINE void store_doc_gradient(
   using Real = ComputeType<Storage>;
   const Real coefficient = doc < params.batch_size ? rows.coefficients[doc].doc : 0;
   if (coefficient != 0) {
-    const RowFacts<Real> own = rows.saved[doc];
+    const SavedRow<Real> own = rows.saved[doc];
     const Storage* query = static_cast<const Storage*>(params.query) + doc * shape.dim;
     const Real weight = coefficient * own.query_inverse_norm;
     add_weighted_rows(shape, &query, &weight, 1, sums);

@@ -9,7 +9,7 @@ namespace negative_cosine::cpu {
 
 template <typename Real>
 struct RowsOfQuery {
-  const RowFacts<Real>* saved;                // by the forward pass
+  const SavedRow<Real>* saved;                // by the forward pass
   const RowCoefficients<Real>* coefficients;  // of the row's own pair
 };
 
@@ -20,7 +20,7 @@ struct AnyRowsOfQuery {
 
   template <typename Real>
   NEGATIVE_COSINE_INLINE_MEMBER RowsOfQuery<Real> as() const {
-    return {static_cast<const RowFacts<Real>*>(saved),
+    return {static_cast<const SavedRow<Real>*>(saved),
             static_cast<const RowCoefficients<Real>*>(coefficients)};
   }
 };

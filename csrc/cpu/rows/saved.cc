@@ -11,10 +11,10 @@ constexpr int64_t kCyclesOfARow = 60;
 
 // By bytes: the caller's memory may be aligned to a Real alone, as NumPy's is.
 template <typename Real>
-RowFacts<Real> load_saved_row(const LossParams& params,
+SavedRow<Real> load_saved_row(const LossParams& params,
                               const GradientArguments& arguments, int64_t row) {
-  RowFacts<Real> saved;
-  const auto* from = static_cast<const char*>(arguments.row_facts);
+  SavedRow<Real> saved;
+  const auto* from = static_cast<const char*>(arguments.saved_rows);
   std::memcpy(&saved, from + row * int64_t{sizeof saved}, sizeof saved);
   saved.candidate_coefficient = zero_safe_product(
       saved.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
@@ -29,7 +29,7 @@ void load_rows_of_query(const LossParams& params, const GradientArguments& argum
   with_compute_type(params.data_type, [&](auto real) {
     using Real = decltype(real);
     const auto* row_loss = static_cast<const Real*>(arguments.row_loss);
-    auto* saved = static_cast<RowFacts<Real>*>(rows.saved);
+    auto* saved = static_cast<SavedRow<Real>*>(rows.saved);
     auto* coefficients = static_cast<RowCoefficients<Real>*>(rows.coefficients);
     parallel_for(params.batch_size, kCyclesOfARow, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {

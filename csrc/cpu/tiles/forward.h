@@ -17,7 +17,7 @@ namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 template <typename Real>
 struct CandidatePanel {
   int64_t indices[kPanelRows];
-  Real poison[kPanelRows];  // see pack_row
+  Real nan_addend[kPanelRows];  // see pack_row
   Real log_q[kPanelRows];
 };
 
@@ -26,7 +26,7 @@ template <typename Real>
 struct ForwardTileState {
   OnlineSoftmax<Real> softmax;
   Real query_inverse_norm;
-  Real poison;
+  Real nan_addend;
   Real positive_cosine;
   Real positive_log_q;
   bool has_met = false;
@@ -74,8 +74,8 @@ class ForwardTile {
     const int64_t doc = order_.index_at(place);
     prefetch_row(shape_, docs_ + order_.index_at(place + kPackedAhead) * shape_.dim);
     panel_.indices[column] = doc;
-    panel_.poison[column] = pack_row(shape_, docs_ + doc * shape_.dim,
-                                     doc_inverse_norms_[doc], memory_.met(column));
+    panel_.nan_addend[column] = pack_row(shape_, docs_ + doc * shape_.dim,
+                                         doc_inverse_norms_[doc], memory_.met(column));
     panel_.log_q[column] = log_q_at<Real>(params_, doc);
     return true;
   }
@@ -120,12 +120,12 @@ class ForwardTile {
                                               ForwardTileState<Real>* state) {
     Real* positive = memory_.met(0);  // no panel is packed yet
     state->query_inverse_norm = query_inverse_norms_[row];
-    state->poison =
+    state->nan_addend =
         pack_row(shape_, queries_ + row * shape_.dim, state->query_inverse_norm, unit);
-    const Real doc_poison =
+    const Real doc_nan_addend =
         pack_row(shape_, docs_ + row * shape_.dim, doc_inverse_norms_[row], positive);
-    state->positive_cosine =
-        product_of_units(memory_, unit, positive) + (doc_poison + state->poison);
+    state->positive_cosine = product_of_units(memory_, unit, positive) +
+                             (doc_nan_addend + state->nan_addend);
     state->positive_log_q = log_q_at<Real>(params_, row);
   }
 
@@ -146,7 +146,7 @@ class ForwardTile {
       const Vector<Real> log_q = load(panel_.log_q + c);
       const auto is_kept = (load(kept + c) != 0) & (log_q != kInfinity<Real>);
       const Vector<Real> cosines =
-          load(products + c) + (load(panel_.poison + c) + state->poison);
+          load(products + c) + (load(panel_.nan_addend + c) + state->nan_addend);
       const Vector<Real> relative = relative_logit(
           scale, margin, cosines, positive_cosine, log_q, positive_log_q);
       const Vector<Real> kept_logits = is_kept ? relative : -kInfinity<Real>;

@@ -18,7 +18,7 @@ template <typename Real>
 struct QueryPanel {
   int64_t indices[kPanelRows];
   Real is_query[kPanelRows];
-  Real poison[kPanelRows];  // see pack_row
+  Real nan_addend[kPanelRows];  // see pack_row
   PanelInputs<Real> inputs;
 };
 
@@ -66,11 +66,11 @@ class GradientTile {
       clear_row(memory_, memory_.met(column));
       return false;
     }
-    const RowFacts<Real>& saved = rows_of_query_.saved[row];
+    const SavedRow<Real>& saved = rows_of_query_.saved[row];
     panel_.indices[column] = row;
     panel_.is_query[column] = 1;
-    panel_.poison[column] = pack_row(shape_, queries_ + row * shape_.dim,
-                                     saved.query_inverse_norm, memory_.met(column));
+    panel_.nan_addend[column] = pack_row(shape_, queries_ + row * shape_.dim,
+                                         saved.query_inverse_norm, memory_.met(column));
     set_inputs(saved, column, &panel_.inputs);
     panel_.inputs.log_q[column] = log_q_at<Real>(params_, row);
     return true;
@@ -94,7 +94,7 @@ class GradientTile {
       const auto meets = (load(kept + c) * load(panel_.is_query + c) != 0) &
                          (log_q != kInfinity<Real>);
       const Vector<Real> cosines =
-          load(products + c) + (load(panel_.poison + c) + poison_[row]);
+          load(products + c) + (load(panel_.nan_addend + c) + nan_addend_[row]);
       const Vector<Real> logits =
           relative_logit(scale, margin, cosines, load(inputs.positive_cosines + c),
                          log_q, load(inputs.log_q + c)) -
@@ -116,8 +116,8 @@ class GradientTile {
       const int at = rows_.count++;
       rows_.indices[at] = doc;
       rows_.band_starts[at] = place - first;
-      poison_[at] = pack_row(shape_, docs_ + doc * shape_.dim, inverse_norms[doc],
-                             memory_.unit(at));
+      nan_addend_[at] = pack_row(shape_, docs_ + doc * shape_.dim, inverse_norms[doc],
+                                 memory_.unit(at));
     }
   }
 
@@ -148,7 +148,7 @@ class GradientTile {
   const Storage* const queries_;
   const Storage* const docs_;
   TileRows rows_;
-  Real poison_[kTileRows];                    // see pack_row
+  Real nan_addend_[kTileRows];                // see pack_row
   Vector<Real> projections_[kTileRows] = {};  // H . d, lane by lane
   QueryPanel<Real> panel_;
 };

@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "core/params.h"
-#include "cuda/layout.h"
+#include "cuda/device/scratch.h"
 
 namespace negative_cosine {
 namespace cuda {

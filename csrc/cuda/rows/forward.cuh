@@ -11,7 +11,7 @@
 #include "core/formulas.h"
 #include "cuda/candidates/candidates.cuh"
 #include "cuda/device/block.cuh"
-#include "cuda/layout.h"
+#include "cuda/device/scratch.h"
 #include "cuda/rows/rows.cuh"
 #include "cuda/rows/saved.cuh"
 

@@ -10,7 +10,7 @@
 #include "core/formulas.h"
 #include "cuda/candidates/candidates.cuh"
 #include "cuda/device/block.cuh"
-#include "cuda/layout.h"
+#include "cuda/device/scratch.h"
 #include "cuda/rows/rows.cuh"
 #include "cuda/rows/saved.cuh"
 
@@ -44,7 +44,7 @@ __device__ __forceinline__ typename Rows::Real sum_over_queries(
     } else if (k < end) {
       mine = __ldg(scratch.rows_of_docs.rows + k);
     }
-    RowFacts<Real> my_values{0, 0, 0, 0};
+    SavedRow<Real> my_values{0, 0, 0, 0};
     if (mine != kNotKept) {
       my_values = weighted_values_of_row<Real>(params, arguments, mine);
       if (my_values.candidate_coefficient == 0) {
@@ -62,7 +62,7 @@ __device__ __forceinline__ typename Rows::Real sum_over_queries(
 
       const int number = first + Rows::product_of_lane();
       const bool is_kept = (kept >> number & 1u) != 0;
-      const RowFacts<Real> values = values_of_lane(my_values, number);
+      const SavedRow<Real> values = values_of_lane(my_values, number);
       const Real row_log_q = params.doc_log_q == nullptr
                                  ? Real(0)
                                  : __shfl_sync(kWholeWarp, my_log_q, number);
@@ -105,7 +105,7 @@ __device__ __forceinline__ void doc_gradient_row(
                 .doc
           : Real(0);
   if (coefficient != 0) {
-    const RowFacts<Real> own = saved_values_of_row<Real>(arguments, doc);
+    const SavedRow<Real> own = saved_values_of_row<Real>(arguments, doc);
     own_query = static_cast<const Storage*>(params.query) + doc * params.dim;
     own_weight = coefficient * own.query_inverse_norm;
     projection = multiply_add(coefficient, own.positive_cosine, projection);

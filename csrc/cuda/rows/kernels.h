@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "core/params.h"
-#include "cuda/layout.h"
+#include "cuda/device/scratch.h"
 
 namespace negative_cosine {
 namespace cuda {

@@ -1,4 +1,4 @@
-// What the forward pass saves of a query row for the gradient pass (RowFacts), by one
+// What the forward pass saves of a query row for the gradient pass (SavedRow), by one
 // 16-byte access for float32 arithmetic and by two for float64; and what the gradient
 // pass makes of it, the row's coefficients.
 #pragma once
@@ -9,26 +9,26 @@
 namespace negative_cosine {
 namespace cuda {
 
-__device__ __forceinline__ RowFacts<float> load_saved(const RowFacts<float>* values) {
+__device__ __forceinline__ SavedRow<float> load_saved(const SavedRow<float>* values) {
   const float4 bits = __ldg(reinterpret_cast<const float4*>(values));
   return {bits.x, bits.y, bits.z, bits.w};
 }
 
-__device__ __forceinline__ RowFacts<double> load_saved(const RowFacts<double>* values) {
+__device__ __forceinline__ SavedRow<double> load_saved(const SavedRow<double>* values) {
   const double2 first = __ldg(reinterpret_cast<const double2*>(values));
   const double2 second = __ldg(reinterpret_cast<const double2*>(values) + 1);
   return {first.x, first.y, second.x, second.y};
 }
 
-__device__ __forceinline__ void store_saved(const RowFacts<float>& values,
-                                            RowFacts<float>* to) {
+__device__ __forceinline__ void store_saved(const SavedRow<float>& values,
+                                            SavedRow<float>* to) {
   __stcs(reinterpret_cast<float4*>(to),
          make_float4(values.candidate_coefficient, values.positive_cosine, values.shift,
                      values.query_inverse_norm));
 }
 
-__device__ __forceinline__ void store_saved(const RowFacts<double>& values,
-                                            RowFacts<double>* to) {
+__device__ __forceinline__ void store_saved(const SavedRow<double>& values,
+                                            SavedRow<double>* to) {
   __stcs(reinterpret_cast<double2*>(to),
          make_double2(values.candidate_coefficient, values.positive_cosine));
   __stcs(reinterpret_cast<double2*>(to) + 1,
@@ -48,8 +48,9 @@ __device__ __forceinline__ double store_row_results(const LossParams& params,
   const Real row_loss = over_batch ? Real(0) : result.row_loss;  // see reductions.cu
   __stcs(static_cast<Real*>(outputs.positive_cosine) + row, positive_cosine);
   __stcs(static_cast<Real*>(outputs.row_scale_gradient) + row, result.scale_gradient);
-  store_saved(facts_of(params, row, result, positive_cosine, shift, query_inverse_norm),
-              static_cast<RowFacts<Real>*>(outputs.row_facts) + row);
+  store_saved(
+      saved_row_of(params, row, result, positive_cosine, shift, query_inverse_norm),
+      static_cast<SavedRow<Real>*>(outputs.saved_rows) + row);
   if (over_batch) return 0;
   __stcs(static_cast<Real*>(outputs.row_loss) + row, row_loss);
   const Real loss = weighted_loss(params, row, row_loss);
@@ -91,23 +92,23 @@ __device__ __forceinline__ RowCoefficients<Real> coefficients_of_row(
 }
 
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> saved_values_of_row(
+__device__ __forceinline__ SavedRow<Real> saved_values_of_row(
     const GradientArguments& arguments, int64_t row) {
-  return load_saved(static_cast<const RowFacts<Real>*>(arguments.row_facts) + row);
+  return load_saved(static_cast<const SavedRow<Real>*>(arguments.saved_rows) + row);
 }
 
 // The saved values of a row, their coefficient multiplied by the upstream gradient.
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> weighted_values_of_row(
+__device__ __forceinline__ SavedRow<Real> weighted_values_of_row(
     const LossParams& params, const GradientArguments& arguments, int64_t row) {
-  RowFacts<Real> values = saved_values_of_row<Real>(arguments, row);
+  SavedRow<Real> values = saved_values_of_row<Real>(arguments, row);
   values.candidate_coefficient = zero_safe_product(
       values.candidate_coefficient, upstream_of_row<Real>(params, arguments, row));
   return values;
 }
 
 template <typename Real>
-__device__ __forceinline__ RowFacts<Real> values_of_lane(const RowFacts<Real>& values,
+__device__ __forceinline__ SavedRow<Real> values_of_lane(const SavedRow<Real>& values,
                                                          int lane) {
   return {__shfl_sync(kWholeWarp, values.candidate_coefficient, lane),
           __shfl_sync(kWholeWarp, values.positive_cosine, lane),

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "cuda/device/block.cuh"
-#include "cuda/layout.h"
+#include "cuda/device/scratch.h"
 #include "cuda/rows/saved.cuh"
 #include "cuda/tiles/forward_memory.cuh"
 #include "cuda/tiles/pass.cuh"

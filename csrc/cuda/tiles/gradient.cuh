@@ -205,7 +205,7 @@ class GradientTile {
     constexpr int kSavedNumbers = GradientTileMemory<Shape>::kSavedNumbers;
     constexpr int kPacket = 16 / static_cast<int>(sizeof(Real));
     const auto* saved =
-        static_cast<const Real*>(arguments_.row_facts) + kSavedNumbers * query;
+        static_cast<const Real*>(arguments_.saved_rows) + kSavedNumbers * query;
 #pragma unroll
     for (int i = 0; i < kSavedNumbers; i += kPacket) {
       copy_async<16>(memory_.saved + kSavedNumbers * staged + i, saved + i, is_query);

@@ -16,7 +16,7 @@ template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kStagedRows = 2 * Shape::kColumns;
-  using Saved = RowFacts<Real>;
+  using Saved = SavedRow<Real>;
   static constexpr int kSavedNumbers = sizeof(Saved) / sizeof(Real);
 
   __device__ __forceinline__ GradientTileMemory()
@@ -59,7 +59,7 @@ struct GradientTileMemory {
   TileRows<Shape> docs;
   TileRows<Shape> queries;
   PairInputs<Shape> pair_inputs;        // of the docs, and behind them the queries
-  SharedElement<Real>* const saved;     // RowFacts of the queries
+  SharedElement<Real>* const saved;     // SavedRow of the queries
   SharedElement<Real>* const upstream;  // the gradient of each query's loss
   SharedElement<Real>* const own_coefficients;  // of each document's own query
   TilePlaces<Shape::kThreads> places;           // of the queries

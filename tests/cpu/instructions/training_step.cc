@@ -78,7 +78,7 @@ void TrainingStep::allocate_outputs() {
   outputs_.loss = &loss_;
   outputs_.row_loss = new_floats(rows);
   outputs_.positive_cosine = new_floats(rows);
-  outputs_.row_facts = new_floats(4 * rows);
+  outputs_.saved_rows = new_floats(4 * rows);
   outputs_.doc_inverse_norm = new_floats(params_.num_candidates);
   outputs_.row_scale_gradient = new_floats(rows);
   outputs_.query_direction = new_floats(rows * params_.dim);
@@ -87,7 +87,7 @@ void TrainingStep::allocate_outputs() {
 void TrainingStep::allocate_gradients() {
   gradient_.loss_gradient = &upstream_;
   gradient_.row_loss = outputs_.row_loss;
-  gradient_.row_facts = outputs_.row_facts;
+  gradient_.saved_rows = outputs_.saved_rows;
   gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
   gradient_.row_scale_gradient = outputs_.row_scale_gradient;
   gradient_.query_direction = outputs_.query_direction;

@@ -193,7 +193,7 @@ void PassOutputs::add_outputs(bool every_one) {
   outputs_.loss = add_result("loss", is_reduced ? 1 : rows, real);
   outputs_.row_loss = add_result("row_loss", rows, real);
   outputs_.positive_cosine = add_result("positive_cosine", rows, real);
-  outputs_.row_facts = add_result("row_facts", 4 * rows, real);
+  outputs_.saved_rows = add_result("saved_rows", 4 * rows, real);
   outputs_.doc_inverse_norm =
       add_result("doc_inverse_norm", params_.num_candidates, real);
   outputs_.row_scale_gradient = add_result("row_scale_gradient", rows, real);
@@ -207,7 +207,7 @@ void PassOutputs::add_gradients(bool every_one) {
   const int64_t element = storage_size_of(params_.data_type);
   const int64_t real = compute_size_of(params_.data_type);
   gradient_.row_loss = outputs_.row_loss;
-  gradient_.row_facts = outputs_.row_facts;
+  gradient_.saved_rows = outputs_.saved_rows;
   gradient_.doc_inverse_norm = outputs_.doc_inverse_norm;
   gradient_.row_scale_gradient = outputs_.row_scale_gradient;
   gradient_.query_direction = outputs_.query_direction;
