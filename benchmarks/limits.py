@@ -54,7 +54,7 @@ def missing_packages(way: Way) -> Iterator[str]:
 def how_to_install(way: Way) -> str:
     """The command, with the extras of pyproject.toml that a way's packages are in."""
     extras = "bench,bench-gpu" if way.only_on == "gpu" else "bench"
-    return f"pip install .[{extras}]"
+    return f"pip install -e .[{extras}]"
 
 
 def sizes_it_does_not_take(way: Way, size: Size) -> Iterator[str]:

@@ -27,7 +27,7 @@ def import_packages(impl: str) -> None:
         import_optional(package, limits.how_to_install(WAYS[impl]))
 
 
-def import_optional(package: str, how: str = "pip install .[bench]") -> Any:
+def import_optional(package: str, how: str = "pip install -e .[bench]") -> Any:
     """A library, or a skip."""
     reason = f"{package} is optional: {how}"
     return pytest.importorskip(package, reason=reason, exc_type=ImportError)

@@ -496,7 +496,7 @@ def test_what_is_not_installed_is_left_out_with_what_to_install(
     monkeypatch.setitem(WAYS, "inf-cl-triton", missing)
     assert not peers.check("inf-cl-triton", "gpu")
     assert parts()["check inf-cl-triton"].reason == (
-        "no_such_package is not installed: pip install .[bench,bench-gpu]"
+        "no_such_package is not installed: pip install -e .[bench,bench-gpu]"
     )
 
 

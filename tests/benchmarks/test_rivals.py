@@ -302,7 +302,8 @@ def test_a_library_that_is_not_there_is_left_out(
     missing = replace(WAYS[impl], packages=("numpy", "no_such_package"))
     monkeypatch.setitem(WAYS, impl, missing)
     assert (
-        reason(impl, SIZE) == f"no_such_package is not installed: pip install .[{extras}]"
+        reason(impl, SIZE)
+        == f"no_such_package is not installed: pip install -e .[{extras}]"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip(
-    "torch", reason="torch is optional: pip install .[bench]", exc_type=ImportError
+    "torch", reason="torch is optional: pip install -e .[bench]", exc_type=ImportError
 )
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
