@@ -1,11 +1,10 @@
 """The sampler in TensorFlow: keyed permutations that are evaluated, never stored.
 
-A permutation of ``0..C-1`` is an alternating Feistel network on the n-bit numbers,
-``2**(n-1) < C <= 2**n``, with murmur3's finaliser of ``(half ^ key)`` as its round
-function, restricted to ``0..C-1`` by cycle walking (Black and Rogaway, "Ciphers with
-arbitrary finite domains", 2002). It uses only uint32 multiplication, xor, and, shifts,
-which TensorFlow has on CPU, GPU and under XLA, and it agrees bit for bit with
-``csrc/core/sampler.h``, where the choice of rounds is explained.
+A permutation of ``0..C-1`` writes the numbers in lines of ``2**low_bits`` and takes turns
+to shift the columns and to permute the lines, each by a hash of its number: a Feistel
+network on a domain of any size. ``csrc/core/sampler.h`` explains it, and the choice of
+rounds. It uses only uint32 arithmetic, xor, and, shifts and comparisons, which TensorFlow
+has on CPU, GPU and under XLA, and it agrees bit for bit with the kernels.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ _ROUNDS = (32,) * 4 + (24, 20, 16, 12, 10, 10, 8, 8) + (6,) * 20
 _SEED_SHAPE = np.array([2], np.int32)
 
 _and = tf.bitwise.bitwise_and
+_or = tf.bitwise.bitwise_or
 _xor = tf.bitwise.bitwise_xor
 _right = tf.bitwise.right_shift
 _left = tf.bitwise.left_shift
@@ -97,13 +97,20 @@ def _seed_state(seed: tf.Tensor) -> _SeedState:
     return _SeedState(first, second)
 
 
-class _FeistelShape(NamedTuple):
-    """The bits and rounds of a network on ``0..num_candidates-1``."""
+def _round_hash(x: tf.Tensor) -> tf.Tensor:
+    """The high bits of ``_mix`` of a number of 16 bits or less, xor a key."""
+    x = x * _word(0x85EBCA6B)
+    x = _xor(x, _right(x, _word(13)))
+    return x * _word(0xC2B2AE35)
 
-    num_candidates: tf.Tensor
+
+class _FeistelShape(NamedTuple):
+    """The lines and rounds of a network on ``0..num_candidates-1``."""
+
     low_bits: tf.Tensor
-    low_mask: tf.Tensor
-    high_mask: tf.Tensor
+    high_bits: tf.Tensor
+    full_lines: tf.Tensor
+    rest: tf.Tensor
     rounds: tf.Tensor
 
 
@@ -111,13 +118,12 @@ def _feistel_shape(num_candidates: tf.Tensor) -> _FeistelShape:
     powers = tf.constant([1 << bits for bits in range(2, 31)], tf.int32)
     bits = 2 + tf.reduce_sum(tf.cast(powers < num_candidates, tf.int32))
     low_bits = tf.cast(bits // 2, tf.uint32)
-    high_bits = tf.cast(bits - bits // 2, tf.uint32)
-    one = _word(1)
+    count, one = tf.cast(num_candidates, tf.uint32), _word(1)
     return _FeistelShape(
-        num_candidates,
         low_bits,
-        _left(one, low_bits) - one,
-        _left(one, high_bits) - one,
+        tf.cast(bits - bits // 2, tf.uint32),
+        _right(count, low_bits),
+        _and(count, _left(one, low_bits) - one),
         tf.gather(tf.constant(_ROUNDS), bits),
     )
 
@@ -134,58 +140,53 @@ class _Permutations:
 
     def forward(self, values: tf.Tensor) -> tf.Tensor:
         """``pi(values)``, int32, of the same shape."""
-        return self._walk(values, self._one_pass)
+
+        def two_rounds(number: tf.Tensor, line: tf.Tensor, column: tf.Tensor) -> Any:
+            length, shift = self._column(number, column)
+            moved = line + shift
+            line = tf.minimum(moved, moved - length)
+            return number + 2, line, self._swapped(number + 1, line, column)
+
+        return self._run(tf.constant(0), two_rounds, values)
 
     def inverse(self, values: tf.Tensor) -> tf.Tensor:
         """``pi^-1(values)``, int32, of the same shape."""
-        return self._walk(values, self._one_pass_back)
+
+        def two_rounds(number: tf.Tensor, line: tf.Tensor, column: tf.Tensor) -> Any:
+            column = self._swapped(number + 1, line, column)
+            length, shift = self._column(number, column)
+            moved = line - shift
+            return number - 2, tf.minimum(moved, moved + length), column
+
+        return self._run(self._shape.rounds - 2, two_rounds, values)
 
     def _key(self, number: tf.Tensor) -> tf.Tensor:
         counter = tf.cast(number + 1, tf.uint32) * _word(_GOLDEN_RATIO)
         return _xor(_mix(_xor(self._first, counter)), self._second)
 
-    def _to_high(self, number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-        mixed = _mix(_xor(low, self._key(number)))
-        return _xor(high, _and(mixed, self._shape.high_mask))
+    def _column(self, number: tf.Tensor, column: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """A column's length, and how far a round shifts it."""
+        shape = self._shape
+        length = shape.full_lines + tf.cast(column < shape.rest, tf.uint32)
+        hashed = _round_hash(_xor(column, self._key(number)))
+        scaled = _right(hashed, shape.high_bits) * length
+        return length, _right(scaled, _word(32) - shape.high_bits)
 
-    def _to_low(self, number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-        mixed = _mix(_xor(high, self._key(number)))
-        return _xor(low, _and(mixed, self._shape.low_mask))
-
-    def _one_pass(self, x: tf.Tensor) -> tf.Tensor:
-        def two_rounds(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> Any:
-            high = self._to_high(number, low, high)
-            low = self._to_low(number + 1, low, high)
-            return number + 2, low, high
-
-        return self._run(tf.constant(0), two_rounds, x)
-
-    def _one_pass_back(self, x: tf.Tensor) -> tf.Tensor:
-        def two_rounds(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> Any:
-            low = self._to_low(number + 1, low, high)
-            high = self._to_high(number, low, high)
-            return number - 2, low, high
-
-        return self._run(self._shape.rounds - 2, two_rounds, x)
+    def _swapped(self, number: tf.Tensor, line: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        """The column, moved within its line, unless that is the short one at the end."""
+        shape = self._shape
+        hashed = _round_hash(_xor(line, self._key(number)))
+        swap = _right(hashed, _word(32) - shape.low_bits)
+        return tf.where(line < shape.full_lines, _xor(column, swap), column)
 
     def _run(self, start: tf.Tensor, two_rounds: Callable[..., Any], x: Any) -> tf.Tensor:
         shape = self._shape
-        _, low, high = tf.while_loop(
+        x = tf.cast(x, tf.uint32)
+        line = _right(x, shape.low_bits)
+        column = _xor(x, _left(line, shape.low_bits))
+        _, line, column = tf.while_loop(
             lambda number, *_: tf.logical_and(number >= 0, number < shape.rounds),
             two_rounds,
-            (start, _and(x, shape.low_mask), _right(x, shape.low_bits)),
+            (start, line, column),
         )
-        return tf.bitwise.bitwise_or(_left(high, shape.low_bits), low)
-
-    def _walk(self, values: tf.Tensor, one_pass: Callable[..., tf.Tensor]) -> tf.Tensor:
-        """Permutes again what landed outside ``0..C-1``, until nothing does."""
-
-        def outside(x: tf.Tensor) -> tf.Tensor:
-            return tf.cast(x, tf.int32) >= self._shape.num_candidates
-
-        (x,) = tf.while_loop(
-            lambda x: tf.reduce_any(outside(x)),
-            lambda x: (tf.where(outside(x), one_pass(x), x),),
-            (one_pass(tf.cast(values, tf.uint32)),),
-        )
-        return tf.cast(x, tf.int32)
+        return tf.cast(_or(_left(line, shape.low_bits), column), tf.int32)

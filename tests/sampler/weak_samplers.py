@@ -48,21 +48,32 @@ def murmur(x: Array) -> Array:
     return x ^ (x >> 16)
 
 
+def round_hash(x: Array) -> Array:
+    """The finaliser without its first and last step: its high bits are used."""
+    x = x * np.uint32(0x85EBCA6B)
+    return (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
+
+
 def one_multiply(x: Array) -> Array:
     """A multiplicative hash that spares murmur's second multiplication."""
-    x = x * GOLDEN_RATIO
-    return x ^ (x >> 16)
+    return x * GOLDEN_RATIO
+
+
+def no_multiply(x: Array) -> Array:
+    """The number and the key, with no hash at all."""
+    return x << np.uint32(16)
 
 
 @dataclass(frozen=True)
 class Feistel:
-    """A Feistel permutation with cycle walking; the defaults are the package's."""
+    """A Feistel permutation of lines and columns; the defaults are the package's."""
 
     rounds: Callable[[int], int] = oracle.enough_rounds
-    mix: Callable[[Array], Array] = murmur
+    hash: Callable[[Array], Array] = round_hash
     seed_words: tuple[int, ...] = (0, 1, 2, 3)
     heeds_number: bool = True
-    walks: bool = True
+    by_modulo: bool = False
+    moves_the_rest: bool = True
 
     def __call__(self, values: Array, size: int, seeds: Array, numbers: Array) -> Array:
         """The permutations of the seeds and numbers at the values."""
@@ -70,12 +81,25 @@ class Feistel:
         keys = self.keys(seeds, numbers, self.rounds(bits))
         shape = (len(seeds), len(numbers), len(values))
         x = np.broadcast_to(values.astype(np.uint32), shape)
-        x = one_pass(x, keys, bits, self.mix)
-        if not self.walks:
-            return (x % np.uint32(size)).astype(np.int32)
-        while (outside := x >= size).any():
-            x = np.where(outside, one_pass(x, keys, bits, self.mix), x)
-        return x.astype(np.int32)
+        if self.by_modulo:
+            return (self.permute(x, 1 << bits, keys) % np.uint32(size)).astype(np.int32)
+        return self.permute(x, size, keys).astype(np.int32)
+
+    def permute(self, x: Array, size: int, keys: list[Array]) -> Array:
+        """The network on numbers below size."""
+        bits = max(2, (size - 1).bit_length())
+        low_bits, high_bits = np.uint32(bits // 2), np.uint32(bits - bits // 2)
+        full_lines, rest = divmod(size, 1 << int(low_bits))
+        line, column = x >> low_bits, x & np.uint32((1 << int(low_bits)) - 1)
+        for shift_key, swap_key in zip(keys[::2], keys[1::2], strict=True):
+            length = np.uint32(full_lines) + ((column < rest) & self.moves_the_rest)
+            scaled = (self.hash(column ^ shift_key) >> high_bits) * length
+            is_moved = line < length
+            moved = (line + (scaled >> np.uint32(32 - high_bits))) % np.maximum(length, 1)
+            line = np.where(is_moved, moved, line)
+            swap = self.hash(line ^ swap_key) >> np.uint32(32 - low_bits)
+            column = np.where(line < full_lines, column ^ swap, column)
+        return (line << low_bits) | column
 
     def keys(self, seeds: Array, numbers: Array, rounds: int) -> list[Array]:
         """The round keys ``[S, P, 1]``, a round each."""
@@ -91,22 +115,6 @@ class Feistel:
         second = murmur(second[:, None] ^ first)
         counters = np.arange(1, rounds + 1, dtype=np.uint32) * GOLDEN_RATIO
         return [(murmur(first ^ counter) ^ second)[..., None] for counter in counters]
-
-
-def one_pass(
-    x: Array, keys: list[Array], bits: int, mix: Callable[[Array], Array]
-) -> Array:
-    """The network once, on numbers of so many bits."""
-    low_bits = np.uint32(bits // 2)
-    low_mask = np.uint32((1 << bits // 2) - 1)
-    high_mask = np.uint32((1 << bits - bits // 2) - 1)
-    low, high = x & low_mask, x >> low_bits
-    for number, key in enumerate(keys):
-        if number % 2 == 0:
-            high = high ^ (mix(low ^ key) & high_mask)
-        else:
-            low = low ^ (mix(high ^ key) & low_mask)
-    return (high << low_bits) | low
 
 
 def ring_table(draw: Draw, size: int, k: int, seeds: Array, first_step: int = 1) -> Array:
@@ -134,7 +142,9 @@ def one_cycle(values: Array, size: int, seeds: Array, numbers: Array) -> Array:
 FEW_ROUNDS = Feistel(rounds=lambda bits: 2)
 FOUR_ROUNDS = Feistel(rounds=lambda bits: 4)
 SIX_ROUNDS = Feistel(rounds=lambda bits: 6)
-ONE_MULTIPLY = Feistel(mix=one_multiply)
+ONE_MULTIPLY = Feistel(hash=one_multiply)
+NO_MULTIPLY = Feistel(hash=no_multiply)
 WITHOUT_NUMBER = Feistel(heeds_number=False)
 WITHOUT_HIGH_WORDS = Feistel(seed_words=(0, 2))
-WITH_MODULO = Feistel(walks=False)
+WITH_MODULO = Feistel(by_modulo=True)
+WITH_A_FIXED_LINE = Feistel(moves_the_rest=False)

@@ -200,6 +200,13 @@ def _mix(x: int) -> int:
     return x ^ x >> 16
 
 
+def _round_hash(x: int) -> int:
+    """A hash of numbers of 16 bits, xor a key, of which the high bits are used."""
+    x = x * 0x85EBCA6B & _WORD
+    x ^= x >> 13
+    return x * 0xC2B2AE35 & _WORD
+
+
 def enough_rounds(bits: int) -> int:
     """The sampler's rounds for numbers of so many bits."""
     known = {2: 32, 3: 32, 4: 24, 5: 20, 6: 16, 7: 12, 8: 10, 9: 10, 10: 8, 11: 8}
@@ -227,23 +234,31 @@ class Permutation:
 
     def __call__(self, x: int) -> int:
         """``pi(x)``."""
-        return self._walk(x, list(enumerate(self.keys)))
+        line, column = divmod(x, 1 << self.low_bits)
+        for shift_key, swap_key in zip(self.keys[::2], self.keys[1::2], strict=True):
+            line = self._shifted(line, column, shift_key, 1)
+            column = self._swapped(line, column, swap_key)
+        return line << self.low_bits | column
 
     def inverse(self, x: int) -> int:
         """``pi^-1(x)``."""
-        return self._walk(x, list(enumerate(self.keys))[::-1])
+        line, column = divmod(x, 1 << self.low_bits)
+        for shift_key, swap_key in zip(self.keys[-2::-2], self.keys[-1::-2], strict=True):
+            column = self._swapped(line, column, swap_key)
+            line = self._shifted(line, column, shift_key, -1)
+        return line << self.low_bits | column
 
-    def _walk(self, x: int, rounds: list[tuple[int, int]]) -> int:
-        while True:
-            low, high = x & (1 << self.low_bits) - 1, x >> self.low_bits
-            for r, key in rounds:
-                if r % 2 == 0:
-                    high ^= _mix(low ^ key) & (1 << self.high_bits) - 1
-                else:
-                    low ^= _mix(high ^ key) & (1 << self.low_bits) - 1
-            x = high << self.low_bits | low
-            if x < self.size:
-                return x
+    def _shifted(self, line: int, column: int, key: int, direction: int) -> int:
+        """The line, moved round a column as long as the numbers below size reach."""
+        length = len(range(column, self.size, 1 << self.low_bits))
+        scaled = (_round_hash(column ^ key) >> self.high_bits) * length
+        return (line + direction * (scaled >> (32 - self.high_bits))) % length
+
+    def _swapped(self, line: int, column: int, key: int) -> int:
+        """The column, moved within its line, unless that is the short one at the end."""
+        if line + 1 << self.low_bits > self.size:
+            return column
+        return column ^ _round_hash(line ^ key) >> (32 - self.low_bits)
 
 
 def sample_negatives(

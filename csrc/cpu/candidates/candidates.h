@@ -13,55 +13,34 @@
 
 namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-NEGATIVE_COSINE_INLINE bool any_lane(Int32Vector mask) {
-  uint64_t words[kVectorBytes / 8];
-  __builtin_memcpy(words, &mask, sizeof mask);
-  uint64_t any = 0;
-  for (const uint64_t word : words) any |= word;
-  return any != 0;
-}
-
-// Applies `network` once, and again to the lanes that are not yet inside 0..C-1.
-template <typename Network>
-NEGATIVE_COSINE_INLINE Uint32Vector cycle_walk(const FeistelShape& shape,
-                                               Uint32Vector x, const Network& network) {
-  x = network(x);
-  while (any_lane(x >= shape.num_candidates)) {
-    x = x >= shape.num_candidates ? network(x) : x;
-  }
-  return x;
-}
-
-// values[k] = network(keys of permutation k, start), walked into 0..C-1, one
-// permutation a lane: pi_k(start) or its inverse.
-template <typename Network>
+// values[k] = evaluate(keys of permutation k, start), one permutation a lane.
+template <typename Evaluate>
 NEGATIVE_COSINE_INLINE void evaluate_by_each_key(const KeyTable& table, int64_t start,
-                                                 const Network& network,
+                                                 const Evaluate& evaluate,
                                                  int32_t* values) {
   const auto at = Uint32Vector{} + static_cast<uint32_t>(start);
   for (int64_t k = 0; k < table.count; k += kLanes<float>) {
     const auto keys = [&](int round) {
       return load_bits<Uint32Vector>(table.keys + round * table.stride + k);
     };
-    const auto one_pass = [&](Uint32Vector x) { return network(keys, x); };
-    store(values + k, cycle_walk(table.shape, at, one_pass));
+    store(values + k, evaluate(keys, at));
   }
 }
 
 NEGATIVE_COSINE_INLINE void permute_by_each_key(const KeyTable& table, int64_t start,
                                                 int32_t* values) {
-  const auto network = [&](const auto& keys, Uint32Vector x) {
-    return feistel_forward(table.shape, keys, x);
+  const auto evaluate = [&](const auto& keys, Uint32Vector x) {
+    return permute(table.shape, keys, x);
   };
-  evaluate_by_each_key(table, start, network, values);
+  evaluate_by_each_key(table, start, evaluate, values);
 }
 
 NEGATIVE_COSINE_INLINE void invert_by_each_key(const KeyTable& table, int64_t start,
                                                int32_t* values) {
-  const auto network = [&](const auto& keys, Uint32Vector x) {
-    return feistel_inverse(table.shape, keys, x);
+  const auto evaluate = [&](const auto& keys, Uint32Vector x) {
+    return permute_back(table.shape, keys, x);
   };
-  evaluate_by_each_key(table, start, network, values);
+  evaluate_by_each_key(table, start, evaluate, values);
 }
 
 NEGATIVE_COSINE_INLINE void read_table_row(const LossParams& params, int64_t row,
@@ -111,26 +90,34 @@ NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
   return dropped == 0;
 }
 
+// values[i] = permutation number `number` at start + i, for `count` numbers. There is
+// room for `count` rounded up to a multiple of 16.
+static void permute_range(const FeistelShape& shape, const PermutationKeys& keys,
+                          int64_t start, int64_t count, int32_t* values) {
+  constexpr int kWidth = kLanes<float>;
+  uint32_t round_keys[kMaxFeistelRounds];
+  for (int round = 0; round < shape.rounds; ++round) round_keys[round] = keys(round);
+  const auto key = [&](int round) { return Uint32Vector{} + round_keys[round]; };
+  uint32_t numbers[kWidth];
+  for (int lane = 0; lane < kWidth; ++lane) {
+    numbers[lane] = static_cast<uint32_t>(start + lane);
+  }
+  auto x = load_bits<Uint32Vector>(numbers);
+  for (int64_t i = 0; i < count; i += kWidth, x += kWidth) {
+    store(values + i, permute(shape, key, x));
+  }
+}
+
 // Documents at places begin..end-1 of the ring: one permutation, many values.
 static void ring_order(int64_t num_candidates, SeedState state, int64_t begin,
                        int64_t end, int32_t* ring) {
   const FeistelShape shape = feistel_shape(num_candidates);
   const PermutationKeys keys(state, 0);
-  const auto one_pass = [&](Uint32Vector x) { return feistel_forward(shape, keys, x); };
-  constexpr int kWidth = kLanes<float>;
-  for (int64_t start = begin; start < end; start += kWidth) {
-    uint32_t places[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) {
-      // A place behind the last would walk for ever.
-      const int64_t place = start + lane < end ? start + lane : start;
-      places[lane] = static_cast<uint32_t>(place);
-    }
-    int32_t documents[kWidth];
-    store(documents, cycle_walk(shape, load_bits<Uint32Vector>(places), one_pass));
-    for (int lane = 0; lane < kWidth && start + lane < end; ++lane) {
-      ring[start + lane] = documents[lane];
-    }
-  }
+  const int64_t whole = (end - begin) / 16 * 16;
+  permute_range(shape, keys, begin, whole, ring + begin);
+  int32_t last[16];
+  permute_range(shape, keys, begin + whole, end - begin - whole, last);
+  for (int64_t i = whole; i < end - begin; ++i) ring[begin + i] = last[i - whole];
 }
 
 // `met` without the pairs that are dropped, in the same place.

@@ -39,37 +39,40 @@ class Permutation {
 class Permutations {
  public:
   __device__ __forceinline__ explicit Permutations(const LossParams& params)
-      : shape_(feistel_shape(params.num_candidates)), state_{} {
+      : num_candidates_(static_cast<uint32_t>(params.num_candidates)),
+        shape_(feistel_shape(params.num_candidates)),
+        state_{} {
     if (params.seed == nullptr) return;
     state_ = seed_state(load_index(params.seed, params.seed_type, 0),
                         load_index(params.seed, params.seed_type, 1));
   }
 
   // Copied to shared memory, and back, by code that has few registers.
-  static constexpr int kNumbers = 7;
+  static constexpr int kNumbers = 8;
   __device__ __forceinline__ void save(SharedElement<uint32_t>* numbers) const {
-    numbers[0] = shape_.num_candidates;
+    numbers[0] = num_candidates_;
     numbers[1] = shape_.low_bits;
-    numbers[2] = shape_.low_mask;
-    numbers[3] = shape_.high_mask;
-    numbers[4] = static_cast<uint32_t>(shape_.rounds);
-    numbers[5] = state_.first;
-    numbers[6] = state_.second;
+    numbers[2] = shape_.high_bits;
+    numbers[3] = shape_.full_lines;
+    numbers[4] = shape_.rest;
+    numbers[5] = static_cast<uint32_t>(shape_.rounds);
+    numbers[6] = state_.first;
+    numbers[7] = state_.second;
   }
   __device__ __forceinline__ explicit Permutations(
       const SharedElement<uint32_t>* numbers)
-      : shape_{numbers[0], numbers[1], numbers[2], numbers[3],
-               static_cast<int>(numbers[4])},
-        state_{numbers[5], numbers[6]} {}
+      : num_candidates_(numbers[0]),
+        shape_{numbers[1], numbers[2], numbers[3], numbers[4],
+               static_cast<int>(numbers[5])},
+        state_{numbers[6], numbers[7]} {}
 
   __device__ __forceinline__ Permutation operator[](int64_t number) const {
     return Permutation(shape_, state_, static_cast<uint32_t>(number));
   }
-  __device__ __forceinline__ uint32_t num_candidates() const {
-    return shape_.num_candidates;
-  }
+  __device__ __forceinline__ uint32_t num_candidates() const { return num_candidates_; }
 
  private:
+  uint32_t num_candidates_;
   FeistelShape shape_;
   SeedState state_;
 };
