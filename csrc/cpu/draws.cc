@@ -1,5 +1,6 @@
 #include "cpu/draws.h"
 
+#include "core/draw_cost.h"
 #include "core/sampler.h"
 #include "cpu/kernel_table.h"
 
@@ -12,16 +13,21 @@ bool draws_on_ring(const LossParams& params) {
   return draws_by_seed(params) && params.sampler == Sampler::kRing;
 }
 
-SeedState seed_of(const LossParams& params) {
-  return seed_state(load_index(params.seed, params.seed_type, 0),
-                    load_index(params.seed, params.seed_type, 1));
-}
-
 int64_t key_stride(const LossParams& params) {
   return round_up(params.num_negatives, 16);
 }
 
+// A hash in a vector of eight takes nine processor cycles a document with what follows
+// it; a pair is hashed twice, counted and put into memory that no cache holds.
+constexpr DrawCost kDrawCost{9, 30};
+
 }  // namespace
+
+SeedState seed_of(const LossParams& params) {
+  if (params.seed == nullptr) return SeedState{};
+  return seed_state(load_index(params.seed, params.seed_type, 0),
+                    load_index(params.seed, params.seed_type, 1));
+}
 
 bool draws_by_seed(const LossParams& params) {
   return params.negative_indices == nullptr;
@@ -33,6 +39,10 @@ bool draws_by_shuffle(const LossParams& params) {
 
 bool draws_by_place(const LossParams& params) {
   return draws_by_seed(params) && params.sampler != Sampler::kShuffle;
+}
+
+bool needs_inverted_table(const LossParams& params) {
+  return !draws_by_seed(params) || sorts_draws(params, kDrawCost);
 }
 
 int64_t key_table_bytes(const LossParams& params) {
@@ -63,9 +73,10 @@ KeyTable fill_key_table(const LossParams& params, uint32_t* keys) {
 PlaceOrder fill_place_order(const LossParams& params, int32_t* ring,
                             const ParallelFor& parallel_for) {
   if (ring_bytes(params) == 0) return PlaceOrder{params.num_candidates, nullptr};
-  const SeedState state = seed_of(params);
+  const FeistelShape shape = feistel_shape(params.num_candidates);
+  const PermutationKeys keys(seed_of(params), 0);
   const auto fill = [&](int64_t begin, int64_t end) {
-    kernels().ring_order(params.num_candidates, state, begin, end, ring);
+    kernels().permute_range(shape, keys, begin, end - begin, ring + begin);
   };
   parallel_for(params.num_candidates, kCyclesOfAPlace, fill);
   return PlaceOrder{params.num_candidates, ring};

@@ -20,6 +20,12 @@ bool draws_by_shuffle(const LossParams& params);
 // Candidates lie side by side: on the ring, or as all documents in their own order.
 bool draws_by_place(const LossParams& params);
 
+// Whether the gradient pass sorts the pairs by document, and inverts no permutation.
+bool needs_inverted_table(const LossParams& params);
+
+// Zeros for a call without a seed.
+SeedState seed_of(const LossParams& params);
+
 // The memory that the two functions below fill; 0 where the draws need none.
 int64_t key_table_bytes(const LossParams& params);
 int64_t ring_bytes(const LossParams& params);

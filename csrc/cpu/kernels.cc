@@ -157,7 +157,7 @@ void sample_rows(const KeyTable& keys, int64_t num_negatives, ThreadScratch scra
 const Kernels& kernels() {
   static const Kernels table = {NEGATIVE_COSINE_NAME(NEGATIVE_COSINE_ISA),
                                 inverse_norms,
-                                ring_order,
+                                permute_range,
                                 forward_rows,
                                 forward_tiles,
                                 query_gradient_rows,

@@ -46,9 +46,9 @@ ForwardScratch ForwardLayout::at(void* memory) const {
 GradientLayout::GradientLayout(const LossParams& params) {
   // Of as many numbers as SavedRow and RowCoefficients have.
   const int64_t reals = params.batch_size * compute_size_of(params.data_type);
-  const bool has_table = !draws_by_seed(params);
+  const bool has_table = needs_inverted_table(params);
   const int64_t docs = has_table ? params.num_candidates + 1 : 0;
-  const int64_t pairs = has_table ? params.batch_size * params.num_negatives : 0;
+  const int64_t pairs = has_table ? inverted_table_rows(params) : 0;
   Parts parts;
   saved_rows = parts.add(4 * reals);
   row_coefficients = parts.add(2 * reals);

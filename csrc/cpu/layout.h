@@ -32,7 +32,7 @@ struct GradientScratch {
   AnyRowsOfQuery rows_of_query;  // [B]
   uint32_t* keys;                // key_table_bytes()
   int32_t* ring;                 // ring_bytes()
-  InvertedTable table;           // where candidates come from the caller's table
+  InvertedTable table;           // where needs_inverted_table()
 };
 
 struct GradientLayout {

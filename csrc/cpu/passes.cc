@@ -95,41 +95,66 @@ void doc_gradient_tiles(const LossParams& params, const GradientArguments& argum
             });
 }
 
-RowsOfDocs find_rows_of_docs(const LossParams& params, const GradientScratch& scratch,
-                             const ParallelFor& parallel_for) {
-  RowsOfDocs found;
-  // Over the batch no candidate enters the loss.
-  if (params.normalize_over == NormalizeOver::kBatch) return found;
-  if (draws_by_seed(params)) {
-    found.keys = fill_key_table(params, scratch.keys);
-    return found;
-  }
-  invert_table(params, scratch.table, parallel_for);
-  found.table_starts = scratch.table.starts;
-  found.table_rows = scratch.table.rows;
-  return found;
+// Processor cycles of a document on average: where C is larger than B, most are alone.
+int64_t cost_of_doc(const LossParams& params) {
+  const double drawn = static_cast<double>(params.batch_size) /
+                       static_cast<double>(std::max<int64_t>(params.num_candidates, 1));
+  return cost_alone(params) +
+         static_cast<int64_t>(drawn * cost_with_candidates(params));
 }
 
-// Row i of query's gradient beside row i of doc's: one parallel loop for both.
-void gradient_rows(const LossParams& params, const GradientArguments& arguments,
-                   const GradientScratch& scratch, const ParallelFor& parallel_for) {
-  const bool needs_docs = arguments.doc_gradient != nullptr && !draws_by_place(params);
-  const RowsOfDocs rows_of_docs =
-      needs_docs ? find_rows_of_docs(params, scratch, parallel_for) : RowsOfDocs{};
+// Calls work(rows of the documents, first, last) for ranges that make up all documents.
+template <typename Work>
+void for_ranges_of_docs(const LossParams& params, const GradientScratch& scratch,
+                        const ParallelFor& parallel_for, const Work& work) {
+  // Over the batch no candidate enters the loss.
+  if (params.normalize_over == NormalizeOver::kBatch) {
+    work(RowsOfDocs{}, 0, params.num_candidates);
+  } else if (needs_inverted_table(params)) {
+    for_each_inverted_range(params, seed_of(params), scratch.table, parallel_for, work);
+  } else {
+    RowsOfDocs found;
+    found.keys = fill_key_table(params, scratch.keys);
+    work(found, 0, params.num_candidates);
+  }
+}
+
+// Rows first..last-1, row i of query's gradient beside row i of doc's: one parallel
+// loop for both. `rows_of_docs` is null where doc's gradient is not asked for.
+void gradient_range(const LossParams& params, const GradientArguments& arguments,
+                    const GradientScratch& scratch, const RowsOfDocs* rows_of_docs,
+                    int64_t first, int64_t last, const ParallelFor& parallel_for) {
   const auto work = [&](int64_t begin, int64_t end) {
+    begin += first;
+    end += first;
     if (arguments.query_gradient != nullptr) {
       kernels().query_gradient_rows(params, arguments, scratch.rows_of_query,
                                     std::min(begin, params.batch_size),
                                     std::min(end, params.batch_size));
     }
-    if (needs_docs) {
+    if (rows_of_docs != nullptr) {
       const AlignedScratch thread_scratch(row_scratch_bytes(params));
       kernels().doc_gradient_rows(params, arguments, scratch.rows_of_query,
-                                  rows_of_docs, thread_scratch.get(), begin, end);
+                                  *rows_of_docs, thread_scratch.get(), begin, end);
     }
   };
-  parallel_for(params.num_candidates,
-               needs_docs ? cost_with_candidates(params) : cost_alone(params), work);
+  parallel_for(last - first,
+               rows_of_docs != nullptr ? cost_of_doc(params) : cost_alone(params),
+               work);
+}
+
+void gradient_rows(const LossParams& params, const GradientArguments& arguments,
+                   const GradientScratch& scratch, const ParallelFor& parallel_for) {
+  const auto run = [&](const RowsOfDocs* rows_of_docs, int64_t first, int64_t last) {
+    gradient_range(params, arguments, scratch, rows_of_docs, first, last, parallel_for);
+  };
+  if (arguments.doc_gradient == nullptr || draws_by_place(params)) {
+    return run(nullptr, 0, params.num_candidates);
+  }
+  for_ranges_of_docs(params, scratch, parallel_for,
+                     [&](const RowsOfDocs& rows_of_docs, int64_t first, int64_t last) {
+                       run(&rows_of_docs, first, last);
+                     });
 }
 
 // --- The sampler's table -------------------------------------------------------------

@@ -1,9 +1,12 @@
-// What only tests and benchmarks call: single points of the sampler's permutations, and
-// the time that reading rows alone takes. No wheel has it.
+// What only tests and benchmarks call: single points of the sampler's permutations, the
+// rows that drew each document, and the time that reading rows alone takes. No wheel
+// has it.
 #include <atomic>
 #include <limits>
+#include <vector>
 
 #include "core/sampler.h"
+#include "cpu/candidates/inverted_table.h"
 #include "cpu/kernel_table.h"
 #include "numpy/fresh_threads.h"
 #include "numpy/loss_arguments.h"
@@ -59,6 +62,34 @@ py::array_t<int32_t> permute_each(const Int32Array& values, int64_t num_candidat
   return table;
 }
 
+// Through the sort that the gradient pass takes where C is much larger than B.
+py::tuple rows_that_drew(int64_t batch_size, int64_t num_candidates,
+                         int64_t num_negatives, const Int64Array& seed,
+                         int num_threads) {
+  check_num_threads(num_threads);
+  require(seed.size() == 2, "seed must have two numbers");
+  LossParams params;
+  params.batch_size = batch_size;
+  params.num_candidates = num_candidates;
+  params.num_negatives = num_negatives;
+  params.mask_self = false;
+  std::vector<int64_t> cursors(
+      static_cast<size_t>(cpu::inverted_table_cursor_bytes(params)) / 8 + 1);
+  std::vector<int32_t> range(static_cast<size_t>(cpu::inverted_table_rows(params)));
+  py::array_t<int64_t> starts(num_candidates + 1);
+  py::list ranges;
+  FreshThreads threads;
+  cpu::for_each_inverted_range(
+      params, seed_state(seed.data()[0], seed.data()[1]),
+      {starts.mutable_data(), range.data(), cursors.data()},
+      threads.parallel_for(num_threads),
+      [&](const cpu::RowsOfDocs& found, int64_t first, int64_t last) {
+        ranges.append(py::array_t<int32_t>(
+            found.table_starts[last] - found.table_starts[first], found.table_rows));
+      });
+  return py::make_tuple(starts, ranges);
+}
+
 cpu::SumOfRows& sum_of_rows() {
 #if defined(__x86_64__)
   const std::string name = cpu::kernels().name;
@@ -107,6 +138,10 @@ PYBIND11_MODULE(_probes, module) {
       "seeds"_a, "numbers"_a, "inverse"_a = false,
       "[S, P, n]: permutation numbers[p] of seeds[s], or its inverse, at each of "
       "the n values. Number k is `shuffle`'s k-th draw, 0 the ring's order.");
+  module.def("rows_that_drew", &negative_cosine::rows_that_drew, "batch_size"_a,
+             "num_candidates"_a, "num_negatives"_a, "seed"_a, "num_threads"_a = 1,
+             "Where each document's rows start, [C + 1], and the rows of all documents "
+             "by ranges: the draws of `shuffle`, sorted by document.");
   module.def("read_rows", &negative_cosine::read_rows, "matrix"_a, "indices"_a,
              "num_threads"_a = 1,
              "The sum of all elements of matrix[indices]: what reading them takes.");

@@ -12,6 +12,13 @@ def permute(
     numbers: Array,
     inverse: bool = False,
 ) -> NDArray[np.int32]: ...
+def rows_that_drew(
+    batch_size: int,
+    num_candidates: int,
+    num_negatives: int,
+    seed: Array,
+    num_threads: int = 1,
+) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]: ...
 def read_rows(
     matrix: NDArray[np.float32],
     indices: NDArray[np.int32],

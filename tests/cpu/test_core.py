@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from negative_cosine import _core
+from negative_cosine import _core, _probes
 
 from tests.support import oracle
 from tests.support.cases import (
@@ -242,3 +242,29 @@ def test_of_several_wrong_indices_the_first_is_named(
         _core.negative_cosine_loss(
             rows, rows, negative_indices=table.astype(dtype), num_threads=threads
         )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("rows", "docs", "k"),
+    [(1, 1, 1), (3, 40, 2), (70, 900, 7), (600, 5000, 60), (2000, 2048, 300)],
+)
+def test_sorted_draws_are_the_rows_that_inverted_permutations_give_in_their_order(
+    rows: int, docs: int, k: int, threads: int
+) -> None:
+    seed = np.array([5, -6])
+    starts, ranges = _probes.rows_that_drew(rows, docs, k, seed, threads)
+    every, numbers = np.arange(docs, dtype=np.int32), np.arange(1, k + 1)
+    inverse = _probes.permute(every, docs, seed[None], numbers, inverse=True)[0].T
+    is_row = inverse < rows
+    np.testing.assert_array_equal(np.diff(starts), is_row.sum(axis=1))
+    np.testing.assert_array_equal(np.concatenate(ranges), inverse[is_row])
+
+
+def test_more_draws_than_are_sorted_at_a_time_are_taken_in_ranges_of_documents() -> None:
+    rows, docs, k = 2**12, 2**15, 2**12 + 300
+    _, ranges = _probes.rows_that_drew(rows, docs, k, np.array([1, 2]), 2)
+    assert len(ranges) == 2
+    drawn = np.concatenate(ranges)
+    assert max(map(len, ranges)) <= 2**24
+    np.testing.assert_array_equal(np.bincount(drawn, minlength=rows), [k] * rows)

@@ -187,8 +187,8 @@ def test_a_drawn_empty_slot_is_as_if_it_were_dropped(
         implementation=implementation,
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found[2][:32], expected[2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[2][:32], expected[2], rtol=1e-5, atol=1e-5)
 
 
 @IMPLEMENTATIONS

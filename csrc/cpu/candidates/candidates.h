@@ -90,8 +90,8 @@ NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
   return dropped == 0;
 }
 
-// values[i] = permutation number `number` at start + i, for `count` numbers. There is
-// room for `count` rounded up to a multiple of 16.
+// values[i] = the permutation at start + i, for i below `count`: one permutation, many
+// numbers.
 static void permute_range(const FeistelShape& shape, const PermutationKeys& keys,
                           int64_t start, int64_t count, int32_t* values) {
   constexpr int kWidth = kLanes<float>;
@@ -103,21 +103,13 @@ static void permute_range(const FeistelShape& shape, const PermutationKeys& keys
     numbers[lane] = static_cast<uint32_t>(start + lane);
   }
   auto x = load_bits<Uint32Vector>(numbers);
-  for (int64_t i = 0; i < count; i += kWidth, x += kWidth) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth, x += kWidth) {
     store(values + i, permute(shape, key, x));
   }
-}
-
-// Documents at places begin..end-1 of the ring: one permutation, many values.
-static void ring_order(int64_t num_candidates, SeedState state, int64_t begin,
-                       int64_t end, int32_t* ring) {
-  const FeistelShape shape = feistel_shape(num_candidates);
-  const PermutationKeys keys(state, 0);
-  const int64_t whole = (end - begin) / 16 * 16;
-  permute_range(shape, keys, begin, whole, ring + begin);
-  int32_t last[16];
-  permute_range(shape, keys, begin + whole, end - begin - whole, last);
-  for (int64_t i = whole; i < end - begin; ++i) ring[begin + i] = last[i - whole];
+  int32_t last[kWidth];
+  store(last, permute(shape, key, x));
+  for (int lane = 0; i + lane < count; ++lane) values[i + lane] = last[lane];
 }
 
 // `met` without the pairs that are dropped, in the same place.
@@ -157,7 +149,8 @@ static IndexList kept_rows(const LossParams& params, const RowsOfDocs& source,
   if (is_excluded(params, doc)) return IndexList{buffer, 0};
   if (source.table_starts != nullptr) {
     const int64_t start = source.table_starts[doc];
-    return IndexList{source.table_rows + start, source.table_starts[doc + 1] - start};
+    return IndexList{source.table_rows + (start - source.table_offset),
+                     source.table_starts[doc + 1] - start};
   }
   invert_by_each_key(source.keys, doc, buffer);
   if (keeps_all(params, doc, params.batch_size, buffer)) {

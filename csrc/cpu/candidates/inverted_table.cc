@@ -1,8 +1,10 @@
-// A counting sort of the table's pairs by document: count, prefix sums, place.
+// A counting sort of pairs of a row and a document, by document: count, prefix sums,
+// place.
 //
-// The table's rows are divided into parts, each with a cursor for every document. A
-// part's pairs of a document come after those of the parts before it. So the order is
-// the table's, and no thread waits for another.
+// The pairs come in items: rows of the caller's table, or permutations. The items are
+// divided into parts, each with a cursor for every document. A part's pairs of a
+// document come after those of the parts before it. So the order is the items', and no
+// thread waits for another.
 #include "cpu/candidates/inverted_table.h"
 
 #include <algorithm>
@@ -10,6 +12,7 @@
 #include <utility>
 
 #include "core/rules.h"
+#include "cpu/kernel_table.h"
 
 namespace negative_cosine::cpu {
 namespace {
@@ -18,6 +21,8 @@ constexpr int64_t kMostParts = 16;
 constexpr int64_t kPairsOfACursor = 8;  // at least, for each document and part
 constexpr int64_t kCyclesOfAPair = 10;
 constexpr int64_t kPairsAhead = 16;
+// Of `shuffle`'s draws that are sorted at a time: 64 MiB.
+constexpr int64_t kMostDraws = int64_t{1} << 24;
 
 int64_t num_pairs(const LossParams& params) {
   return params.batch_size * params.num_negatives;
@@ -35,22 +40,100 @@ bool needs_wide_cursors(const LossParams& params) {
   return num_pairs(params) > int64_t{std::numeric_limits<uint32_t>::max()};
 }
 
-// Inverts a table of one index type, with cursors of one type.
-template <typename Index, typename Cursor>
+// The caller's table: an item is a row.
+template <typename Index>
+class TablePairs {
+ public:
+  explicit TablePairs(const LossParams& params)
+      : indices_(static_cast<const Index*>(params.negative_indices)),
+        rows_(params.batch_size),
+        width_(params.num_negatives) {}
+
+  int64_t num_items() const { return rows_; }
+
+  // Calls visit(row, document, document some pairs ahead) for the items begin..end-1.
+  template <typename Visit>
+  void for_each(int64_t begin, int64_t end, const Visit& visit) const {
+    const int64_t last = rows_ * width_ - 1;
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t at = row * width_; at < (row + 1) * width_; ++at) {
+        const int64_t ahead = std::min(at + kPairsAhead, last);
+        visit(row, int64_t{indices_[at]}, int64_t{indices_[ahead]});
+      }
+    }
+  }
+
+ private:
+  const Index* const indices_;
+  const int64_t rows_;
+  const int64_t width_;
+};
+
+// The draws of `shuffle`: an item is a permutation. They are drawn anew each time, some
+// rows after the other: to hash is cheaper than to keep.
+class DrawnPairs {
+ public:
+  DrawnPairs(const LossParams& params, SeedState seed)
+      : shape_(feistel_shape(params.num_candidates)),
+        seed_(seed),
+        rows_(params.batch_size),
+        count_(params.num_negatives) {}
+
+  int64_t num_items() const { return count_; }
+
+  template <typename Visit>
+  void for_each(int64_t begin, int64_t end, const Visit& visit) const {
+    constexpr int64_t kRows = 512;
+    int32_t docs[kRows];
+    for (int64_t k = begin; k < end; ++k) {
+      const PermutationKeys keys(seed_, static_cast<uint32_t>(k + 1));
+      for (int64_t first = 0; first < rows_; first += kRows) {
+        const int64_t count = std::min(kRows, rows_ - first);
+        kernels().permute_range(shape_, keys, first, count, docs);
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t ahead = std::min(i + kPairsAhead, count - 1);
+          visit(first + i, int64_t{docs[i]}, int64_t{docs[ahead]});
+        }
+      }
+    }
+  }
+
+ private:
+  const FeistelShape shape_;
+  const SeedState seed_;
+  const int64_t rows_;
+  const int64_t count_;
+};
+
+// Sorts pairs with cursors of one type.
+template <typename Pairs, typename Cursor>
 class Inversion {
  public:
-  Inversion(const LossParams& params, const InvertedTable& table)
+  Inversion(const LossParams& params, const Pairs& pairs, const InvertedTable& table)
       : params_(params),
-        indices_(static_cast<const Index*>(params.negative_indices)),
+        pairs_(pairs),
         table_(table),
         parts_(num_parts(params)),
-        rows_of_a_part_((params.batch_size + parts_ - 1) / parts_) {}
+        items_of_a_part_((pairs.num_items() + parts_ - 1) / parts_) {}
 
-  void run(const ParallelFor& parallel_for) const {
+  void start(const ParallelFor& parallel_for) const {
     for_each_part(parallel_for, [this](int64_t part) { count(part); });
     start_documents(parallel_for);
     start_cursors(parallel_for);
-    for_each_part(parallel_for, [this](int64_t part) { place(part); });
+  }
+
+  // The end of the longest range of documents from `first` on whose pairs have room.
+  int64_t range_end(int64_t first) const {
+    const int64_t* starts = table_.starts;
+    const int64_t most = starts[first] + inverted_table_rows(params_);
+    const int64_t* end = starts + params_.num_candidates + 1;
+    return std::upper_bound(starts + first, end, most) - starts - 1;
+  }
+
+  // Puts the pairs of the documents first..last-1 in order.
+  void place_range(int64_t first, int64_t last, const ParallelFor& parallel_for) const {
+    for_each_part(parallel_for,
+                  [=](int64_t part) { place(part, first, last - first); });
   }
 
  private:
@@ -67,17 +150,14 @@ class Inversion {
     });
   }
 
-  // Calls visit(row, document, position in the table) in the order of the table.
+  // Calls visit(row, document, document ahead) in the order of the items.
   template <typename Visit>
   void for_each_kept_pair(int64_t part, const Visit& visit) const {
-    const int64_t end = std::min((part + 1) * rows_of_a_part_, params_.batch_size);
-    for (int64_t row = part * rows_of_a_part_; row < end; ++row) {
-      const int64_t start = row * params_.num_negatives;
-      for (int64_t k = 0; k < params_.num_negatives; ++k) {
-        const auto doc = static_cast<int64_t>(indices_[start + k]);
-        if (!is_dropped(params_, row, doc)) visit(row, doc, start + k);
-      }
-    }
+    const int64_t begin = std::min(part * items_of_a_part_, pairs_.num_items());
+    const int64_t end = std::min(begin + items_of_a_part_, pairs_.num_items());
+    pairs_.for_each(begin, end, [&](int64_t row, int64_t doc, int64_t ahead) {
+      if (!is_dropped(params_, row, doc)) visit(row, doc, ahead);
+    });
   }
 
   void count(int64_t part) const {
@@ -116,30 +196,55 @@ class Inversion {
 
   // The places are scattered over more memory than the cache holds, so each is asked
   // for some pairs ahead: near it, if one of the pairs between has its document.
-  void place(int64_t part) const {
-    Cursor* cursors = cursors_of(part);
-    const int64_t last = num_pairs(params_) - 1;
-    for_each_kept_pair(part, [=](int64_t row, int64_t doc, int64_t position) {
-      const Index ahead = indices_[std::min(position + kPairsAhead, last)];
-      __builtin_prefetch(table_.rows + cursors[ahead], 1);
-      table_.rows[cursors[doc]++] = static_cast<int32_t>(row);
+  void place(int64_t part, int64_t first, int64_t count) const {
+    Cursor* cursors = cursors_of(part) + first;
+    int32_t* rows = table_.rows;
+    const int64_t start = table_.starts[first];
+    const auto is_inside = [=](int64_t number) {
+      return static_cast<uint64_t>(number) < static_cast<uint64_t>(count);
+    };
+    for_each_kept_pair(part, [=](int64_t row, int64_t doc, int64_t ahead) {
+      if (is_inside(ahead - first)) {
+        __builtin_prefetch(rows + (cursors[ahead - first] - start), 1);
+      }
+      if (!is_inside(doc - first)) return;
+      rows[cursors[doc - first]++ - start] = static_cast<int32_t>(row);
     });
   }
 
   const LossParams& params_;
-  const Index* const indices_;
+  const Pairs& pairs_;
   const InvertedTable table_;
   const int64_t parts_;
-  const int64_t rows_of_a_part_;
+  const int64_t items_of_a_part_;
 };
 
-template <typename Index>
-void invert(const LossParams& params, const InvertedTable& table,
-            const ParallelFor& parallel_for) {
+using Work = std::function<void(const RowsOfDocs&, int64_t first, int64_t last)>;
+
+template <typename Pairs, typename Cursor>
+void invert_with(const LossParams& params, const Pairs& pairs,
+                 const InvertedTable& table, const ParallelFor& parallel_for,
+                 const Work& work) {
+  const Inversion<Pairs, Cursor> inversion(params, pairs, table);
+  inversion.start(parallel_for);
+  for (int64_t first = 0, last = 0; first < params.num_candidates; first = last) {
+    last = inversion.range_end(first);
+    inversion.place_range(first, last, parallel_for);
+    RowsOfDocs found;
+    found.table_starts = table.starts;
+    found.table_rows = table.rows;
+    found.table_offset = table.starts[first];
+    work(found, first, last);
+  }
+}
+
+template <typename Pairs>
+void invert(const LossParams& params, const Pairs& pairs, const InvertedTable& table,
+            const ParallelFor& parallel_for, const Work& work) {
   if (needs_wide_cursors(params)) {
-    Inversion<Index, uint64_t>(params, table).run(parallel_for);
+    invert_with<Pairs, uint64_t>(params, pairs, table, parallel_for, work);
   } else {
-    Inversion<Index, uint32_t>(params, table).run(parallel_for);
+    invert_with<Pairs, uint32_t>(params, pairs, table, parallel_for, work);
   }
 }
 
@@ -150,12 +255,21 @@ int64_t inverted_table_cursor_bytes(const LossParams& params) {
   return num_parts(params) * params.num_candidates * size;
 }
 
-void invert_table(const LossParams& params, const InvertedTable& table,
-                  const ParallelFor& parallel_for) {
-  if (params.negative_indices_type == IndexType::kInt64) {
-    invert<int64_t>(params, table, parallel_for);
+int64_t inverted_table_rows(const LossParams& params) {
+  if (params.negative_indices != nullptr) return num_pairs(params);
+  // No less than a document's rows: each permutation draws it once at most.
+  return std::min(num_pairs(params), std::max(kMostDraws, params.num_negatives));
+}
+
+void for_each_inverted_range(const LossParams& params, SeedState seed,
+                             const InvertedTable& table,
+                             const ParallelFor& parallel_for, const Work& work) {
+  if (params.negative_indices == nullptr) {
+    invert(params, DrawnPairs(params, seed), table, parallel_for, work);
+  } else if (params.negative_indices_type == IndexType::kInt64) {
+    invert(params, TablePairs<int64_t>(params), table, parallel_for, work);
   } else {
-    invert<int32_t>(params, table, parallel_for);
+    invert(params, TablePairs<int32_t>(params), table, parallel_for, work);
   }
 }
 

@@ -7,13 +7,14 @@
 
 namespace negative_cosine::cpu {
 
-// By inverting the permutations, or in the inverted table of the caller's candidates
-// (candidates/inverted_table.h).
+// By inverting the permutations, or in an inverted table (candidates/inverted_table.h)
+// of a range of documents.
 struct RowsOfDocs {
   KeyTable keys;
 
   const int64_t* table_starts = nullptr;  // [C + 1]
   const int32_t* table_rows = nullptr;
+  int64_t table_offset = 0;  // the start of the range's first document
 };
 
 }  // namespace negative_cosine::cpu

@@ -161,6 +161,11 @@ NEGATIVE_COSINE_INLINE void doc_gradient_row(
     const Workspace<ComputeType<Storage>>& work, int64_t doc, const IndexList& rows,
     const IndexList& next_rows) {
   using Real = ComputeType<Storage>;
+  if (rows.count == 0 &&
+      (doc >= params.batch_size || rows_of_query.coefficients[doc].doc == 0)) {
+    return store_zeros(shape,
+                       static_cast<Storage*>(arguments.doc_gradient) + doc * shape.dim);
+  }
   const auto* row = static_cast<const Storage*>(params.doc) + doc * shape.dim;
   prefetch_row(shape, row + shape.dim);
   load_unit_row(shape, row, static_cast<const Real*>(arguments.doc_inverse_norm)[doc],

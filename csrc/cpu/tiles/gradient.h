@@ -46,6 +46,7 @@ class GradientTile {
   // have drawn them.
   NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
                                          int64_t num_negatives) {
+    if (!has_queries(first - num_negatives, last)) return clear_docs(first, last);
     memory_.clear();
     load_docs(first, last);
     const Band band{params_.num_candidates - num_negatives, num_negatives};
@@ -108,6 +109,24 @@ class GradientTile {
   }
 
  private:
+  // Whether a query is at one of the places first..last-1, which may start in front of
+  // the first place.
+  NEGATIVE_COSINE_INLINE_MEMBER bool has_queries(int64_t first, int64_t last) const {
+    for (int64_t place = first; place < last; ++place) {
+      const int64_t inside = place < 0 ? place + params_.num_candidates : place;
+      if (order_.index_at(inside) < params_.batch_size) return true;
+    }
+    return false;
+  }
+
+  // The gradients of documents that no query meets. No row of theirs is read.
+  NEGATIVE_COSINE_INLINE_MEMBER void clear_docs(int64_t first, int64_t last) const {
+    for (int64_t place = first; place < last; ++place) {
+      store_zeros(shape_, static_cast<Storage*>(arguments_.doc_gradient) +
+                              order_.index_at(place) * shape_.dim);
+    }
+  }
+
   NEGATIVE_COSINE_INLINE_MEMBER void load_docs(int64_t first, int64_t last) {
     const auto* inverse_norms = static_cast<const Real*>(arguments_.doc_inverse_norm);
     for (int64_t place = first; place < last; ++place) {

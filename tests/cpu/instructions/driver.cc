@@ -17,11 +17,16 @@ namespace {
 constexpr auto kFloat32 = DataType::kFloat32;
 
 const StepCase kCases[] = {
-    {"shuffle_float32", kFloat32, Sampler::kShuffle, false, 64, 20, 128},
-    {"shuffle_bfloat16", DataType::kBFloat16, Sampler::kShuffle, false, 64, 20, 128},
-    {"indices_float32", kFloat32, Sampler::kShuffle, true, 64, 20, 128},
-    {"ring_float32", kFloat32, Sampler::kRing, false, 64, 50, 128},
-    {"all_float32", kFloat32, Sampler::kAll, false, 64, 63, 128},
+    {"shuffle_float32", kFloat32, Sampler::kShuffle, false, 64, 64, 20, 128},
+    {"shuffle_bfloat16", DataType::kBFloat16, Sampler::kShuffle, false, 64, 64, 20,
+     128},
+    {"shuffle_68_rows", kFloat32, Sampler::kShuffle, false, 68, 68, 20, 128},
+    {"shuffle_4096_docs", kFloat32, Sampler::kShuffle, false, 64, 4096, 20, 128},
+    {"indices_float32", kFloat32, Sampler::kShuffle, true, 64, 64, 20, 128},
+    {"indices_4096_docs", kFloat32, Sampler::kShuffle, true, 64, 4096, 20, 128},
+    {"ring_float32", kFloat32, Sampler::kRing, false, 64, 64, 50, 128},
+    {"ring_4096_docs", kFloat32, Sampler::kRing, false, 64, 4096, 20, 128},
+    {"all_float32", kFloat32, Sampler::kAll, false, 64, 64, 63, 128},
 };
 
 void print_about() {

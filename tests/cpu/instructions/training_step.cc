@@ -21,14 +21,15 @@ void on_this_thread(int64_t count, int64_t,
 }  // namespace
 
 TrainingStep::TrainingStep(const StepCase& step) {
-  params_.batch_size = params_.num_candidates = step.batch_size;
+  params_.batch_size = step.batch_size;
+  params_.num_candidates = step.num_candidates;
   params_.dim = step.dim;
   params_.num_negatives = step.num_negatives;
   params_.data_type = step.data_type;
   params_.sampler = step.sampler;
   params_.logit_scale = &logit_scale_;
-  params_.query = random_embeddings();
-  params_.doc = random_embeddings();
+  params_.query = random_embeddings(params_.batch_size);
+  params_.doc = random_embeddings(params_.num_candidates);
   params_.seed = seed_;
   params_.seed_type = IndexType::kInt64;
   if (step.own_indices) params_.negative_indices = random_indices();
@@ -50,8 +51,8 @@ void* TrainingStep::new_bytes(int64_t bytes) {
 }
 
 // Bits from -1 to 1 in any type: the high half of a float is a bfloat16.
-void* TrainingStep::random_embeddings() {
-  const int64_t count = params_.batch_size * params_.dim;
+void* TrainingStep::random_embeddings(int64_t rows) {
+  const int64_t count = rows * params_.dim;
   void* embeddings = new_floats(count);
   for (int64_t i = 0; i < count; ++i) {
     const float value = static_cast<float>(next_random() % 2001 - 1000) / 1000;

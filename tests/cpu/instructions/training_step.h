@@ -15,6 +15,7 @@ struct StepCase {
   Sampler sampler;
   bool own_indices;  // in place of the sampler
   int64_t batch_size;
+  int64_t num_candidates;
   int64_t num_negatives;
   int64_t dim;
 };
@@ -35,7 +36,7 @@ class TrainingStep {
 
   void* new_bytes(int64_t bytes);
   void* new_floats(int64_t count) { return new_bytes(count * int64_t{sizeof(float)}); }
-  void* random_embeddings();
+  void* random_embeddings(int64_t rows);
   void* random_indices();
   void allocate_outputs();
   void allocate_gradients();

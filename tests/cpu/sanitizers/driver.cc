@@ -183,23 +183,6 @@ void check_thrown(ThreadPool* pool) {
   require(caught, "nothing was thrown");
 }
 
-void check_reading_of_rows() {
-  constexpr int64_t kRows = 9;
-  Arrays memory{Layout{}};
-  for (const int64_t dim : {1, 3, 8, 65}) {
-    const HeapArray& matrix = memory.add("matrix", kRows * dim, sizeof(float));
-    const HeapArray& indices = memory.add("indices", kRows, sizeof(int32_t));
-    for (int32_t row = 0; row < kRows; ++row) {
-      reinterpret_cast<int32_t*>(indices.data())[row] = row;
-      reinterpret_cast<float*>(matrix.data())[row * dim] = 1;
-    }
-    const double sum = cpu::kernels().sum_of_rows(
-        reinterpret_cast<const float*>(matrix.data()), dim,
-        reinterpret_cast<const int32_t*>(indices.data()), 0, kRows);
-    require(sum == kRows, "rows are read wrongly");
-  }
-}
-
 void run_everything() {
   ThreadPool pool(many_threads());
   // First: the first call chooses the kernels, and here that is four calls.
@@ -213,7 +196,6 @@ void run_everything() {
   for (const PassCase& pass_case : cases) checksum.add(check_case(pass_case, &pool));
   check_refused_indices(&pool);
   check_thrown(&pool);
-  check_reading_of_rows();
   std::printf("%s: %zu cases, checksum %016llx\n", cpu::kernels().name, cases.size(),
               checksum.value());
 }

@@ -21,10 +21,11 @@ struct Size {
 };
 
 // An empty batch, one row, one column, whole vectors and odd ends of them, more
-// candidates than documents, tiles and blocks that are not full.
-constexpr Size kSizes[] = {{0, 3, 4, 2},   {1, 1, 1, 1},    {1, 2, 3, 1},
-                           {2, 5, 17, 64}, {3, 7, 129, 3},  {5, 5, 8, 100},
-                           {37, 41, 3, 2}, {49, 60, 64, 33}};
+// candidates than documents, tiles and blocks that are not full, and so many documents
+// that draws are sorted.
+constexpr Size kSizes[] = {{0, 3, 4, 2},   {1, 1, 1, 1},     {1, 2, 3, 1},
+                           {2, 5, 17, 64}, {3, 7, 129, 3},   {5, 5, 8, 100},
+                           {37, 41, 3, 2}, {49, 60, 64, 33}, {4, 150, 9, 5}};
 
 // The samplers that draw others without replacement take C - 1 at most.
 int64_t negatives_of(Source source, const Size& size) {
