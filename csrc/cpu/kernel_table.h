@@ -23,9 +23,7 @@ struct Kernels {
   void (*inverse_norms)(DataType type, const void* rows, int64_t dim, int64_t begin,
                         int64_t end, void* inverse_norms);
 
-  // One permutation at start .. start + count - 1.
-  void (*permute_range)(const FeistelShape& shape, const PermutationKeys& keys,
-                        int64_t start, int64_t count, int32_t* values);
+  PermuteRange* permute_range;
 
   // Loss, statistics and query direction of rows begin..end-1, whose candidates are
   // drawn by the keys or come from the caller's table. Under NormalizeOver::kBatch all

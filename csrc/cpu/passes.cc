@@ -111,7 +111,8 @@ void for_ranges_of_docs(const LossParams& params, const GradientScratch& scratch
   if (params.normalize_over == NormalizeOver::kBatch) {
     work(RowsOfDocs{}, 0, params.num_candidates);
   } else if (needs_inverted_table(params)) {
-    for_each_inverted_range(params, seed_of(params), scratch.table, parallel_for, work);
+    for_each_inverted_range(params, {seed_of(params), kernels().permute_range},
+                            scratch.table, parallel_for, work);
   } else {
     RowsOfDocs found;
     found.keys = fill_key_table(params, scratch.keys);

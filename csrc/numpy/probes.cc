@@ -80,7 +80,8 @@ py::tuple rows_that_drew(int64_t batch_size, int64_t num_candidates,
   py::list ranges;
   FreshThreads threads;
   cpu::for_each_inverted_range(
-      params, seed_state(seed.data()[0], seed.data()[1]),
+      params,
+      {seed_state(seed.data()[0], seed.data()[1]), cpu::kernels().permute_range},
       {starts.mutable_data(), range.data(), cursors.data()},
       threads.parallel_for(num_threads),
       [&](const cpu::RowsOfDocs& found, int64_t first, int64_t last) {

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "core/rules.h"
-#include "cpu/kernel_table.h"
 
 namespace negative_cosine::cpu {
 namespace {
@@ -73,9 +72,9 @@ class TablePairs {
 // rows after the other: to hash is cheaper than to keep.
 class DrawnPairs {
  public:
-  DrawnPairs(const LossParams& params, SeedState seed)
+  DrawnPairs(const LossParams& params, const Draws& draws)
       : shape_(feistel_shape(params.num_candidates)),
-        seed_(seed),
+        draws_(draws),
         rows_(params.batch_size),
         count_(params.num_negatives) {}
 
@@ -86,10 +85,10 @@ class DrawnPairs {
     constexpr int64_t kRows = 512;
     int32_t docs[kRows];
     for (int64_t k = begin; k < end; ++k) {
-      const PermutationKeys keys(seed_, static_cast<uint32_t>(k + 1));
+      const PermutationKeys keys(draws_.seed, static_cast<uint32_t>(k + 1));
       for (int64_t first = 0; first < rows_; first += kRows) {
         const int64_t count = std::min(kRows, rows_ - first);
-        kernels().permute_range(shape_, keys, first, count, docs);
+        draws_.permute_range(shape_, keys, first, count, docs);
         for (int64_t i = 0; i < count; ++i) {
           const int64_t ahead = std::min(i + kPairsAhead, count - 1);
           visit(first + i, int64_t{docs[i]}, int64_t{docs[ahead]});
@@ -100,7 +99,7 @@ class DrawnPairs {
 
  private:
   const FeistelShape shape_;
-  const SeedState seed_;
+  const Draws draws_;
   const int64_t rows_;
   const int64_t count_;
 };
@@ -261,11 +260,11 @@ int64_t inverted_table_rows(const LossParams& params) {
   return std::min(num_pairs(params), std::max(kMostDraws, params.num_negatives));
 }
 
-void for_each_inverted_range(const LossParams& params, SeedState seed,
+void for_each_inverted_range(const LossParams& params, const Draws& draws,
                              const InvertedTable& table,
                              const ParallelFor& parallel_for, const Work& work) {
   if (params.negative_indices == nullptr) {
-    invert(params, DrawnPairs(params, seed), table, parallel_for, work);
+    invert(params, DrawnPairs(params, draws), table, parallel_for, work);
   } else if (params.negative_indices_type == IndexType::kInt64) {
     invert(params, TablePairs<int64_t>(params), table, parallel_for, work);
   } else {

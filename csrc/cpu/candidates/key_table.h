@@ -15,4 +15,8 @@ struct KeyTable {
   int64_t stride = 0;  // K rounded up to a multiple of 16
 };
 
+// values[i] = one permutation at start + i, for i below `count`.
+using PermuteRange = void(const FeistelShape& shape, const PermutationKeys& keys,
+                          int64_t start, int64_t count, int32_t* values);
+
 }  // namespace negative_cosine::cpu

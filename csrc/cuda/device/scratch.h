@@ -1,4 +1,4 @@
-// The scratch memory of the passes, as pointers that the kernels get. layout.h divides it.
+// The scratch memory of the passes, as pointers for the kernels: layout.h divides it.
 #pragma once
 
 #include <cstdint>
