@@ -20,6 +20,10 @@ CASES: dict[str, tuple[Size, ...]] = {
         replace(USUAL, batch_size=rows)
         for rows in (8, 32, 128, 512, 2048, 8192, 32768, 65536)
     ),
+    "as-they-come": tuple(
+        replace(USUAL, batch_size=rows)
+        for rows in (1000, 1024, 4096, 4100, 6000, 8192, 10_000, 65_536)
+    ),
     "negatives": tuple(
         replace(USUAL, num_negatives=count) for count in (4, 16, 64, 256, 1000)
     ),

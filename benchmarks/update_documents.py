@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import errors, report
+from benchmarks import errors, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_model, gpu_samplers, machine_code, tile_code
 from examples import two_tower
@@ -64,6 +64,7 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
     "benchmarks/results/errors.csv": errors.by_case,
+    "benchmarks/results/step_cost.csv": row_by_row(step_cost.COLUMNS, step_cost.cells),
     "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
         gpu_model.COLUMNS, gpu_model.cells, lambda row: ("shuffle", row["mode"])
     ),

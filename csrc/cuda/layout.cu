@@ -1,11 +1,22 @@
 #include <algorithm>
 
+#include "core/draw_cost.h"
 #include "cuda/candidates/inverted_table.h"
 #include "cuda/device/scratch.h"
 #include "cuda/layout.h"
 
 namespace negative_cosine {
 namespace cuda {
+namespace {
+
+// In nanoseconds on an H100: benchmarks/results/gpu.csv has 0.64 ms for a step with a
+// given table of 409,600 pairs that takes 0.11 ms with `shuffle`, where as many
+// inverses are hashed.
+constexpr DrawCost kDrawCost{0.1, 1.3};
+// The sort takes 16 bytes a pair: 512 MiB.
+constexpr int64_t kMostDraws = int64_t{1} << 25;
+
+}  // namespace
 
 ForwardLayout::ForwardLayout(const LossParams& params)
     : total(params.num_candidates * int64_t{sizeof(double)}) {}
@@ -21,8 +32,11 @@ GradientLayout::GradientLayout(const LossParams& params) {
 }
 
 bool needs_rows_of_docs(const LossParams& params) {
-  return params.negative_indices != nullptr &&
-         params.normalize_over == NormalizeOver::kCandidates;
+  if (params.negative_indices != nullptr) {
+    return params.normalize_over == NormalizeOver::kCandidates;
+  }
+  return sorts_draws(params, kDrawCost) &&
+         params.batch_size * params.num_negatives <= kMostDraws;
 }
 
 }  // namespace cuda

@@ -24,7 +24,7 @@ struct GradientLayout {
   int64_t total;
 };
 
-// Whether the gradient pass inverts the caller's table.
+// Whether the gradient pass sorts the pairs by document, and inverts no permutation.
 bool needs_rows_of_docs(const LossParams& params);
 
 }  // namespace cuda

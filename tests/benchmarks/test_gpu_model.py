@@ -24,8 +24,8 @@ def test_the_counts_of_the_model_are_those_made_by_hand() -> None:
     assert gpu_model.memory_bytes(size, training=True) == 6 * 320
     assert gpu_model.floating_operations(size, training=False) == 2 * 2 * 40 * 8
     assert gpu_model.floating_operations(size, training=True) == 2 * 5 * 40 * 8
-    assert gpu_model.hash_operations(size, training=False) == 54 * 30
-    assert gpu_model.hash_operations(size, training=True) == 2 * 54 * 30
+    assert gpu_model.hash_operations(size, training=False) == 63 * 30
+    assert gpu_model.hash_operations(size, training=True) == 2 * 63 * 30
     half = replace(size, dtype="bfloat16")
     assert gpu_model.l2_bytes(half, training=False) == 800
     assert gpu_model.memory_bytes(half, training=True) == 4 * 160 + 2 * 320

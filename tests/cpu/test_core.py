@@ -66,8 +66,11 @@ def test_an_empty_batch_on_the_ring_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", ["shuffle", "ring", "all", "indices"])
-def test_the_number_of_threads_does_not_change_a_bit(dtype: str, source: str) -> None:
-    batch = Batch((257, 300, 129, 31), dtype)
+@pytest.mark.parametrize("shape", [(257, 300, 129, 31), (90, 900, 17, 64)], ids=str)
+def test_the_number_of_threads_does_not_change_a_bit(
+    shape: tuple[int, int, int, int], dtype: str, source: str
+) -> None:
+    batch = Batch(shape, dtype)
     one = run_core(batch, source, threads=1)
     for threads in (2, 3, 7):
         other = run_core(batch, source, threads=threads)

@@ -294,14 +294,25 @@ def test_uneven_tables_match_the_oracle(core: Core, rows_of_doc: str) -> None:
     core.check(batch, "indices", {})
 
 
-def test_many_documents_take_several_passes_of_the_sort(core: Core) -> None:
+@pytest.mark.parametrize("source", ["indices", "shuffle"])
+def test_many_documents_take_several_passes_of_the_sort(core: Core, source: str) -> None:
     batch = Batch((3, 70_000, 4, 1000), "float32")  # keys of 17 bits: three passes
-    expected = run_on_arrays(_core, batch, "indices", {})
-    results = core.run(batch, "indices", {})
+    expected = run_on_arrays(_core, batch, source, {})
+    results = core.run(batch, source, {})
     size = np.abs(expected["doc_gradient"]).max()
     np.testing.assert_allclose(
         results["doc_gradient"], expected["doc_gradient"], atol=1e-5 * size
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("source", ["shuffle", "ring"])
+@pytest.mark.parametrize("names", [(), ("doc_ids", "query_ids"), ("doc_log_q",)], ids=str)
+def test_documents_that_few_queries_draw_from_match_the_oracle(
+    core: Core, names: tuple[str, ...], source: str, dtype: str
+) -> None:
+    batch = Batch((5, 300, 17, 40), dtype)
+    core.check(batch, source, batch.only(*names))
 
 
 @pytest.mark.parametrize("docs", [0, 3])

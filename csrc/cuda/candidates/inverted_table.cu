@@ -1,13 +1,14 @@
-// A stable radix sort of the table's pairs by document, with a pass for each byte:
-// count each chunk's digits, scan the counts to offsets, move the pairs. It uses no
-// atomics, so the order is always the same: a chunk belongs to one warp, which takes it
-// 32 pairs at a time.
+// A stable radix sort of pairs of a row and a document by document, a pass for each
+// byte: count each chunk's digits, scan the counts to offsets, move the pairs. It uses
+// no atomics, so the order is always the same: a chunk belongs to one warp, which takes
+// it 32 pairs at a time.
 //
 // Dropped pairs get the key C, one past the last document, and so end up behind all
 // others.
 #include <algorithm>
 
 #include "core/rules.h"
+#include "cuda/candidates/candidates.cuh"
 #include "cuda/candidates/inverted_table.h"
 #include "cuda/device/block.cuh"
 #include "cuda/device/launch.h"
@@ -42,10 +43,12 @@ struct Chunks {
   int64_t count;
 };
 
-// A source of pairs: the caller's table itself, in the first pass.
+// A source of pairs in the first pass: the caller's table itself.
 class TablePairs {
  public:
   explicit TablePairs(const LossParams& params) : params_(params) {}
+
+  __device__ const TablePairs& opened() const { return *this; }
 
   __device__ uint32_t doc(int64_t position) const {
     const int64_t doc =
@@ -62,10 +65,46 @@ class TablePairs {
   LossParams params_;
 };
 
+// Likewise: the draws of `shuffle`, one permutation after the other. They are hashed
+// where they are read.
+class DrawnPairs {
+ public:
+  explicit DrawnPairs(const LossParams& params) : params_(params) {}
+
+  // With the seed, which is on the device.
+  class Opened {
+   public:
+    __device__ explicit Opened(const LossParams& params)
+        : params_(params), permutations_(params) {}
+
+    __device__ uint32_t doc(int64_t position) const {
+      const int64_t number = position / params_.batch_size + 1;
+      const int32_t of_row = row(position);
+      const uint32_t doc = permutations_[number].forward(static_cast<uint32_t>(of_row));
+      return is_dropped(params_, of_row, doc)
+                 ? static_cast<uint32_t>(params_.num_candidates)
+                 : doc;
+    }
+    __device__ int32_t row(int64_t position) const {
+      return static_cast<int32_t>(position % params_.batch_size);
+    }
+
+   private:
+    const LossParams& params_;
+    Permutations permutations_;
+  };
+  __device__ Opened opened() const { return Opened(params_); }
+
+ private:
+  LossParams params_;
+};
+
 // What the last pass wrote.
 class SortedPairs {
  public:
   explicit SortedPairs(const Pairs& pairs) : pairs_(pairs) {}
+
+  __device__ const SortedPairs& opened() const { return *this; }
 
   __device__ uint32_t doc(int64_t position) const {
     return __ldg(pairs_.docs + position);
@@ -80,8 +119,8 @@ class SortedPairs {
 
 // Calls work(position, doc, digit, peers) for each pair of the warp's chunk, where
 // `peers` are the lanes whose pair has the same digit; absent lanes get no peers.
-template <typename Source, typename Work>
-__device__ __forceinline__ void for_each_pair(const Source& source,
+template <typename Opened, typename Work>
+__device__ __forceinline__ void for_each_pair(const Opened& source,
                                               const Chunks& chunks, int shift,
                                               const Work& work) {
   const int64_t begin = blockIdx.x * chunks.size;
@@ -111,7 +150,7 @@ __global__ void __launch_bounds__(kWarpSize)
   for (int digit = lane_of_thread(); digit < kDigits; digit += kWarpSize)
     count[digit] = 0;
   __syncwarp();
-  for_each_pair(source, chunks, shift,
+  for_each_pair(source.opened(), chunks, shift,
                 [&](int64_t, uint32_t, int digit, unsigned peers) {
                   if (leads(peers)) count[digit] = count[digit] + __popc(peers);
                 });
@@ -165,13 +204,14 @@ __global__ void __launch_bounds__(kWarpSize)
     next[digit] = __ldg(offsets + digit * chunks.count + blockIdx.x);
   }
   __syncwarp();
-  for_each_pair(source, chunks, shift,
+  const auto& pairs = source.opened();
+  for_each_pair(pairs, chunks, shift,
                 [&](int64_t position, uint32_t doc, int digit, unsigned peers) {
                   if (peers != 0) {
                     const unsigned before = peers & ((1u << lane_of_thread()) - 1u);
                     const int64_t to = next[digit] + __popc(before);
                     __stcg(sorted.docs + to, doc);
-                    __stcg(sorted.rows + to, source.row(position));
+                    __stcg(sorted.rows + to, pairs.row(position));
                   }
                   __syncwarp();
                   if (leads(peers)) next[digit] = next[digit] + __popc(peers);
@@ -266,11 +306,13 @@ cudaError_t launch_invert_table(const LossParams& params, void* memory,
   for (int shift = 0; chunks.pairs > 0 && params.num_candidates >> shift != 0;
        shift += kDigitBits) {
     const Pairs& to = scratch.buffers[1 - sorted];
+    const auto launch_from = [&](const auto& source) {
+      return launch_pass(source, chunks, shift, scratch.counts, to, stream);
+    };
     const cudaError_t error =
-        shift == 0
-            ? launch_pass(TablePairs(params), chunks, shift, scratch.counts, to, stream)
-            : launch_pass(SortedPairs(scratch.buffers[sorted]), chunks, shift,
-                          scratch.counts, to, stream);
+        shift != 0 ? launch_from(SortedPairs(scratch.buffers[sorted]))
+        : params.negative_indices != nullptr ? launch_from(TablePairs(params))
+                                             : launch_from(DrawnPairs(params));
     if (error != cudaSuccess) return error;
     sorted = 1 - sorted;
   }

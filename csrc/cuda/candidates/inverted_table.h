@@ -1,5 +1,5 @@
-// Inverts the caller's candidate table on the device: for each document, the rows that
-// drew it. Host side.
+// For each document the rows that drew it, sorted on the device from the caller's table
+// or from `shuffle`'s draws. Host side.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,7 +13,8 @@ namespace cuda {
 // Bytes of scratch, the result's included.
 int64_t inverted_table_bytes(const LossParams& params);
 
-// The rows of a document are in the order of the table; dropped pairs are left out.
+// The rows of a document are in the order of the table, or of the permutations that
+// drew it; dropped pairs are left out.
 cudaError_t launch_invert_table(const LossParams& params, void* memory,
                                 cudaStream_t stream, RowsOfDocs* rows_of_docs);
 

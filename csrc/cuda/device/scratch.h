@@ -14,7 +14,7 @@ struct ForwardScratch {
   double* block_losses;  // [C]: a block's part of the loss; a block has a row or more
 };
 
-// The rows that drew each document; null for a sampler, which computes them.
+// The rows that drew each document; null where permutations are inverted.
 struct RowsOfDocs {
   const int64_t* starts = nullptr;  // [C + 1]
   const int32_t* rows = nullptr;
