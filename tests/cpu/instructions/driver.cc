@@ -21,11 +21,11 @@ const StepCase kCases[] = {
     {"shuffle_bfloat16", DataType::kBFloat16, Sampler::kShuffle, false, 64, 64, 20,
      128},
     {"shuffle_68_rows", kFloat32, Sampler::kShuffle, false, 68, 68, 20, 128},
-    {"shuffle_4096_docs", kFloat32, Sampler::kShuffle, false, 64, 4096, 20, 128},
+    {"shuffle_512_docs", kFloat32, Sampler::kShuffle, false, 16, 512, 20, 64},
     {"indices_float32", kFloat32, Sampler::kShuffle, true, 64, 64, 20, 128},
-    {"indices_4096_docs", kFloat32, Sampler::kShuffle, true, 64, 4096, 20, 128},
+    {"indices_512_docs", kFloat32, Sampler::kShuffle, true, 16, 512, 20, 64},
     {"ring_float32", kFloat32, Sampler::kRing, false, 64, 64, 50, 128},
-    {"ring_4096_docs", kFloat32, Sampler::kRing, false, 64, 4096, 20, 128},
+    {"ring_512_docs", kFloat32, Sampler::kRing, false, 16, 512, 20, 64},
     {"all_float32", kFloat32, Sampler::kAll, false, 64, 64, 63, 128},
 };
 
