@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -65,4 +66,6 @@ def record() -> None:
 
 
 if __name__ == "__main__":
+    # No argument is taken, so that --help does not record.
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     record()
