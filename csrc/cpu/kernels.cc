@@ -41,9 +41,10 @@ bool meets_rows(const LossParams& params) {
 // Calls work(first place, last place) for tiles begin..end-1 of `places`.
 template <typename Work>
 void for_each_tile(int64_t places, int64_t begin, int64_t end, const Work& work) {
+  const int64_t rows = rows_of_tile(places);
   for (int64_t tile = begin; tile < end; ++tile) {
-    const int64_t last = (tile + 1) * kTileRows;
-    work(tile * kTileRows, last < places ? last : places);
+    const int64_t last = (tile + 1) * rows;
+    work(tile * rows, last < places ? last : places);
   }
 }
 
@@ -80,8 +81,9 @@ void forward_tiles(const LossParams& params, const ForwardOutputs& outputs,
     const TileMemory<Real> memory(scratch, shape);
     const int64_t met = meets_candidates(params, outputs) ? params.num_negatives : 0;
     const auto work = [&](int64_t first, int64_t last) {
-      ForwardTile<Storage>(params, outputs, query_inverse_norms, order, shape, memory)
-          .run(first, last, met);
+      ForwardTile<Storage>(params, outputs, query_inverse_norms, order, shape, memory,
+                           met)
+          .run(first, last);
     };
     for_each_tile(num_query_places(params, order), begin, end, work);
   });
@@ -135,8 +137,8 @@ void doc_gradient_tiles(const LossParams& params, const GradientArguments& argum
     const int64_t met = meets_rows(params) ? params.num_negatives : 0;
     const auto work = [&](int64_t first, int64_t last) {
       GradientTile<Storage>(params, arguments, rows_of_query.as<Real>(), order, shape,
-                            memory)
-          .run(first, last, met);
+                            memory, met)
+          .run(first, last);
     };
     for_each_tile(params.num_candidates, begin, end, work);
   });

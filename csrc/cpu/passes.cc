@@ -36,8 +36,8 @@ int64_t cost_with_candidates(const LossParams& params) {
 template <typename Work>
 void for_tiles(const LossParams& params, int64_t places,
                const ParallelFor& parallel_for, const Work& work) {
-  const int64_t tiles = (places + kTileRows - 1) / kTileRows;
-  parallel_for(tiles, kTileRows * cost_with_candidates(params),
+  const int64_t rows = rows_of_tile(places);
+  parallel_for((places + rows - 1) / rows, rows * cost_with_candidates(params),
                [&](int64_t begin, int64_t end) {
                  const AlignedScratch scratch(tile_scratch_bytes(params));
                  work(scratch.get(), begin, end);

@@ -39,11 +39,15 @@ template <>
 struct VectorOf<float> {
   using type = FloatVector;
   using mask = Int32Vector;
+  using bits = uint32_t;
+  using bits_vector = Uint32Vector;
 };
 template <>
 struct VectorOf<double> {
   using type = DoubleVector;
   using mask = Int64Vector;
+  using bits = uint64_t;
+  using bits_vector = Uint64Vector;
 };
 template <typename Real>
 using Vector = typename VectorOf<Real>::type;
@@ -168,6 +172,29 @@ NEGATIVE_COSINE_INLINE Real sum_by_halves(Vector<Real> vector) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
   return lanes[0];
+}
+
+// Lane l of the result is lane lanes[l] of the two vectors, one behind the other.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Vector<Real> pick_lanes(Vector<Real> first, Vector<Real> second,
+                                               Mask<Real> lanes) {
+#if defined(__clang__)
+  Vector<Real> picked;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) {
+    const auto from = lanes[lane];
+    picked[lane] = from < kLanes<Real> ? first[from] : second[from - kLanes<Real>];
+  }
+  return picked;
+#else
+  return __builtin_shuffle(first, second, lanes);
+#endif
+}
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE bool is_any(Mask<Real> mask) {
+  typename VectorOf<Real>::bits any = 0;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) any |= mask[lane];
+  return any != 0;
 }
 
 template <typename Real>

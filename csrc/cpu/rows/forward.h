@@ -128,22 +128,18 @@ NEGATIVE_COSINE_INLINE void store_row_results(
     const LossParams& params, const ForwardOutputs& outputs,
     const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
     const ComputeType<Storage>* sums,
-    const OnlineSoftmax<ComputeType<Storage>>& softmax, RowCounts counts,
+    const CandidateSums<ComputeType<Storage>>& candidate_sums, RowCounts counts,
     ComputeType<Storage> query_inverse_norm, ComputeType<Storage> positive_cosine,
     int64_t row) {
   using Real = ComputeType<Storage>;
-  const RowResult<Real> result =
-      finish_row(params,
-                 CandidateSums<Real>{softmax.shift, sum_of_lanes(softmax.weight_sum),
-                                     sum_of_lanes(softmax.cosine_sum)},
-                 positive_cosine);
+  const RowResult<Real> result = finish_row(params, candidate_sums, positive_cosine);
   static_cast<Real*>(outputs.positive_cosine)[row] = positive_cosine;
   static_cast<Real*>(outputs.row_scale_gradient)[row] = result.scale_gradient;
   if (params.normalize_over == NormalizeOver::kCandidates) {
     static_cast<Real*>(outputs.row_loss)[row] = result.row_loss;
   }
   save_row(outputs, row,
-           saved_row_of(params, row, result, positive_cosine, softmax.shift,
+           saved_row_of(params, row, result, positive_cosine, candidate_sums.shift,
                         query_inverse_norm));
   if (outputs.query_direction != nullptr) {
     store_direction(
@@ -174,19 +170,17 @@ NEGATIVE_COSINE_INLINE RowCounts meet_candidates(
   for (int64_t start = 0; start < candidates.count; start += kPanelRows) {
     Panel<Storage> panel;
     start_panel(shape, docs, panel_of(candidates, next_candidates, start), &panel);
+    RowsAhead<Storage> ahead(docs, in_reach ? IndexList{nullptr, 0}
+                                            : panel_of(candidates, next_candidates,
+                                                       start + kPanelRows),
+                             steps_of_panel(panel.count, accumulates));
     gather(doc_inverse_norms, panel, panel.inverse_norms);
-    compute_cosines(shape, work.unit, docs,
-                    in_reach
-                        ? IndexList{nullptr, 0}
-                        : panel_of(candidates, next_candidates, start + kPanelRows),
-                    &panel);
+    compute_cosines(shape, work.unit, &ahead, &panel);
     relative_logits(params, row, positive_cosine, &panel);
     rank += count_above_positive(panel.logits);
     raise_shift(largest_of(panel.logits), start == 0, shape, softmax, work.sums);
     exponentiate(&panel, softmax);
-    if (accumulates) {
-      add_weighted_rows(shape, panel.rows, panel.weights, panel.count, work.sums);
-    }
+    if (accumulates) add_panel(shape, panel, &ahead, work.sums);
   }
   return RowCounts{static_cast<int32_t>(candidates.count), rank};
 }
@@ -217,8 +211,10 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   const RowCounts counts =
       meet_candidates<Storage>(params, outputs, shape, work, row, positive_cosine,
                                candidates, next_candidates, &softmax);
-  store_row_results<Storage>(params, outputs, shape, work.unit, work.sums, softmax,
-                             counts, query_inverse_norm, positive_cosine, row);
+  const CandidateSums<Real> sums{softmax.shift, sum_of_lanes(softmax.weight_sum),
+                                 sum_of_lanes(softmax.cosine_sum)};
+  store_row_results<Storage>(params, outputs, shape, work.unit, work.sums, sums, counts,
+                             query_inverse_norm, positive_cosine, row);
 }
 
 }  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

@@ -34,17 +34,17 @@ NEGATIVE_COSINE_INLINE void query_gradient_row(
 
 // What the weights of a panel's rows are computed from, besides their cosines: one
 // array each, zero where not in use.
-template <typename Real>
+template <typename Real, int kCount = kPanelRows>
 struct PanelInputs {
-  Real coefficients[kPanelRows] = {};
-  Real positive_cosines[kPanelRows] = {};
-  Real shifts[kPanelRows] = {};
-  Real log_q[kPanelRows] = {};
+  Real coefficients[kCount] = {};
+  Real positive_cosines[kCount] = {};
+  Real shifts[kCount] = {};
+  Real log_q[kCount] = {};
 };
 
-template <typename Real>
+template <typename Real, int kCount>
 NEGATIVE_COSINE_INLINE void set_inputs(const SavedRow<Real>& row, int column,
-                                       PanelInputs<Real>* inputs) {
+                                       PanelInputs<Real, kCount>* inputs) {
   inputs->coefficients[column] = row.candidate_coefficient;
   inputs->positive_cosines[column] = row.positive_cosine;
   inputs->shifts[column] = row.shift;
@@ -136,19 +136,20 @@ NEGATIVE_COSINE_INLINE ComputeType<Storage> meet_rows(
     Panel<Storage> panel;
     PanelInputs<Real> inputs;
     start_panel(shape, queries, panel_of(rows, next_rows, start), &panel);
+    RowsAhead<Storage> ahead(
+        queries,
+        in_reach ? IndexList{nullptr, 0} : panel_of(rows, next_rows, start + kPanelRows),
+        steps_of_panel(panel.count, /*accumulates=*/true));
     gather_inputs(params, rows_of_query.saved,
                   reinterpret_cast<const Storage*>(work.zeros), &panel, &inputs);
-    compute_cosines(shape, work.unit, queries,
-                    in_reach ? IndexList{nullptr, 0}
-                             : panel_of(rows, next_rows, start + kPanelRows),
-                    &panel);
+    compute_cosines(shape, work.unit, &ahead, &panel);
     recompute_weights(params, inputs, doc, &panel);
     for (int c = 0; c < kPanelRows; c += kLanes<Real>) {
       const Vector<Real> weights = load(panel.weights + c);
       projection = multiply_add(weights, load(panel.cosines + c), projection);
       store(panel.weights + c, weights * load(panel.inverse_norms + c));
     }
-    add_weighted_rows(shape, panel.rows, panel.weights, panel.count, work.sums);
+    add_panel(shape, panel, &ahead, work.sums);
   }
   return sum_of_lanes(projection);
 }

@@ -107,22 +107,62 @@ NEGATIVE_COSINE_INLINE void start_panel(const RowShape<ComputeType<Storage>>& sh
   for (int c = 0; c < kPanelRows; ++c) panel->inverse_norms[c] = panel->cosines[c] = 0;
 }
 
-// The panel's cosines with `unit`, some at a time; beside them as many rows of the
-// `upcoming` panel are fetched.
+// The rows of the next panel are asked for beside the work on this one, a few at each of
+// `steps` steps: the memory is then never idle, nor asked for more than it has in flight.
+template <typename Storage>
+class RowsAhead {
+ public:
+  NEGATIVE_COSINE_INLINE_MEMBER RowsAhead(const Storage* matrix, const IndexList& rows,
+                                          int steps)
+      : matrix_(matrix), rows_(rows), rows_a_step_((rows.count + steps - 1) / steps) {}
+
+  NEGATIVE_COSINE_INLINE_MEMBER void step(
+      const RowShape<ComputeType<Storage>>& shape) {
+    const int64_t end = next_ + rows_a_step_;
+    for (; next_ < end && next_ < rows_.count; ++next_) {
+      prefetch_row(shape, matrix_ + int64_t{rows_.indices[next_]} * shape.dim);
+    }
+  }
+
+ private:
+  const Storage* matrix_;
+  IndexList rows_;
+  int64_t rows_a_step_;
+  int64_t next_ = 0;
+};
+
+// The steps of a panel of `count` rows: its cosines, and its weighted sum where it
+// `accumulates`.
+NEGATIVE_COSINE_INLINE int steps_of_panel(int count, bool accumulates) {
+  return (accumulates ? 2 : 1) * ((count + kRowsAtATime - 1) / kRowsAtATime);
+}
+
+// The panel's cosines with `unit`, some at a time.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>& shape,
                                             const ComputeType<Storage>* unit,
-                                            const Storage* matrix,
-                                            const IndexList& upcoming,
+                                            RowsAhead<Storage>* ahead,
                                             Panel<Storage>* panel) {
   for (int c = 0; c < panel->count; c += kRowsAtATime) {
-    for (int ahead = c; ahead < c + kRowsAtATime && ahead < upcoming.count; ++ahead) {
-      prefetch_row(shape, matrix + int64_t{upcoming.indices[ahead]} * shape.dim);
-    }
+    ahead->step(shape);
     dot_products(shape, unit, panel->rows + c, panel->count - c, panel->cosines + c);
   }
   for (int c = 0; c < kPanelRows; ++c) {
     panel->cosines[c] = cosine_of(panel->cosines[c], panel->inverse_norms[c]);
+  }
+}
+
+// Adds the panel's rows, weighted, to `sums`, some at a time.
+template <typename Storage>
+NEGATIVE_COSINE_INLINE void add_panel(const RowShape<ComputeType<Storage>>& shape,
+                                      const Panel<Storage>& panel,
+                                      RowsAhead<Storage>* ahead,
+                                      ComputeType<Storage>* sums) {
+  for (int c = 0; c < panel.count; c += kRowsAtATime) {
+    ahead->step(shape);
+    const int rest = panel.count - c;
+    add_weighted_rows(shape, panel.rows + c, panel.weights + c,
+                      rest < kRowsAtATime ? rest : kRowsAtATime, sums);
   }
 }
 

@@ -1,8 +1,8 @@
 // The forward pass for samplers whose candidates lie side by side: a tile of
 // neighbouring places goes through the band of documents behind them.
 //
-// It is rows/forward.h's pass, with the candidates' cosines and sums as products of a
-// tile with the panels of its band: load the rows, meet the band by panels, store.
+// It is rows/forward.h's pass with a row in each lane: load the rows, meet the band by
+// panels, store.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,27 @@ namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 // The candidates of one panel.
 template <typename Real>
 struct CandidatePanel {
-  int64_t indices[kPanelRows];
-  Real nan_addend[kPanelRows];  // see pack_row
-  Real log_q[kPanelRows];
+  int64_t indices[kTilePanelRows];
+  Real nan_addend[kTilePanelRows];  // see pack_row
+  Real log_q[kTilePanelRows];
 };
 
-// What is known of one row of a tile while it meets its candidates.
+// What is known of a tile's rows while they meet their candidates: one array each, so
+// that neighbouring rows are the lanes of a vector.
 template <typename Real>
-struct ForwardTileState {
-  OnlineSoftmax<Real> softmax;
-  Real query_inverse_norm;
-  Real nan_addend;
-  Real positive_cosine;
-  Real positive_log_q;
-  bool has_met = false;
-  Mask<Real> kept = {};  // counts, lane by lane
-  Mask<Real> rank = {};
+struct ForwardRows {
+  alignas(kVectorBytes) Real nan_addend[kTileRows] = {};
+  alignas(kVectorBytes) Real positive_cosine[kTileRows] = {};
+  alignas(kVectorBytes) Real positive_log_q[kTileRows] = {};
+  // CandidateSums
+  alignas(kVectorBytes) Real shift[kTileRows] = {};
+  alignas(kVectorBytes) Real weight_sum[kTileRows] = {};
+  alignas(kVectorBytes) Real cosine_sum[kTileRows] = {};
+  // RowCounts
+  alignas(kVectorBytes) Mask<Real> kept[kTileRows / kLanes<Real>] = {};
+  alignas(kVectorBytes) Mask<Real> rank[kTileRows / kLanes<Real>] = {};
+  // Whether a vector of rows has met a panel: its sums are not zero.
+  bool has_met[kTileRows / kLanes<Real>] = {};
 };
 
 template <typename Storage>
@@ -44,56 +49,55 @@ class ForwardTile {
                                             const void* query_inverse_norms,
                                             const PlaceOrder& order,
                                             const RowShape<Real>& shape,
-                                            const TileMemory<Real>& memory)
+                                            const TileMemory<Real>& memory,
+                                            int64_t num_negatives)
       : params_(params),
         outputs_(outputs),
         order_(order),
         shape_(shape),
         memory_(memory),
+        num_negatives_(num_negatives),
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)),
         query_inverse_norms_(static_cast<const Real*>(query_inverse_norms)),
         doc_inverse_norms_(static_cast<const Real*>(outputs.doc_inverse_norm)) {}
 
   // The rows at places first..last-1, which meet `num_negatives` candidates each.
-  NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
-                                         int64_t num_negatives) {
-    memory_.clear();
+  NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last) {
     load_rows(first, last);
+    if (rows_.count == 0) return;
+    finish_loading(memory_, rows_.count);
+    load_positives();
     const bool over_batch = params_.normalize_over == NormalizeOver::kBatch;
     const bool accumulates = outputs_.query_direction != nullptr && !over_batch;
-    meet_band(memory_, rows_, Band{1, num_negatives}, first, accumulates, this);
+    meet_band(memory_, rows_, Band{1, num_negatives_}, first, accumulates, this);
     store_rows();
   }
 
   // --- The steps of meet_band --------------------------------------------------------
 
-  NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = CandidatePanel<Real>{}; }
-
   NEGATIVE_COSINE_INLINE_MEMBER bool pack(int64_t place, int column) {
     const int64_t doc = order_.index_at(place);
     prefetch_row(shape_, docs_ + order_.index_at(place + kPackedAhead) * shape_.dim);
+    const Real log_q = log_q_at<Real>(params_, doc);
+    if (is_excluded(log_q)) return false;
     panel_.indices[column] = doc;
     panel_.nan_addend[column] = pack_row(shape_, docs_ + doc * shape_.dim,
                                          doc_inverse_norms_[doc], memory_.met(column));
-    panel_.log_q[column] = log_q_at<Real>(params_, doc);
+    panel_.log_q[column] = log_q;
     return true;
   }
 
+  template <bool kMasked>
   NEGATIVE_COSINE_INLINE_MEMBER void weigh(int row, const Columns& columns,
-                                           const Columns& lanes,
-                                           Real (&products)[kPanelRows]) {
-    ForwardTileState<Real>* state = &states_[row];
-    alignas(kVectorBytes) Real kept[kPanelRows];
-    alignas(kVectorBytes) Real logits[kPanelRows];
-    const auto dropped = [&](int c) {
-      return is_dropped(params_, rows_.indices[row], panel_.indices[c]);
-    };
-    mark_kept(params_, columns, lanes, dropped, kept);
-    const Real largest = compute_logits(lanes, kept, state, products, logits);
-    raise_shift(largest, !state->has_met, shape_, &state->softmax, memory_.sum(row));
-    state->has_met = true;
-    exponentiate(lanes, logits, &state->softmax, products);
+                                           const PanelColumns& panel, Real* products) {
+    const Vector<Real> largest =
+        kMasked || has_ids_
+            ? compute_logits</*kMasked=*/true>(row, columns, panel, products)
+            : compute_logits</*kMasked=*/false>(row, columns, panel, products);
+    raise_shifts(row, largest);
+    exponentiate(row, columns, products);
   }
 
  private:
@@ -108,68 +112,140 @@ class ForwardTile {
       }
       const int64_t row = order_.index_at(place);
       if (row >= params_.batch_size) continue;
-      rows_.indices[rows_.count] = row;
-      rows_.band_starts[rows_.count] = place - first;
-      load_row(row, memory_.unit(rows_.count), &states_[rows_.count]);
-      ++rows_.count;
+      const int at = rows_.count;
+      rows_.add(row, place - first);
+      state_.nan_addend[at] = pack_row(shape_, queries_ + row * shape_.dim,
+                                       query_inverse_norms_[row], memory_.unit(at));
+      state_.positive_log_q[at] = log_q_at<Real>(params_, row);
     }
   }
 
-  // The positive's cosine is computed as a candidate's, so that equal rows tie.
-  NEGATIVE_COSINE_INLINE_MEMBER void load_row(int64_t row, Real* unit,
-                                              ForwardTileState<Real>* state) {
-    Real* positive = memory_.met(0);  // no panel is packed yet
-    state->query_inverse_norm = query_inverse_norms_[row];
-    state->nan_addend =
-        pack_row(shape_, queries_ + row * shape_.dim, state->query_inverse_norm, unit);
-    const Real doc_nan_addend =
-        pack_row(shape_, docs_ + row * shape_.dim, doc_inverse_norms_[row], positive);
-    state->positive_cosine = product_of_units(memory_, unit, positive) +
-                             (doc_nan_addend + state->nan_addend);
-    state->positive_log_q = log_q_at<Real>(params_, row);
+  // The positives' cosines are computed as the candidates', so that equal rows tie.
+  NEGATIVE_COSINE_INLINE_MEMBER void load_positives() {
+    constexpr int kColumns =
+        kLanes<Real> < kBlockColumns ? kLanes<Real> : kBlockColumns;
+    alignas(kVectorBytes) Real products[kColumns][kTileRows];
+    for (int row = 0; row < rows_.count; row += kColumns) {
+      const int row_of_vector = row / kLanes<Real> * kLanes<Real>;
+      Real nan_addend[kColumns] = {};
+      for (int c = 0; c < kColumns; ++c) {
+        const int64_t doc = rows_.indices[row + c < rows_.count ? row + c : row];
+        nan_addend[c] = pack_row(shape_, docs_ + doc * shape_.dim,
+                                 doc_inverse_norms_[doc], memory_.met(c));
+      }
+      multiply_block<1, kColumns>(ProductInputs<Real>{memory_.lanes + row_of_vector,
+                                                      memory_.panel, memory_.stride},
+                                  memory_.elements, products[0]);
+      for (int c = 0; c < kColumns; ++c) {
+        state_.positive_cosine[row + c] =
+            products[c][row + c - row_of_vector] +
+            (nan_addend[c] + state_.nan_addend[row + c]);
+      }
+    }
   }
 
   // --- Weigh -------------------------------------------------------------------------
 
-  // Products to cosines and logits; returns the largest logit.
-  NEGATIVE_COSINE_INLINE_MEMBER Real compute_logits(const Columns& lanes,
-                                                    const Real (&kept)[kPanelRows],
-                                                    ForwardTileState<Real>* state,
-                                                    Real (&products)[kPanelRows],
-                                                    Real (&logits)[kPanelRows]) const {
-    const auto scale = broadcast(logit_scale_of<Real>(params_));
-    const auto margin = broadcast(static_cast<Real>(params_.margin));
-    const auto positive_cosine = broadcast(state->positive_cosine);
-    const auto positive_log_q = broadcast(state->positive_log_q);
-    Vector<Real> largest = broadcast(-kInfinity<Real>);
-    for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-      const Vector<Real> log_q = load(panel_.log_q + c);
-      const auto is_kept = (load(kept + c) != 0) & (log_q != kInfinity<Real>);
-      const Vector<Real> cosines =
-          load(products + c) + (load(panel_.nan_addend + c) + state->nan_addend);
-      const Vector<Real> relative = relative_logit(
-          scale, margin, cosines, positive_cosine, log_q, positive_log_q);
-      const Vector<Real> kept_logits = is_kept ? relative : -kInfinity<Real>;
-      store(products + c, is_kept ? cosines : Vector<Real>{});
-      store(logits + c, kept_logits);
-      largest = largest < kept_logits ? kept_logits : largest;
-      state->kept -= is_kept;
-      state->rank -= ~(kept_logits <= 0);  // as is_above_positive
+  // Which of the rows row.. keep the panel's column.
+  NEGATIVE_COSINE_INLINE_MEMBER Mask<Real> kept_lanes(int row, int column,
+                                                      const PanelColumns& panel) const {
+    const Mask<Real> meets =
+        lanes_that_meet(rows_, row, num_negatives_, panel.positions[column]);
+    if (!has_ids_) return meets;
+    Mask<Real> kept = meets;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      if (meets[lane] != 0 &&
+          is_dropped(params_, rows_.indices[row + lane], panel_.indices[column])) {
+        kept[lane] = 0;
+      }
     }
-    return max_of_lanes(largest);
+    return kept;
   }
 
-  // Cosines to weights, and the row's sums of both.
-  NEGATIVE_COSINE_INLINE_MEMBER static void exponentiate(
-      const Columns& lanes, const Real (&logits)[kPanelRows],
-      OnlineSoftmax<Real>* softmax, Real (&products)[kPanelRows]) {
-    for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-      const Vector<Real> weights = exponential(load(logits + c) - softmax->shift);
-      softmax->weight_sum += weights;
-      softmax->cosine_sum =
-          multiply_add(weights, load(products + c), softmax->cosine_sum);
-      store(products + c, weights);
+  // Products to cosines and logits; returns each row's largest logit.
+  template <bool kMasked>
+  NEGATIVE_COSINE_INLINE_MEMBER Vector<Real> compute_logits(int row,
+                                                            const Columns& columns,
+                                                            const PanelColumns& panel,
+                                                            Real* products) {
+    const auto scale = broadcast(logit_scale_of<Real>(params_));
+    const auto margin = broadcast(static_cast<Real>(params_.margin));
+    const bool has_log_q = params_.doc_log_q != nullptr;
+    const bool counts = outputs_.num_kept != nullptr;
+    const Vector<Real> nan_addend = load(state_.nan_addend + row);
+    const Vector<Real> positive_cosine = load(state_.positive_cosine + row);
+    const Vector<Real> positive_log_q = load(state_.positive_log_q + row);
+    Vector<Real> largest = broadcast(-kInfinity<Real>);
+    for (int c = columns.begin; c < columns.end; ++c) {
+      Real* product = products + c * kTileRows;
+      Vector<Real> cosines = load(product) + (panel_.nan_addend[c] + nan_addend);
+      Vector<Real> logits = relative_logit(scale, margin, cosines, positive_cosine);
+      if (has_log_q) {
+        logits = corrected_logit(logits, broadcast(panel_.log_q[c]), positive_log_q);
+      }
+      Mask<Real> kept = ~Mask<Real>{};
+      if (kMasked) {
+        kept = kept_lanes(row, c, panel);
+        cosines = kept ? cosines : Vector<Real>{};
+        logits = kept ? logits : -kInfinity<Real>;
+      }
+      store(product, cosines);
+      store(logits_[c], logits);
+      largest = largest < logits ? logits : largest;
+      if (counts) {
+        state_.kept[row / kLanes<Real>] -= kept;
+        state_.rank[row / kLanes<Real>] -= ~(logits <= 0);  // as is_above_positive
+      }
     }
+    return largest;
+  }
+
+  // As raise_shift, for a vector of rows.
+  NEGATIVE_COSINE_INLINE_MEMBER void raise_shifts(int row, Vector<Real> largest) {
+    bool* const has_met = &state_.has_met[row / kLanes<Real>];
+    const Vector<Real> previous = load(state_.shift + row);
+    const Mask<Real> rises = largest > previous;
+    if (is_any<Real>(rises)) {
+      const Vector<Real> finite =
+          largest < kLargestNumber<Real> ? largest : kLargestNumber<Real>;
+      const Vector<Real> shift = rises ? finite : previous;
+      store(state_.shift + row, shift);
+      if (*has_met) scale_sums(row, rises, exponential(previous - shift));
+    }
+    *has_met = true;
+  }
+
+  // What was summed before the shifts rose, relative to the new ones.
+  NEGATIVE_COSINE_INLINE_MEMBER void scale_sums(int row, Mask<Real> rises,
+                                                Vector<Real> factors) {
+    store(state_.weight_sum + row, load(state_.weight_sum + row) * factors);
+    store(state_.cosine_sum + row, load(state_.cosine_sum + row) * factors);
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      if (rises[lane] == 0) continue;
+      const Real factor = factors[lane];
+      Real* sum = memory_.sum(row + lane);
+      for (int64_t i = 0; i < memory_.elements; i += kLanes<Real>) {
+        store(sum + i, load(sum + i) * factor);
+      }
+    }
+  }
+
+  // Logits to weights, and the rows' sums of weights and cosines: a panel's first, so
+  // that long sums keep their digits.
+  NEGATIVE_COSINE_INLINE_MEMBER void exponentiate(int row, const Columns& columns,
+                                                  Real* products) {
+    const Vector<Real> shift = load(state_.shift + row);
+    Vector<Real> weight_sum = {};
+    Vector<Real> cosine_sum = {};
+    for (int c = columns.begin; c < columns.end; ++c) {
+      Real* product = products + c * kTileRows;
+      const Vector<Real> weights = exponential(load(logits_[c]) - shift);
+      weight_sum += weights;
+      cosine_sum = multiply_add(weights, load(product), cosine_sum);
+      store(product, weights);
+    }
+    store(state_.weight_sum + row, load(state_.weight_sum + row) + weight_sum);
+    store(state_.cosine_sum + row, load(state_.cosine_sum + row) + cosine_sum);
   }
 
   // --- Store -------------------------------------------------------------------------
@@ -177,11 +253,16 @@ class ForwardTile {
   NEGATIVE_COSINE_INLINE_MEMBER void store_rows() const {
     for (int at = 0; at < rows_.count; ++at) {
       prefetch_results(at + kFinishedAhead);
-      const ForwardTileState<Real>& state = states_[at];
-      store_row_results<Storage>(
-          params_, outputs_, shape_, memory_.unit(at), memory_.sum(at), state.softmax,
-          RowCounts{count_of_lanes<Real>(state.kept), count_of_lanes<Real>(state.rank)},
-          state.query_inverse_norm, state.positive_cosine, rows_.indices[at]);
+      const int vector = at / kLanes<Real>;
+      const int lane = at % kLanes<Real>;
+      const CandidateSums<Real> sums{state_.shift[at], state_.weight_sum[at],
+                                     state_.cosine_sum[at]};
+      const RowCounts counts{static_cast<int32_t>(state_.kept[vector][lane]),
+                             static_cast<int32_t>(state_.rank[vector][lane])};
+      store_row_results<Storage>(params_, outputs_, shape_, memory_.unit(at),
+                                 memory_.sum(at), sums, counts,
+                                 query_inverse_norms_[rows_.indices[at]],
+                                 state_.positive_cosine[at], rows_.indices[at]);
     }
   }
 
@@ -197,13 +278,16 @@ class ForwardTile {
   const PlaceOrder& order_;
   const RowShape<Real>& shape_;
   const TileMemory<Real>& memory_;
+  const int64_t num_negatives_;
+  const bool has_ids_;
   const Storage* const queries_;
   const Storage* const docs_;
   const Real* const query_inverse_norms_;
   const Real* const doc_inverse_norms_;
-  TileRows rows_;
-  ForwardTileState<Real> states_[kTileRows];
+  TileRows<Real> rows_;
+  ForwardRows<Real> state_;
   CandidatePanel<Real> panel_;
+  alignas(kVectorBytes) Real logits_[kTilePanelRows][kLanes<Real>];
 };
 
 }  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

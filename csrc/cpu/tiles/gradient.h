@@ -1,8 +1,7 @@
 // The documents' gradients for samplers whose candidates lie side by side: a tile of
 // neighbouring places goes through the band of queries in front of them.
 //
-// It is rows/gradient.h's pass, with the cosines and sums of the rows that drew a
-// document as products of a tile with the panels of its band.
+// It is rows/gradient.h's pass with a document in each lane.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +12,20 @@
 
 namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// The query rows of one panel; zeros at a place without one that takes part.
+// The query rows of one panel.
 template <typename Real>
 struct QueryPanel {
-  int64_t indices[kPanelRows];
-  Real is_query[kPanelRows];
-  Real nan_addend[kPanelRows];  // see pack_row
-  PanelInputs<Real> inputs;
+  int64_t indices[kTilePanelRows];
+  Real nan_addend[kTilePanelRows];  // see pack_row
+  PanelInputs<Real, kTilePanelRows> inputs;
+};
+
+// What is known of a tile's documents, side by side.
+template <typename Real>
+struct GradientRows {
+  alignas(kVectorBytes) Real nan_addend[kTileRows] = {};
+  alignas(kVectorBytes) Real log_q[kTileRows] = {};
+  alignas(kVectorBytes) Real projection[kTileRows] = {};  // H . d
 };
 
 template <typename Storage>
@@ -32,44 +38,40 @@ class GradientTile {
                                              const RowsOfQuery<Real>& rows_of_query,
                                              const PlaceOrder& order,
                                              const RowShape<Real>& shape,
-                                             const TileMemory<Real>& memory)
+                                             const TileMemory<Real>& memory,
+                                             int64_t num_negatives)
       : params_(params),
         arguments_(arguments),
         rows_of_query_(rows_of_query),
         order_(order),
         shape_(shape),
         memory_(memory),
+        num_negatives_(num_negatives),
+        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)) {}
 
   // The documents at places first..last-1, which meet the `num_negatives` rows that may
   // have drawn them.
-  NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last,
-                                         int64_t num_negatives) {
-    if (!has_queries(first - num_negatives, last)) return clear_docs(first, last);
-    memory_.clear();
+  NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last) {
+    if (!has_queries(first - num_negatives_, last)) return clear_docs(first, last);
     load_docs(first, last);
-    const Band band{params_.num_candidates - num_negatives, num_negatives};
+    finish_loading(memory_, rows_.count);
+    const Band band{params_.num_candidates - num_negatives_, num_negatives_};
     meet_band(memory_, rows_, band, first, /*accumulates=*/true, this);
     store_docs();
   }
 
   // --- The steps of meet_band --------------------------------------------------------
 
-  NEGATIVE_COSINE_INLINE_MEMBER void clear_panel() { panel_ = QueryPanel<Real>{}; }
-
   NEGATIVE_COSINE_INLINE_MEMBER bool pack(int64_t place, int column) {
     const int64_t row = order_.index_at(place);
     const int64_t ahead = order_.index_at(place + kPackedAhead);
     if (ahead < params_.batch_size) prefetch_row(shape_, queries_ + ahead * shape_.dim);
-    if (row >= params_.batch_size ||
-        rows_of_query_.saved[row].candidate_coefficient == 0) {
-      clear_row(memory_, memory_.met(column));
-      return false;
-    }
+    if (row >= params_.batch_size) return false;
     const SavedRow<Real>& saved = rows_of_query_.saved[row];
+    if (saved.candidate_coefficient == 0) return false;
     panel_.indices[column] = row;
-    panel_.is_query[column] = 1;
     panel_.nan_addend[column] = pack_row(shape_, queries_ + row * shape_.dim,
                                          saved.query_inverse_norm, memory_.met(column));
     set_inputs(saved, column, &panel_.inputs);
@@ -77,34 +79,13 @@ class GradientTile {
     return true;
   }
 
-  // Products to weights a_i p_ij, and their sum with the cosines.
+  template <bool kMasked>
   NEGATIVE_COSINE_INLINE_MEMBER void weigh(int row, const Columns& columns,
-                                           const Columns& lanes,
-                                           Real (&products)[kPanelRows]) {
-    const int64_t doc = rows_.indices[row];
-    alignas(kVectorBytes) Real kept[kPanelRows];
-    const auto dropped = [&](int c) {
-      return panel_.is_query[c] != 0 && is_dropped(params_, panel_.indices[c], doc);
-    };
-    mark_kept(params_, columns, lanes, dropped, kept);
-    const PanelInputs<Real>& inputs = panel_.inputs;
-    const auto scale = broadcast(logit_scale_of<Real>(params_));
-    const auto margin = broadcast(static_cast<Real>(params_.margin));
-    const auto log_q = broadcast(log_q_at<Real>(params_, doc));
-    for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-      const auto meets = (load(kept + c) * load(panel_.is_query + c) != 0) &
-                         (log_q != kInfinity<Real>);
-      const Vector<Real> cosines =
-          load(products + c) + (load(panel_.nan_addend + c) + nan_addend_[row]);
-      const Vector<Real> logits =
-          relative_logit(scale, margin, cosines, load(inputs.positive_cosines + c),
-                         log_q, load(inputs.log_q + c)) -
-          load(inputs.shifts + c);
-      const Vector<Real> weights =
-          meets ? exponential(logits) * load(inputs.coefficients + c) : Vector<Real>{};
-      projections_[row] =
-          multiply_add(weights, meets ? cosines : Vector<Real>{}, projections_[row]);
-      store(products + c, weights);
+                                           const PanelColumns& panel, Real* products) {
+    if (kMasked || has_ids_) {
+      compute_weights</*kMasked=*/true>(row, columns, panel, products);
+    } else {
+      compute_weights</*kMasked=*/false>(row, columns, panel, products);
     }
   }
 
@@ -132,12 +113,63 @@ class GradientTile {
     for (int64_t place = first; place < last; ++place) {
       const int64_t doc = order_.index_at(place);
       prefetch_row(shape_, docs_ + order_.index_at(place + kPackedAhead) * shape_.dim);
-      const int at = rows_.count++;
-      rows_.indices[at] = doc;
-      rows_.band_starts[at] = place - first;
-      nan_addend_[at] = pack_row(shape_, docs_ + doc * shape_.dim, inverse_norms[doc],
-                                 memory_.unit(at));
+      const int at = rows_.count;
+      rows_.add(doc, place - first);
+      state_.nan_addend[at] = pack_row(shape_, docs_ + doc * shape_.dim,
+                                       inverse_norms[doc], memory_.unit(at));
+      state_.log_q[at] = log_q_at<Real>(params_, doc);
+      if (is_excluded(state_.log_q[at])) rows_.leave_out(at);
     }
+  }
+
+  // Which of the documents row.. the query at the panel's column has kept.
+  NEGATIVE_COSINE_INLINE_MEMBER Mask<Real> kept_lanes(int row, int column,
+                                                      const PanelColumns& panel) const {
+    const Mask<Real> meets =
+        lanes_that_meet(rows_, row, num_negatives_, panel.positions[column]);
+    if (!has_ids_) return meets;
+    Mask<Real> kept = meets;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      if (meets[lane] != 0 &&
+          is_dropped(params_, panel_.indices[column], rows_.indices[row + lane])) {
+        kept[lane] = 0;
+      }
+    }
+    return kept;
+  }
+
+  // Products to weights a_i p_ij, and their sums with the cosines: a panel's first, so
+  // that long sums keep their digits.
+  template <bool kMasked>
+  NEGATIVE_COSINE_INLINE_MEMBER void compute_weights(int row, const Columns& columns,
+                                                     const PanelColumns& panel,
+                                                     Real* products) {
+    const PanelInputs<Real, kTilePanelRows>& inputs = panel_.inputs;
+    const auto scale = broadcast(logit_scale_of<Real>(params_));
+    const auto margin = broadcast(static_cast<Real>(params_.margin));
+    const bool has_log_q = params_.doc_log_q != nullptr;
+    const Vector<Real> nan_addend = load(state_.nan_addend + row);
+    const Vector<Real> log_q = load(state_.log_q + row);
+    Vector<Real> projection = {};
+    for (int c = columns.begin; c < columns.end; ++c) {
+      Real* product = products + c * kTileRows;
+      Vector<Real> cosines = load(product) + (panel_.nan_addend[c] + nan_addend);
+      Vector<Real> logits = relative_logit(scale, margin, cosines,
+                                           broadcast(inputs.positive_cosines[c]));
+      if (has_log_q) {
+        logits = corrected_logit(logits, log_q, broadcast(inputs.log_q[c]));
+      }
+      Vector<Real> weights =
+          exponential(logits - inputs.shifts[c]) * inputs.coefficients[c];
+      if (kMasked) {
+        const Mask<Real> kept = kept_lanes(row, c, panel);
+        weights = kept ? weights : Vector<Real>{};
+        cosines = kept ? cosines : Vector<Real>{};
+      }
+      projection = multiply_add(weights, cosines, projection);
+      store(product, weights);
+    }
+    store(state_.projection + row, load(state_.projection + row) + projection);
   }
 
   NEGATIVE_COSINE_INLINE_MEMBER void store_docs() const {
@@ -145,7 +177,7 @@ class GradientTile {
       prefetch_results(at + kFinishedAhead);
       store_doc_gradient<Storage>(params_, arguments_, rows_of_query_, shape_,
                                   memory_.unit(at), memory_.sum(at),
-                                  sum_of_lanes(projections_[at]), rows_.indices[at]);
+                                  state_.projection[at], rows_.indices[at]);
     }
   }
 
@@ -164,11 +196,12 @@ class GradientTile {
   const PlaceOrder& order_;
   const RowShape<Real>& shape_;
   const TileMemory<Real>& memory_;
+  const int64_t num_negatives_;
+  const bool has_ids_;
   const Storage* const queries_;
   const Storage* const docs_;
-  TileRows rows_;
-  Real nan_addend_[kTileRows];                // see pack_row
-  Vector<Real> projections_[kTileRows] = {};  // H . d, lane by lane
+  TileRows<Real> rows_;
+  GradientRows<Real> state_;
   QueryPanel<Real> panel_;
 };
 

@@ -1,30 +1,22 @@
-// Products of a tile of rows with the panels of rows they meet, for the samplers whose
-// candidates lie side by side: `ring`, and `all`, which is the ring of all documents in
-// their own order with K = C - 1.
+// A tile of rows meets the panels of its band, for the samplers whose candidates lie
+// side by side: `ring`, and `all`, which is the ring of all documents in their own order
+// with K = C - 1.
 //
 // A tile holds the rows of kTileRows neighbouring places, normalised. The rows at place
-// x meet K consecutive places, so a tile meets a band, which is packed panel by panel:
-//
-//   products[r][c] = tile[r] . panel[c],    sums[r] += sum over c of weights[r][c]
-//   panel[c].
-//
-// Both are done by groups of rows whose results stay in registers, as in a matrix
-// product. Between the two the passes turn products into weights.
+// x meet K consecutive places, so a tile meets a band of them, panel by panel: pack,
+// multiply, weigh, accumulate. The passes say what is packed, and turn products into
+// weights, a vector of the tile's rows at a time.
 #pragma once
 
 #include <cstdint>
 
 #include "cpu/rows/panel.h"
 #include "cpu/rows/rows.h"
+#include "cpu/tiles/product.h"
 #include "cpu/tiles/scratch_size.h"
+#include "cpu/tiles/transpose.h"
 
 namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
-
-// A group's 4 * kGroup results, 4 or kGroup operands and one more fill the registers.
-constexpr int kGroup = kVectorBytes == 64 ? 6 : 3;
-constexpr int kUnit = 4;  // rows of a panel, or vectors of columns, at a time
-
-static_assert(kTileRows % kGroup == 0 && kPanelRows % kUnit == 0, "no ragged groups");
 
 // Rows on a ring are asked for before they are packed, and what a row's results are
 // made of and written to, before it is finished: nothing else would fetch them.
@@ -35,37 +27,77 @@ constexpr int kFinishedAhead = 4;
 template <typename Real>
 struct TileMemory {
   TileMemory(ThreadScratch scratch, const RowShape<Real>& shape)
-      : stride(shape.padded()),
+      : elements(shape.padded()),
+        stride(tile_row_bytes(shape.dim, sizeof(Real)) /
+               static_cast<int64_t>(sizeof(Real))),
         units(static_cast<Real*>(scratch)),
         sums(units + kTileRows * stride),
-        panel(sums + kTileRows * stride) {}
-
-  void clear() const {
-    const auto size = static_cast<size_t>(2 * kTileRows * stride);
-    __builtin_memset(units, 0, sizeof(Real) * size);
-  }
+        panel(sums + kTileRows * stride),
+        lanes(panel + kTilePanelRows * stride) {}
 
   Real* unit(int64_t row) const { return units + row * stride; }
   Real* sum(int64_t row) const { return sums + row * stride; }
   Real* met(int64_t column) const { return panel + column * stride; }
 
+  const int64_t elements;  // of a row that are read: whole vectors
   const int64_t stride;
   Real* const units;
   Real* const sums;
   Real* const panel;  // the rows that are met
-};
-
-// The rows of a tile: which they are, and where in the tile's band each one's starts.
-struct TileRows {
-  int count = 0;
-  int64_t indices[kTileRows];
-  int64_t band_starts[kTileRows];  // ascending
+  Real* const lanes;  // the units, transposed
 };
 
 // The K places that a row meets start `offset` places after its own.
 struct Band {
   int64_t offset;
   int64_t length;
+};
+
+// Where in its band a place is, in the lanes of a vector. Modulo 2^32 where Real is
+// float: differences alone are used.
+template <typename Real>
+using LanePosition = typename VectorOf<Real>::bits;
+
+// The rows of a tile: which they are, and where in the tile's band each one's starts.
+template <typename Real>
+struct TileRows {
+  TileRows() {
+    for (LanePosition<Real>& start : starts) start = kNowhere;
+  }
+
+  void add(int64_t index, int64_t band_start) {
+    indices[count] = index;
+    band_starts[count] = band_start;
+    starts[count] = static_cast<LanePosition<Real>>(band_start);
+    ++count;
+  }
+
+  // Row `row` meets nobody.
+  void leave_out(int row) {
+    starts[row] = kNowhere;
+    has_gaps = true;
+  }
+
+  // No position is less than K behind this one.
+  static constexpr LanePosition<Real> kNowhere = ~LanePosition<Real>{} >> 1;
+
+  int count = 0;
+  bool has_gaps = false;
+  int64_t indices[kTileRows];
+  int64_t band_starts[kTileRows];  // ascending
+  alignas(kVectorBytes) LanePosition<Real> starts[kTileRows];
+};
+
+// The rows that a panel holds, by their positions in the tile's band.
+struct PanelColumns {
+  int count = 0;
+  int64_t positions[kTilePanelRows];  // ascending
+};
+
+// Some of a panel's columns.
+struct Columns {
+  int begin;
+  int end;
 };
 
 // Packs a normalised row and returns what every product with it has to be raised by: 0,
@@ -83,204 +115,194 @@ NEGATIVE_COSINE_INLINE ComputeType<Storage> pack_row(
   return inverse_norm;
 }
 
+// Rows of a tile that its blocks of products hold, where `count` are in use.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void clear_row(const TileMemory<Real>& memory, Real* row) {
-  __builtin_memset(row, 0, sizeof(Real) * static_cast<size_t>(memory.stride));
+NEGATIVE_COSINE_INLINE int rows_in_blocks(int count) {
+  constexpr int kBlockRows = kBlockVectors * kLanes<Real>;
+  return (count + kBlockRows - 1) / kBlockRows * kBlockRows;
 }
 
-// products[..][column..]: kGroup rows of the tile times kUnit of the panel.
+// Once the tile's first `count` rows are packed: the others are zeros, all are
+// transposed, and the sums start.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory, int64_t row,
-                                     int64_t column, Real (*products)[kPanelRows]) {
-  Vector<Real> sums[kGroup][kUnit] = {};
-  const Real* left = memory.unit(row);
-  const Real* right = memory.met(column);
-  for (int64_t v = 0; v < memory.stride; v += kLanes<Real>) {
-    Vector<Real> x[kGroup];
-    for (int r = 0; r < kGroup; ++r) x[r] = load(left + r * memory.stride + v);
-    for (int c = 0; c < kUnit; ++c) {
-      const Vector<Real> y = load(right + c * memory.stride + v);
-      for (int r = 0; r < kGroup; ++r) sums[r][c] = multiply_add(x[r], y, sums[r][c]);
-    }
-  }
-  for (int r = 0; r < kGroup; ++r) sums_of_lanes(sums[r], products[r] + column);
+NEGATIVE_COSINE_INLINE void finish_loading(const TileMemory<Real>& memory, int count) {
+  const int rows = rows_in_blocks<Real>(count);
+  const auto row_bytes = sizeof(Real) * static_cast<size_t>(memory.stride);
+  __builtin_memset(memory.unit(count), 0, row_bytes * static_cast<size_t>(rows - count));
+  __builtin_memset(memory.sums, 0, row_bytes * static_cast<size_t>(rows));
+  transpose_rows(memory.units, memory.stride, rows, memory.elements, memory.lanes);
 }
 
-// The product of two packed rows, with the bits that multiply gives it.
+// The columns that any of the rows first..last-1 meets, and others between them.
 template <typename Real>
-NEGATIVE_COSINE_INLINE Real product_of_units(const TileMemory<Real>& memory,
-                                             const Real* left, const Real* right) {
-  Vector<Real> sums[kUnit] = {};
-  for (int64_t v = 0; v < memory.stride; v += kLanes<Real>) {
-    sums[0] = multiply_add(load(left + v), load(right + v), sums[0]);
+NEGATIVE_COSINE_INLINE Columns columns_of(const TileRows<Real>& rows, int first,
+                                          int last, int64_t band_length,
+                                          const PanelColumns& panel) {
+  if (last > rows.count) last = rows.count;
+  Columns columns{0, panel.count};
+  const int64_t begin = rows.band_starts[first];
+  const int64_t end = rows.band_starts[last - 1] + band_length;
+  while (columns.begin < columns.end && panel.positions[columns.begin] < begin) {
+    ++columns.begin;
   }
-  Real products[kUnit];
-  sums_of_lanes(sums, products);
-  return products[0];
+  while (columns.end > columns.begin && panel.positions[columns.end - 1] >= end) {
+    --columns.end;
+  }
+  return columns;
 }
 
-template <int kVectors, typename Real>
-NEGATIVE_COSINE_INLINE void accumulate_columns(const TileMemory<Real>& memory,
-                                               int64_t row, int64_t offset, int begin,
-                                               int end,
-                                               const Real (*weights)[kPanelRows]) {
-  Real* to = memory.sum(row) + offset;
-  Vector<Real> sums[kGroup][kVectors];
-  for (int r = 0; r < kGroup; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = load(to + r * memory.stride + v * kLanes<Real>);
-    }
-  }
-  for (int c = begin; c < end; ++c) {
-    Vector<Real> weight[kGroup];
-    for (int r = 0; r < kGroup; ++r) weight[r] = broadcast(weights[r][c]);
-    const Real* met = memory.met(c) + offset;
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector<Real> y = load(met + v * kLanes<Real>);
-      for (int r = 0; r < kGroup; ++r) {
-        sums[r][v] = multiply_add(weight[r], y, sums[r][v]);
-      }
-    }
-  }
-  for (int r = 0; r < kGroup; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      store(to + r * memory.stride + v * kLanes<Real>, sums[r][v]);
-    }
-  }
-}
-
-// sums[row..] += weights * panel, for the panel's rows begin..end-1.
+// Whether each of the rows first..last-1 meets each of the columns.
 template <typename Real>
-NEGATIVE_COSINE_INLINE void accumulate(const TileMemory<Real>& memory, int64_t row,
-                                       int begin, int end,
-                                       const Real (*weights)[kPanelRows]) {
-  int64_t offset = 0;
-  for (; offset + kUnit * kLanes<Real> <= memory.stride;
-       offset += kUnit * kLanes<Real>) {
-    accumulate_columns<kUnit>(memory, row, offset, begin, end, weights);
-  }
-  for (; offset < memory.stride; offset += kLanes<Real>) {
-    accumulate_columns<1>(memory, row, offset, begin, end, weights);
-  }
+NEGATIVE_COSINE_INLINE bool all_meet(const TileRows<Real>& rows, int first, int last,
+                                     int64_t band_length, const PanelColumns& panel,
+                                     const Columns& columns) {
+  return last <= rows.count && !rows.has_gaps && columns.begin < columns.end &&
+         panel.positions[columns.begin] >= rows.band_starts[last - 1] &&
+         panel.positions[columns.end - 1] < rows.band_starts[first] + band_length;
 }
 
-// Which of a panel's columns belong to a row's band.
-struct Columns {
-  int begin;
-  int end;
+// The lanes of rows row.. that meet the place at a position.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Mask<Real> lanes_that_meet(const TileRows<Real>& rows, int row,
+                                                  int64_t band_length,
+                                                  int64_t position) {
+  using Position = LanePosition<Real>;
+  const auto starts = load_bits<typename VectorOf<Real>::bits_vector>(rows.starts + row);
+  return static_cast<Position>(position) - starts < static_cast<Position>(band_length);
+}
+
+// Packs rows that the band has from `position` on, and returns where the next ones
+// start.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE int64_t pack_panel(const TileMemory<Real>& memory,
+                                          int64_t band_place, int64_t position,
+                                          int64_t width, PanelColumns* panel,
+                                          Pass* pass) {
+  panel->count = 0;
+  for (; position < width && panel->count < kTilePanelRows; ++position) {
+    panel->positions[panel->count] = position;
+    panel->count += pass->pack(band_place + position, panel->count);
+  }
+  for (int c = panel->count; c % kBlockColumns != 0; ++c) {
+    __builtin_memset(memory.met(c), 0,
+                     sizeof(Real) * static_cast<size_t>(memory.elements));
+  }
+  return position;
+}
+
+// The vectors of a block of rows that meet positions `begin` to `end`.
+struct Vectors {
+  int first;
+  int last;
 };
 
-NEGATIVE_COSINE_INLINE Columns columns_of(int64_t first, int64_t last,
-                                          int64_t panel_start) {
-  const int64_t begin = first - panel_start;
-  const int64_t end = last - panel_start;
-  return Columns{static_cast<int>(begin < 0            ? 0
-                                  : begin < kPanelRows ? begin
-                                                       : kPanelRows),
-                 static_cast<int>(end < 0            ? 0
-                                  : end < kPanelRows ? end
-                                                     : kPanelRows)};
-}
-
-// The columns whose vectors hold the given ones.
 template <typename Real>
-NEGATIVE_COSINE_INLINE Columns whole_vectors(const Columns& columns) {
+NEGATIVE_COSINE_INLINE Vectors vectors_that_meet(const TileRows<Real>& rows, int row,
+                                                 int64_t band_length, int64_t begin,
+                                                 int64_t end) {
   constexpr int kWidth = kLanes<Real>;
-  return Columns{columns.begin / kWidth * kWidth,
-                 (columns.end + kWidth - 1) / kWidth * kWidth};
+  const auto is_behind = [&](int v) {
+    const int next = row + (v + 1) * kWidth;
+    const int last = (next < rows.count ? next : rows.count) - 1;
+    return rows.band_starts[last] + band_length <= begin;
+  };
+  const auto is_ahead = [&](int v) {
+    const int first = row + v * kWidth;
+    return first >= rows.count || rows.band_starts[first] > end;
+  };
+  Vectors vectors{0, kBlockVectors};
+  while (vectors.last > 0 && is_ahead(vectors.last - 1)) --vectors.last;
+  while (vectors.first < vectors.last && is_behind(vectors.first)) ++vectors.first;
+  return vectors;
 }
 
-// Packs the rows that a band has from `first_place` on, as many as `count` and a panel
-// hold. Returns whether any of them is to be met.
-template <typename Real, typename Pass>
-NEGATIVE_COSINE_INLINE bool pack_panel(const TileMemory<Real>& memory,
-                                       int64_t first_place, int64_t count, Pass* pass) {
-  pass->clear_panel();
-  bool is_met = false;
-  for (int c = 0; c < kPanelRows; ++c) {
-    if (c < count) {
-      is_met |= pass->pack(first_place + c, c);
-    } else {
-      clear_row(memory, memory.met(c));
+// products[c][row..], for a block of rows, by whole blocks of columns.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory,
+                                     const TileRows<Real>& rows, int row,
+                                     int64_t band_length, const PanelColumns& panel,
+                                     Products<Real>& products) {
+  for (int c = 0; c < panel.count; c += kBlockColumns) {
+    const int last = (c + kBlockColumns < panel.count ? c + kBlockColumns : panel.count);
+    const Vectors vectors = vectors_that_meet(
+        rows, row, band_length, panel.positions[c], panel.positions[last - 1]);
+    const int first = row + vectors.first * kLanes<Real>;
+    const ProductInputs<Real> inputs{memory.lanes + first, memory.met(c),
+                                     memory.stride};
+    Real* to = &products[c][first];
+    const int count = vectors.last - vectors.first;
+    if (count == 3) {
+      multiply_block<3, kBlockColumns>(inputs, memory.elements, to);
+    } else if (count == 2) {
+      multiply_block<2, kBlockColumns>(inputs, memory.elements, to);
+    } else if (count == 1) {
+      multiply_block<1, kBlockColumns>(inputs, memory.elements, to);
     }
   }
-  return is_met;
 }
 
-// Takes a group of the tile's rows through a panel that starts at column `start` of the
-// band.
+// Weighs the products of vectors of rows, as far as their groups read them.
+template <typename Real, typename Pass>
+NEGATIVE_COSINE_INLINE void weigh_vectors(const TileRows<Real>& rows, int first,
+                                          int last, int64_t band_length,
+                                          const PanelColumns& panel,
+                                          Products<Real>& products, Pass* pass) {
+  for (int row = first; row < last; row += kLanes<Real>) {
+    const int end = row + kLanes<Real>;
+    const int first_of_group = row / kGroup * kGroup;
+    const Columns columns = columns_of(
+        rows, first_of_group, (end + kGroup - 1) / kGroup * kGroup, band_length, panel);
+    if (all_meet(rows, row, end, band_length, panel, columns)) {
+      pass->template weigh</*kMasked=*/false>(row, columns, panel, &products[0][row]);
+    } else {
+      pass->template weigh</*kMasked=*/true>(row, columns, panel, &products[0][row]);
+    }
+  }
+}
+
+// Takes a tile's rows through a panel.
 template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE void meet_panel(const TileMemory<Real>& memory,
-                                       const TileRows& rows, int group,
-                                       int64_t band_length, int64_t start,
-                                       bool accumulates, Pass* pass) {
-  const int last = group + kGroup <= rows.count ? group + kGroup : rows.count;
-  const Columns all = columns_of(rows.band_starts[group],
-                                 rows.band_starts[last - 1] + band_length, start);
-  if (all.begin >= all.end) return;
-  alignas(kVectorBytes) Real products[kGroup][kPanelRows];
-  for (int c = all.begin / kUnit * kUnit; c < all.end; c += kUnit) {
-    multiply(memory, group, c, products);
+                                       const TileRows<Real>& rows, int64_t band_length,
+                                       const PanelColumns& panel, bool accumulates,
+                                       Products<Real>& products, Pass* pass) {
+  constexpr int kBlockRows = kBlockVectors * kLanes<Real>;
+  const int used = (rows.count + kGroup - 1) / kGroup * kGroup;
+  for (int row = 0; row < used; row += kBlockRows) {
+    const int last = row + kBlockRows < used ? row + kBlockRows : used;
+    multiply(memory, rows, row, band_length, panel, products);
+    weigh_vectors(rows, row, last, band_length, panel, products, pass);
   }
-  const Columns lanes = whole_vectors<Real>(all);
-  for (int row = group; row < last; ++row) {
-    const int64_t first = rows.band_starts[row];
-    pass->weigh(row, columns_of(first, first + band_length, start), lanes,
-                products[row - group]);
+  for (int row = 0; accumulates && row < used; row += kGroup) {
+    const Columns met = columns_of(rows, row, row + kGroup, band_length, panel);
+    accumulate_group(memory.panel, memory.stride, memory.elements, met.begin, met.end,
+                     &products[0][row], memory.sum(row));
   }
-  if (accumulates) accumulate(memory, group, all.begin, all.end, products);
 }
 
-// Takes a tile's rows through their band, panel by panel: pack, multiply, weigh,
-// accumulate. The pass says what is packed, and what its products weigh:
+// Takes a tile's rows through their band. The pass says what is packed, and what its
+// products weigh:
 //
-//   clear_panel()           before a panel is packed
 //   pack(place, column)     packs the row at a place as the panel's column and returns
-//                           whether it is to be met
-//   weigh(row, columns, lanes, products)
-//                           turns a row's products into weights, in the columns
-//                           `lanes`: those of the group's rows, by whole vectors
+//                           true, or returns false where no row is to be met
+//   weigh<kMasked>(row, columns, panel, products)
+//                           turns the products of a vector of rows into weights, for
+//                           some of the panel's columns; where kMasked, the rows meet
+//                           some of them only, and the others weigh zero
 template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
-                                      const TileRows& rows, const Band& band,
+                                      const TileRows<Real>& rows, const Band& band,
                                       int64_t first_place, bool accumulates,
                                       Pass* pass) {
   if (rows.count == 0 || band.length <= 0) return;
   const int64_t width = rows.band_starts[rows.count - 1] + band.length;
-  for (int64_t start = 0; start < width; start += kPanelRows) {
-    const int64_t place = first_place + band.offset + start;
-    if (!pack_panel(memory, place, width - start, pass)) continue;
-    for (int group = 0; group < rows.count; group += kGroup) {
-      meet_panel(memory, rows, group, band.length, start, accumulates, pass);
-    }
-  }
-}
-
-// A step of height 1 at kPanelRows, to be read anywhere around it.
-template <typename Real>
-struct Step {
-  constexpr Step() : values() {
-    for (int c = kPanelRows; c < 2 * kPanelRows; ++c) values[c] = 1;
-  }
-  Real values[2 * kPanelRows];
-};
-
-template <typename Real>
-constexpr Step<Real> kStep;
-
-// 1 in a row's columns that are not dropped, 0 in the other columns of `lanes`.
-template <typename Real, typename IsDropped>
-NEGATIVE_COSINE_INLINE void mark_kept(const LossParams& params, const Columns& columns,
-                                      const Columns& lanes, const IsDropped& dropped,
-                                      Real (&kept)[kPanelRows]) {
-  const Real* begins = kStep<Real>.values + kPanelRows - columns.begin;
-  const Real* ends = kStep<Real>.values + kPanelRows - columns.end;
-  for (int c = lanes.begin; c < lanes.end; c += kLanes<Real>) {
-    store(kept + c, load(begins + c) - load(ends + c));
-  }
-  if (params.doc_ids == nullptr && params.query_ids == nullptr) return;
-  for (int c = columns.begin; c < columns.end; ++c) {
-    if (dropped(c)) kept[c] = 0;
+  alignas(kVectorBytes) Products<Real> products = {};
+  PanelColumns panel;
+  for (int64_t position = rows.band_starts[0]; position < width;) {
+    position = pack_panel(memory, first_place + band.offset, position, width, &panel,
+                          pass);
+    if (panel.count == 0) continue;
+    meet_panel(memory, rows, band.length, panel, accumulates, products, pass);
   }
 }
 
