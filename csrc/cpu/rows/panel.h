@@ -67,11 +67,25 @@ struct Panel {
   Real weights[kPanelRows];  // 0 where not in use
 };
 
-// gathered[c] = values[indices[c]] for the elements in use.
+// gathered[c] = values[indices[c]] for the elements in use, 0 for the others of their
+// last vector. By whole vectors, see kRowsAtATime.
 template <typename Storage, typename Real>
 NEGATIVE_COSINE_INLINE void gather(const Real* values, const Panel<Storage>& panel,
                                    Real* gathered) {
-  for (int c = 0; c < panel.count; ++c) gathered[c] = values[panel.indices[c]];
+  int c = 0;
+  for (; c + kLanes<Real> <= panel.count; c += kLanes<Real>) {
+    Vector<Real> lanes;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      lanes[lane] = values[panel.indices[c + lane]];
+    }
+    store(gathered + c, lanes);
+  }
+  if (c == panel.count) return;
+  Vector<Real> lanes = {};
+  for (int lane = 0; c + lane < panel.count; ++lane) {
+    lanes[lane] = values[panel.indices[c + lane]];
+  }
+  store(gathered + c, lanes);
 }
 
 // A matrix up to this size is found in the caches or near them without help.
@@ -104,11 +118,16 @@ NEGATIVE_COSINE_INLINE void start_panel(const RowShape<ComputeType<Storage>>& sh
   for (int c = 0; c < panel->count; ++c) {
     panel->rows[c] = matrix + int64_t{list.indices[c]} * shape.dim;
   }
+  // Rows are multiplied by half of kRowsAtATime: behind the last one it is the last
+  // one.
+  constexpr int kHalf = kRowsAtATime<ComputeType<Storage>> / 2;
+  for (int c = panel->count; c % kHalf != 0; ++c) panel->rows[c] = panel->rows[c - 1];
   for (int c = 0; c < kPanelRows; ++c) panel->inverse_norms[c] = panel->cosines[c] = 0;
 }
 
-// The rows of the next panel are asked for beside the work on this one, a few at each of
-// `steps` steps: the memory is then never idle, nor asked for more than it has in flight.
+// The rows of the next panel are asked for beside the work on this one, a few at each
+// of `steps` steps: the memory is then never idle, nor asked for more than it has in
+// flight.
 template <typename Storage>
 class RowsAhead {
  public:
@@ -116,13 +135,15 @@ class RowsAhead {
                                           int steps)
       : matrix_(matrix), rows_(rows), rows_a_step_((rows.count + steps - 1) / steps) {}
 
-  NEGATIVE_COSINE_INLINE_MEMBER void step(
-      const RowShape<ComputeType<Storage>>& shape) {
+  NEGATIVE_COSINE_INLINE_MEMBER void step(const RowShape<ComputeType<Storage>>& shape) {
     const int64_t end = next_ + rows_a_step_;
     for (; next_ < end && next_ < rows_.count; ++next_) {
       prefetch_row(shape, matrix_ + int64_t{rows_.indices[next_]} * shape.dim);
     }
   }
+
+  // Whether any are left.
+  NEGATIVE_COSINE_INLINE_MEMBER bool has_more() const { return next_ < rows_.count; }
 
  private:
   const Storage* matrix_;
@@ -133,8 +154,10 @@ class RowsAhead {
 
 // The steps of a panel of `count` rows: its cosines, and its weighted sum where it
 // `accumulates`.
+template <typename Real>
 NEGATIVE_COSINE_INLINE int steps_of_panel(int count, bool accumulates) {
-  return (accumulates ? 2 : 1) * ((count + kRowsAtATime - 1) / kRowsAtATime);
+  return (accumulates ? 2 : 1) *
+         ((count + kRowsAtATime<Real> - 1) / kRowsAtATime<Real>);
 }
 
 // The panel's cosines with `unit`, some at a time.
@@ -143,27 +166,31 @@ NEGATIVE_COSINE_INLINE void compute_cosines(const RowShape<ComputeType<Storage>>
                                             const ComputeType<Storage>* unit,
                                             RowsAhead<Storage>* ahead,
                                             Panel<Storage>* panel) {
-  for (int c = 0; c < panel->count; c += kRowsAtATime) {
+  constexpr int kStep = kRowsAtATime<ComputeType<Storage>>;
+  for (int c = 0; c < panel->count; c += kStep) {
     ahead->step(shape);
-    dot_products(shape, unit, panel->rows + c, panel->count - c, panel->cosines + c);
+    const bool half = panel->count - c <= kStep / 2;
+    dot_products(shape, unit, panel->rows + c, half, panel->cosines + c);
   }
   for (int c = 0; c < kPanelRows; ++c) {
     panel->cosines[c] = cosine_of(panel->cosines[c], panel->inverse_norms[c]);
   }
 }
 
-// Adds the panel's rows, weighted, to `sums`, some at a time.
+// Adds the panel's rows, weighted, to `sums`: some at a time where rows are asked for.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void add_panel(const RowShape<ComputeType<Storage>>& shape,
                                       const Panel<Storage>& panel,
                                       RowsAhead<Storage>* ahead,
                                       ComputeType<Storage>* sums) {
-  for (int c = 0; c < panel.count; c += kRowsAtATime) {
+  constexpr int kStep = kRowsAtATime<ComputeType<Storage>>;
+  int c = 0;
+  for (; ahead->has_more() && c + kStep <= panel.count; c += kStep) {
     ahead->step(shape);
-    const int rest = panel.count - c;
-    add_weighted_rows(shape, panel.rows + c, panel.weights + c,
-                      rest < kRowsAtATime ? rest : kRowsAtATime, sums);
+    add_weighted_rows(shape, panel.rows + c, panel.weights + c, kStep, sums);
   }
+  ahead->step(shape);
+  add_weighted_rows(shape, panel.rows + c, panel.weights + c, panel.count - c, sums);
 }
 
 }  // namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA

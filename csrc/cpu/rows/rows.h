@@ -104,48 +104,59 @@ NEGATIVE_COSINE_INLINE void load_unit_row(const RowShape<ComputeType<Storage>>& 
   for (int64_t lane = 0; lane < overlap; ++lane) tail[lane] = 0;
 }
 
-// products[r] = unit . rows[r]; a row's sum has the same order for every kRows.
+// sums[r] = the products of `unit` with rows[r], still to be summed over their lanes.
 template <int kRows, typename Storage>
-NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& shape,
-                                         const ComputeType<Storage>* unit,
-                                         const Storage* const* rows,
-                                         ComputeType<Storage>* products) {
+NEGATIVE_COSINE_INLINE void multiply_rows(const RowShape<ComputeType<Storage>>& shape,
+                                          const ComputeType<Storage>* unit,
+                                          const Storage* const* rows,
+                                          Vector<ComputeType<Storage>>* sums) {
   using Real = ComputeType<Storage>;
-  Vector<Real> sums[kRows] = {};
+  Vector<Real> own[kRows] = {};  // in registers
   for (int64_t v = 0; v < shape.whole; ++v) {
     const auto x = load(unit + v * kLanes<Real>);
     for (int r = 0; r < kRows; ++r) {
-      sums[r] = multiply_add(x, load(rows[r] + v * kLanes<Real>), sums[r]);
+      own[r] = multiply_add(x, load(rows[r] + v * kLanes<Real>), own[r]);
     }
   }
   if (shape.has_tail) {
     const auto x = load(unit + shape.whole * kLanes<Real>);
     for (int r = 0; r < kRows; ++r) {
-      sums[r] = multiply_add(x, load_tail(shape, rows[r]), sums[r]);
+      own[r] = multiply_add(x, load_tail(shape, rows[r]), own[r]);
     }
   }
-  sums_of_lanes(sums, products);
+  for (int r = 0; r < kRows; ++r) sums[r] = own[r];
 }
 
-// Rows at a time: enough sums that none waits for its own last addition.
-constexpr int kRowsAtATime = 8;
+template <typename Storage>
+NEGATIVE_COSINE_INLINE ComputeType<Storage> dot_product(
+    const RowShape<ComputeType<Storage>>& shape, const ComputeType<Storage>* unit,
+    const Storage* row) {
+  Vector<ComputeType<Storage>> sum = {};
+  multiply_rows<1>(shape, unit, &row, &sum);
+  return sum_of_lanes(sum);
+}
 
-// The same for the first min(count, kRowsAtATime) rows.
+// Rows at a time: enough sums that none waits for its own last addition, and whole
+// vectors of products. What is stored by parts and read as a vector has to wait until
+// the parts have reached the cache.
+template <typename Real>
+constexpr int kRowsAtATime = sizeof(Real) == 8    ? 8
+                             : kVectorBytes == 64 ? 16
+                                                  : 8;
+
+// products[r] = unit . rows[r] for kRowsAtATime rows, or for the first half of them and
+// zeros. A row's product has the same bits in each place, and as dot_product.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void dot_products(const RowShape<ComputeType<Storage>>& shape,
                                          const ComputeType<Storage>* unit,
-                                         const Storage* const* rows, int count,
+                                         const Storage* const* rows, bool half,
                                          ComputeType<Storage>* products) {
-  constexpr int kHalf = kRowsAtATime / 2;
-  if (count >= kRowsAtATime) {
-    return dot_products<kRowsAtATime>(shape, unit, rows, products);
-  }
-  int r = 0;
-  if (count >= kHalf) {
-    dot_products<kHalf>(shape, unit, rows, products);
-    r = kHalf;
-  }
-  for (; r < count; ++r) dot_products<1>(shape, unit, rows + r, products + r);
+  using Real = ComputeType<Storage>;
+  constexpr int kHalf = kRowsAtATime<Real> / 2;
+  Vector<Real> sums[2 * kHalf] = {};
+  multiply_rows<kHalf>(shape, unit, rows, sums);
+  if (!half) multiply_rows<kHalf>(shape, unit, rows + kHalf, sums + kHalf);
+  sums_of_lanes(sums, products);
 }
 
 // Asks for a row's cache lines, four at a time and at most the first 1024 bytes: the
@@ -178,7 +189,7 @@ NEGATIVE_COSINE_INLINE void add_weighted_columns(const Storage* const* rows,
   for (int v = 0; v < kVectors; ++v) store(sums + v * kLanes<Real>, columns[v]);
 }
 
-// sums += sum over r of weights[r] * rows[r], four vectors of columns at a time.
+// sums += sum over r of weights[r] * rows[r], eight vectors of columns at a time.
 template <typename Storage>
 NEGATIVE_COSINE_INLINE void add_weighted_rows(
     const RowShape<ComputeType<Storage>>& shape, const Storage* const* rows,
@@ -189,8 +200,12 @@ NEGATIVE_COSINE_INLINE void add_weighted_rows(
     return load(row + start + v * kLanes<Real>);
   };
   const int64_t end = shape.whole * kLanes<Real>;
-  for (; start + 4 * kLanes<Real> <= end; start += 4 * kLanes<Real>) {
+  for (; start + 8 * kLanes<Real> <= end; start += 8 * kLanes<Real>) {
+    add_weighted_columns<8>(rows, weights, count, load_vector, sums + start);
+  }
+  if (start + 4 * kLanes<Real> <= end) {
     add_weighted_columns<4>(rows, weights, count, load_vector, sums + start);
+    start += 4 * kLanes<Real>;
   }
   for (; start < end; start += kLanes<Real>) {
     add_weighted_columns<1>(rows, weights, count, load_vector, sums + start);

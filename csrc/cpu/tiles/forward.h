@@ -85,17 +85,18 @@ class ForwardTile {
     panel_.indices[column] = doc;
     panel_.nan_addend[column] = pack_row(shape_, docs_ + doc * shape_.dim,
                                          doc_inverse_norms_[doc], memory_.met(column));
+    has_nan_ |= panel_.nan_addend[column] != 0;
     panel_.log_q[column] = log_q;
     return true;
   }
 
-  template <bool kMasked>
   NEGATIVE_COSINE_INLINE_MEMBER void weigh(int row, const Columns& columns,
-                                           const PanelColumns& panel, Real* products) {
+                                           const PanelColumns& panel, bool meet_all,
+                                           Real* products) {
     const Vector<Real> largest =
-        kMasked || has_ids_
-            ? compute_logits</*kMasked=*/true>(row, columns, panel, products)
-            : compute_logits</*kMasked=*/false>(row, columns, panel, products);
+        meet_all && !has_ids_ && !has_nan_
+            ? compute_logits</*kPlain=*/true>(row, columns, panel, products)
+            : compute_logits</*kPlain=*/false>(row, columns, panel, products);
     raise_shifts(row, largest);
     exponentiate(row, columns, products);
   }
@@ -116,6 +117,7 @@ class ForwardTile {
       rows_.add(row, place - first);
       state_.nan_addend[at] = pack_row(shape_, queries_ + row * shape_.dim,
                                        query_inverse_norms_[row], memory_.unit(at));
+      has_nan_ |= state_.nan_addend[at] != 0;
       state_.positive_log_q[at] = log_q_at<Real>(params_, row);
     }
   }
@@ -137,9 +139,8 @@ class ForwardTile {
                                                       memory_.panel, memory_.stride},
                                   memory_.elements, products[0]);
       for (int c = 0; c < kColumns; ++c) {
-        state_.positive_cosine[row + c] =
-            products[c][row + c - row_of_vector] +
-            (nan_addend[c] + state_.nan_addend[row + c]);
+        state_.positive_cosine[row + c] = products[c][row + c - row_of_vector] +
+                                          (nan_addend[c] + state_.nan_addend[row + c]);
       }
     }
   }
@@ -162,8 +163,9 @@ class ForwardTile {
     return kept;
   }
 
-  // Products to cosines and logits; returns each row's largest logit.
-  template <bool kMasked>
+  // Products to cosines and logits; returns each row's largest logit. `kPlain` says
+  // that all pairs are kept, and no row has NaN.
+  template <bool kPlain>
   NEGATIVE_COSINE_INLINE_MEMBER Vector<Real> compute_logits(int row,
                                                             const Columns& columns,
                                                             const PanelColumns& panel,
@@ -178,13 +180,14 @@ class ForwardTile {
     Vector<Real> largest = broadcast(-kInfinity<Real>);
     for (int c = columns.begin; c < columns.end; ++c) {
       Real* product = products + c * kTileRows;
-      Vector<Real> cosines = load(product) + (panel_.nan_addend[c] + nan_addend);
+      Vector<Real> cosines = load(product);
+      if (!kPlain) cosines += panel_.nan_addend[c] + nan_addend;
       Vector<Real> logits = relative_logit(scale, margin, cosines, positive_cosine);
       if (has_log_q) {
         logits = corrected_logit(logits, broadcast(panel_.log_q[c]), positive_log_q);
       }
       Mask<Real> kept = ~Mask<Real>{};
-      if (kMasked) {
+      if (!kPlain) {
         kept = kept_lanes(row, c, panel);
         cosines = kept ? cosines : Vector<Real>{};
         logits = kept ? logits : -kInfinity<Real>;
@@ -280,6 +283,7 @@ class ForwardTile {
   const TileMemory<Real>& memory_;
   const int64_t num_negatives_;
   const bool has_ids_;
+  bool has_nan_ = false;  // in a row that has been packed
   const Storage* const queries_;
   const Storage* const docs_;
   const Real* const query_inverse_norms_;

@@ -74,18 +74,19 @@ class GradientTile {
     panel_.indices[column] = row;
     panel_.nan_addend[column] = pack_row(shape_, queries_ + row * shape_.dim,
                                          saved.query_inverse_norm, memory_.met(column));
+    has_nan_ |= panel_.nan_addend[column] != 0;
     set_inputs(saved, column, &panel_.inputs);
     panel_.inputs.log_q[column] = log_q_at<Real>(params_, row);
     return true;
   }
 
-  template <bool kMasked>
   NEGATIVE_COSINE_INLINE_MEMBER void weigh(int row, const Columns& columns,
-                                           const PanelColumns& panel, Real* products) {
-    if (kMasked || has_ids_) {
-      compute_weights</*kMasked=*/true>(row, columns, panel, products);
+                                           const PanelColumns& panel, bool meet_all,
+                                           Real* products) {
+    if (meet_all && !has_ids_ && !has_nan_) {
+      compute_weights</*kPlain=*/true>(row, columns, panel, products);
     } else {
-      compute_weights</*kMasked=*/false>(row, columns, panel, products);
+      compute_weights</*kPlain=*/false>(row, columns, panel, products);
     }
   }
 
@@ -117,6 +118,7 @@ class GradientTile {
       rows_.add(doc, place - first);
       state_.nan_addend[at] = pack_row(shape_, docs_ + doc * shape_.dim,
                                        inverse_norms[doc], memory_.unit(at));
+      has_nan_ |= state_.nan_addend[at] != 0;
       state_.log_q[at] = log_q_at<Real>(params_, doc);
       if (is_excluded(state_.log_q[at])) rows_.leave_out(at);
     }
@@ -139,8 +141,9 @@ class GradientTile {
   }
 
   // Products to weights a_i p_ij, and their sums with the cosines: a panel's first, so
-  // that long sums keep their digits.
-  template <bool kMasked>
+  // that long sums keep their digits. `kPlain` says that all pairs are kept, and no row
+  // has NaN.
+  template <bool kPlain>
   NEGATIVE_COSINE_INLINE_MEMBER void compute_weights(int row, const Columns& columns,
                                                      const PanelColumns& panel,
                                                      Real* products) {
@@ -153,15 +156,16 @@ class GradientTile {
     Vector<Real> projection = {};
     for (int c = columns.begin; c < columns.end; ++c) {
       Real* product = products + c * kTileRows;
-      Vector<Real> cosines = load(product) + (panel_.nan_addend[c] + nan_addend);
-      Vector<Real> logits = relative_logit(scale, margin, cosines,
-                                           broadcast(inputs.positive_cosines[c]));
+      Vector<Real> cosines = load(product);
+      if (!kPlain) cosines += panel_.nan_addend[c] + nan_addend;
+      Vector<Real> logits =
+          relative_logit(scale, margin, cosines, broadcast(inputs.positive_cosines[c]));
       if (has_log_q) {
         logits = corrected_logit(logits, log_q, broadcast(inputs.log_q[c]));
       }
       Vector<Real> weights =
           exponential(logits - inputs.shifts[c]) * inputs.coefficients[c];
-      if (kMasked) {
+      if (!kPlain) {
         const Mask<Real> kept = kept_lanes(row, c, panel);
         weights = kept ? weights : Vector<Real>{};
         cosines = kept ? cosines : Vector<Real>{};
@@ -198,6 +202,7 @@ class GradientTile {
   const TileMemory<Real>& memory_;
   const int64_t num_negatives_;
   const bool has_ids_;
+  bool has_nan_ = false;  // in a row that has been packed
   const Storage* const queries_;
   const Storage* const docs_;
   TileRows<Real> rows_;

@@ -48,9 +48,9 @@ struct ProductInputs {
 
 // The sums over elements begin..end-1, which are whole vectors.
 template <int kVectors, int kColumns, typename Real>
-NEGATIVE_COSINE_INLINE void multiply_elements(const ProductInputs<Real>& inputs,
-                                              int64_t begin, int64_t end,
-                                              Vector<Real> (&sums)[kColumns][kVectors]) {
+NEGATIVE_COSINE_INLINE void multiply_elements(
+    const ProductInputs<Real>& inputs, int64_t begin, int64_t end,
+    Vector<Real> (&sums)[kColumns][kVectors]) {
   const Real* lanes = inputs.lanes + begin * kTileRows;
   const Real* columns[kColumns];
   for (int c = 0; c < kColumns; ++c) {

@@ -1,6 +1,6 @@
 // A tile of rows meets the panels of its band, for the samplers whose candidates lie
-// side by side: `ring`, and `all`, which is the ring of all documents in their own order
-// with K = C - 1.
+// side by side: `ring`, and `all`, which is the ring of all documents in their own
+// order with K = C - 1.
 //
 // A tile holds the rows of kTileRows neighbouring places, normalised. The rows at place
 // x meet K consecutive places, so a tile meets a band of them, panel by panel: pack,
@@ -128,7 +128,8 @@ template <typename Real>
 NEGATIVE_COSINE_INLINE void finish_loading(const TileMemory<Real>& memory, int count) {
   const int rows = rows_in_blocks<Real>(count);
   const auto row_bytes = sizeof(Real) * static_cast<size_t>(memory.stride);
-  __builtin_memset(memory.unit(count), 0, row_bytes * static_cast<size_t>(rows - count));
+  __builtin_memset(memory.unit(count), 0,
+                   row_bytes * static_cast<size_t>(rows - count));
   __builtin_memset(memory.sums, 0, row_bytes * static_cast<size_t>(rows));
   transpose_rows(memory.units, memory.stride, rows, memory.elements, memory.lanes);
 }
@@ -167,21 +168,36 @@ NEGATIVE_COSINE_INLINE Mask<Real> lanes_that_meet(const TileRows<Real>& rows, in
                                                   int64_t band_length,
                                                   int64_t position) {
   using Position = LanePosition<Real>;
-  const auto starts = load_bits<typename VectorOf<Real>::bits_vector>(rows.starts + row);
+  const auto starts =
+      load_bits<typename VectorOf<Real>::bits_vector>(rows.starts + row);
   return static_cast<Position>(position) - starts < static_cast<Position>(band_length);
 }
 
-// Packs rows that the band has from `position` on, and returns where the next ones
-// start.
+// The first position from `position` on that a row meets, where the tile has one; `row`
+// is the last row that starts at or before it, and moves on with it.
+template <typename Real>
+NEGATIVE_COSINE_INLINE int64_t next_met(const TileRows<Real>& rows, int64_t band_length,
+                                        int64_t position, int* row) {
+  while (*row + 1 < rows.count && rows.band_starts[*row + 1] <= position) ++*row;
+  const bool is_in_gap = position >= rows.band_starts[*row] + band_length;
+  if (!is_in_gap || *row + 1 == rows.count) return position;
+  return rows.band_starts[++*row];
+}
+
+// Packs rows that the band has from `position` on and that a row meets, and returns
+// where the next ones start.
 template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE int64_t pack_panel(const TileMemory<Real>& memory,
-                                          int64_t band_place, int64_t position,
-                                          int64_t width, PanelColumns* panel,
-                                          Pass* pass) {
+                                          const TileRows<Real>& rows, const Band& band,
+                                          int64_t first_place, int64_t position,
+                                          PanelColumns* panel, Pass* pass) {
+  const int64_t end = rows.band_starts[rows.count - 1] + band.length;
+  int row = 0;
   panel->count = 0;
-  for (; position < width && panel->count < kTilePanelRows; ++position) {
+  for (; position < end && panel->count < kTilePanelRows; ++position) {
+    position = next_met(rows, band.length, position, &row);
     panel->positions[panel->count] = position;
-    panel->count += pass->pack(band_place + position, panel->count);
+    panel->count += pass->pack(first_place + band.offset + position, panel->count);
   }
   for (int c = panel->count; c % kBlockColumns != 0; ++c) {
     __builtin_memset(memory.met(c), 0,
@@ -223,7 +239,8 @@ NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory,
                                      int64_t band_length, const PanelColumns& panel,
                                      Products<Real>& products) {
   for (int c = 0; c < panel.count; c += kBlockColumns) {
-    const int last = (c + kBlockColumns < panel.count ? c + kBlockColumns : panel.count);
+    const int last =
+        (c + kBlockColumns < panel.count ? c + kBlockColumns : panel.count);
     const Vectors vectors = vectors_that_meet(
         rows, row, band_length, panel.positions[c], panel.positions[last - 1]);
     const int first = row + vectors.first * kLanes<Real>;
@@ -252,11 +269,8 @@ NEGATIVE_COSINE_INLINE void weigh_vectors(const TileRows<Real>& rows, int first,
     const int first_of_group = row / kGroup * kGroup;
     const Columns columns = columns_of(
         rows, first_of_group, (end + kGroup - 1) / kGroup * kGroup, band_length, panel);
-    if (all_meet(rows, row, end, band_length, panel, columns)) {
-      pass->template weigh</*kMasked=*/false>(row, columns, panel, &products[0][row]);
-    } else {
-      pass->template weigh</*kMasked=*/true>(row, columns, panel, &products[0][row]);
-    }
+    const bool meet_all = all_meet(rows, row, end, band_length, panel, columns);
+    pass->weigh(row, columns, panel, meet_all, &products[0][row]);
   }
 }
 
@@ -285,22 +299,21 @@ NEGATIVE_COSINE_INLINE void meet_panel(const TileMemory<Real>& memory,
 //
 //   pack(place, column)     packs the row at a place as the panel's column and returns
 //                           true, or returns false where no row is to be met
-//   weigh<kMasked>(row, columns, panel, products)
+//   weigh(row, columns, panel, meet_all, products)
 //                           turns the products of a vector of rows into weights, for
-//                           some of the panel's columns; where kMasked, the rows meet
-//                           some of them only, and the others weigh zero
+//                           some of the panel's columns; unless `meet_all`, the rows
+//                           meet some of those only, and the others weigh zero
 template <typename Real, typename Pass>
 NEGATIVE_COSINE_INLINE void meet_band(const TileMemory<Real>& memory,
                                       const TileRows<Real>& rows, const Band& band,
                                       int64_t first_place, bool accumulates,
                                       Pass* pass) {
   if (rows.count == 0 || band.length <= 0) return;
-  const int64_t width = rows.band_starts[rows.count - 1] + band.length;
+  const int64_t end = rows.band_starts[rows.count - 1] + band.length;
   alignas(kVectorBytes) Products<Real> products = {};
   PanelColumns panel;
-  for (int64_t position = rows.band_starts[0]; position < width;) {
-    position = pack_panel(memory, first_place + band.offset, position, width, &panel,
-                          pass);
+  for (int64_t position = rows.band_starts[0]; position < end;) {
+    position = pack_panel(memory, rows, band, first_place, position, &panel, pass);
     if (panel.count == 0) continue;
     meet_panel(memory, rows, band.length, panel, accumulates, products, pass);
   }

@@ -47,7 +47,8 @@ NEGATIVE_COSINE_INLINE void transpose_rows(const Real* rows, int64_t stride, int
       Vector<Real> square[kCount];
       for (int i = 0; i < kCount; ++i) square[i] = load(rows + (row + i) * stride + d);
       transpose_square<Real>(square);
-      for (int i = 0; i < kCount; ++i) store(lanes + (d + i) * kTileRows + row, square[i]);
+      for (int i = 0; i < kCount; ++i)
+        store(lanes + (d + i) * kTileRows + row, square[i]);
     }
   }
 }
