@@ -77,6 +77,8 @@ class ForwardTile {
 
   // --- The steps of meet_band --------------------------------------------------------
 
+  NEGATIVE_COSINE_INLINE_MEMBER static int64_t places_to_skip(int64_t) { return 0; }
+
   NEGATIVE_COSINE_INLINE_MEMBER bool pack(int64_t place, int column) {
     const int64_t doc = order_.index_at(place);
     prefetch_row(shape_, docs_ + order_.index_at(place + kPackedAhead) * shape_.dim);

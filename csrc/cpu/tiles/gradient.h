@@ -64,6 +64,13 @@ class GradientTile {
 
   // --- The steps of meet_band --------------------------------------------------------
 
+  // In the documents' own order the queries come first.
+  NEGATIVE_COSINE_INLINE_MEMBER int64_t places_to_skip(int64_t place) const {
+    if (order_.ring != nullptr) return 0;
+    const int64_t doc = order_.index_at(place);
+    return doc < params_.batch_size ? 0 : params_.num_candidates - doc;
+  }
+
   NEGATIVE_COSINE_INLINE_MEMBER bool pack(int64_t place, int column) {
     const int64_t row = order_.index_at(place);
     const int64_t ahead = order_.index_at(place + kPackedAhead);
@@ -94,9 +101,11 @@ class GradientTile {
   // Whether a query is at one of the places first..last-1, which may start in front of
   // the first place.
   NEGATIVE_COSINE_INLINE_MEMBER bool has_queries(int64_t first, int64_t last) const {
-    for (int64_t place = first; place < last; ++place) {
+    for (int64_t place = first; place < last;) {
       const int64_t inside = place < 0 ? place + params_.num_candidates : place;
       if (order_.index_at(inside) < params_.batch_size) return true;
+      const int64_t skipped = places_to_skip(inside);
+      place += skipped > 0 ? skipped : 1;
     }
     return false;
   }

@@ -196,8 +196,13 @@ NEGATIVE_COSINE_INLINE int64_t pack_panel(const TileMemory<Real>& memory,
   panel->count = 0;
   for (; position < end && panel->count < kTilePanelRows; ++position) {
     position = next_met(rows, band.length, position, &row);
+    const int64_t place = first_place + band.offset + position;
+    if (const int64_t skipped = pass->places_to_skip(place); skipped > 0) {
+      position += skipped - 1;
+      continue;
+    }
     panel->positions[panel->count] = position;
-    panel->count += pass->pack(first_place + band.offset + position, panel->count);
+    panel->count += pass->pack(place, panel->count);
   }
   for (int c = panel->count; c % kBlockColumns != 0; ++c) {
     __builtin_memset(memory.met(c), 0,
@@ -297,6 +302,8 @@ NEGATIVE_COSINE_INLINE void meet_panel(const TileMemory<Real>& memory,
 // Takes a tile's rows through their band. The pass says what is packed, and what its
 // products weigh:
 //
+//   places_to_skip(place)   how many places from this one on hold no row to be met,
+//                           where that is known without a look at each
 //   pack(place, column)     packs the row at a place as the panel's column and returns
 //                           true, or returns false where no row is to be met
 //   weigh(row, columns, panel, meet_all, products)
