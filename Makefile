@@ -61,6 +61,9 @@ BENCH := $(BIN)/python -m benchmarks.bench
 SWEEP := $(BENCH) --repeat 5 --time-limit 2 --impl fused fused-ring fused-all article \
   vectorised-xla in-batch-xla torch-compile jax gather
 
+HELD_TO_AVX2 := NEGATIVE_COSINE_MAX_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+  XLA_FLAGS=--xla_cpu_max_isa=AVX2
+
 # The files that the documents take their figures from, their tables and pictures.
 results: install
 	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
@@ -74,6 +77,11 @@ results: install
 	$(SWEEP) --case dim --mode train --without-memory --output $(RESULTS)/dim.csv
 	$(BIN)/python -m benchmarks.plot $(RESULTS)/batch.csv $(RESULTS)/negatives.csv \
 	  $(RESULTS)/dim.csv --output docs/pictures
+	$(BENCH) --case more-docs --mode train --repeat 7 --time-limit 3 \
+	  --output $(RESULTS)/more_docs.csv
+	$(BIN)/python -m benchmarks.step_cost --output $(RESULTS)/step_cost.csv
+	$(HELD_TO_AVX2) $(BIN)/python -m benchmarks.step_cost --output $(RESULTS)/step_cost_avx2.csv
+	$(BIN)/python -m benchmarks.end_to_end --output $(RESULTS)/end_to_end.csv
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.gpu.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv

@@ -33,18 +33,26 @@ def article_loss(
     return -tf.reduce_mean(tf.math.log(probability[:, :1]))
 
 
+def own_docs(query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
+    """The queries' own, which come first; nothing is cut off where there are no others.
+
+    The gradient of a cut would write zeros for all documents, and add them.
+    """
+    return doc if query.shape[0] == doc.shape[0] else doc[: tf.shape(query)[0]]
+
+
 def vectorised_loss(
     query: tf.Tensor, doc: tf.Tensor, num_negatives: int, table: Any = None
 ) -> tf.Tensor:
     """The same in well-written TensorFlow: unit rows, one gather, one cross-entropy."""
-    rows = tf.shape(doc)[0]
+    rows, docs = (tf.shape(each)[0] for each in (query, doc))
     query = tf.math.l2_normalize(query, axis=1)
     doc = tf.math.l2_normalize(doc, axis=1)
     if table is None:
         shape = [rows, num_negatives]
-        table = tf.random.uniform(shape, maxval=rows, dtype=tf.int32)
+        table = tf.random.uniform(shape, maxval=docs, dtype=tf.int32)
     negative = tf.einsum("bd,bkd->bk", query, tf.gather(doc, table))
-    positive = tf.reduce_sum(query * doc, axis=1, keepdims=True)
+    positive = tf.reduce_sum(query * own_docs(query, doc), axis=1, keepdims=True)
     logits = tf.concat([positive, negative], axis=1) * SCALE
     labels = tf.zeros([rows], tf.int32)
     return tf.reduce_mean(
@@ -55,7 +63,7 @@ def vectorised_loss(
 def in_batch_softmax_loss(
     query: tf.Tensor, doc: tf.Tensor, num_negatives: int = 0, table: Any = None
 ) -> tf.Tensor:
-    """Every other document of the batch is a negative: a ``[B, B]`` matrix product."""
+    """Every other document is a negative: one matrix product, ``[B, C]``."""
     del num_negatives, table
     query = tf.math.l2_normalize(query, axis=1)
     doc = tf.math.l2_normalize(doc, axis=1)

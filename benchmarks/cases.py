@@ -29,6 +29,11 @@ CASES: dict[str, tuple[Size, ...]] = {
     ),
     "dim": tuple(replace(USUAL, dim=dim) for dim in (32, 64, 128, 256, 768)),
     "bfloat16": (LARGE, replace(LARGE, dtype="bfloat16")),
+    # Behind the batch: queues of 16 and 128 batches, and the batches of 7 other replicas.
+    "more-docs": (
+        *(Size(512, 50, 64, more_docs=batches * 512) for batches in (16, 128)),
+        Size(1024, 50, 128, more_docs=7 * 1024),
+    ),
 }
 DEFAULT = "4096"
 # What --sizes calls a problem that has no name here.

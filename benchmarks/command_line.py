@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cases import CASES, DEFAULT, UNNAMED
-from benchmarks.gpu.gpu_model import BYTES, MODES, Size, parse_size
+from benchmarks.gpu.gpu_model import BYTES, MODES, SIZE_FORM, Size, parse_size
 from benchmarks.limits import default_memory_limit
 from benchmarks.ways import WAYS
 
@@ -49,7 +49,13 @@ def add_what_runs(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument(
         "--case", nargs="+", choices=list(CASES), metavar="CASE", help=f"of {list(CASES)}"
     )
-    sizes.add_argument("--sizes", nargs="+", type=parse_size, metavar="BxKxD")
+    sizes.add_argument(
+        "--sizes",
+        nargs="+",
+        type=parse_size,
+        metavar=SIZE_FORM,
+        help="C documents, where there are more than the B of the batch",
+    )
     parser.add_argument(
         "--dtypes", nargs="+", choices=list(BYTES), help="default: the case's own"
     )

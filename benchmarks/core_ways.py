@@ -16,7 +16,7 @@ OUTPUTS = ("loss", "query_gradient", "doc_gradient")
 
 def prepare(way: Way, training: bool, problem: Problem, device: str) -> Any:
     """The core's step; on a GPU float32 products may be rounded, as the others' are."""
-    count = len(problem.query) - 1 if way.sampler == "all" else problem.num_negatives
+    count = len(problem.doc) - 1 if way.sampler == "all" else problem.num_negatives
     seed = problem.candidates.seed if problem.candidates else (1, 2)
     return load_core("device" if device == "gpu" else "emulated").prepare_step(
         rounded(problem.query, problem.dtype),

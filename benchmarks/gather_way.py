@@ -18,19 +18,26 @@ def make_step(
     In training it then reads as many rows of query: the queries that drew a document.
     """
     del way, device
-    rows, drawn = len(problem.query), problem.num_negatives
+    docs, shape = len(problem.doc), (len(problem.query), problem.num_negatives + 1)
     if problem.candidates:
         indices = problem.candidates.table
     else:
-        indices = np.random.default_rng(0).integers(rows, size=(rows, drawn + 1))
+        indices = np.random.default_rng(0).integers(docs, size=shape)
     indices = indices.astype(np.int32).ravel()
     matrices = [problem.doc, problem.query] if training else [problem.doc]
-    matrices = [as_words(matrix, problem.dtype) for matrix in matrices]
+    reads = [
+        (as_words(matrix, problem.dtype), rows_of(matrix, indices)) for matrix in matrices
+    ]
 
     def run() -> list[float]:
-        return [_probes.read_rows(matrix, indices, threads) for matrix in matrices]
+        return [_probes.read_rows(matrix, rows, threads) for matrix, rows in reads]
 
     return Step(run, lambda sums: None, lambda sums: [np.array(sum(sums))])
+
+
+def rows_of(matrix: Array, indices: Array) -> Array:
+    """Rows of documents as rows of a matrix, which may be the shorter one of queries."""
+    return indices % len(matrix)
 
 
 def as_words(matrix: Array, dtype: str) -> Array:

@@ -47,9 +47,9 @@ def sampled_loss(
     """Unit rows, one gather by random indices, one cross-entropy."""
     query, doc = unit_rows(query), unit_rows(doc)
     if table is None:
-        shape = (len(doc), num_negatives)
+        shape = (len(query), num_negatives)
         table = jax.random.randint(key, shape, 0, len(doc), jnp.int32)
-    positive = jnp.sum(query * doc, axis=1, keepdims=True)
+    positive = jnp.sum(query * doc[: len(query)], axis=1, keepdims=True)
     negative = jnp.einsum("bd,bkd->bk", query, doc[table])
     logits = jnp.concatenate([positive, negative], axis=1) * SCALE
     return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])

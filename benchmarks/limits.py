@@ -37,8 +37,8 @@ def problems(
     yield from sizes_it_does_not_take(way, size)
     if way.overflows_float16 and size.dtype == "float16":
         yield "its exponentials overflow in float16"
-    if way.sampler == "ring" and size.num_negatives >= size.batch_size:
-        yield f"the ring has {size.batch_size - 1} other rows for K={size.num_negatives}"
+    if way.sampler == "ring" and size.num_negatives >= size.num_docs:
+        yield f"the ring has {size.num_docs - 1} other rows for K={size.num_negatives}"
     needed = way.predicted_bytes(size, training) / GIB
     if needed > memory_limit:
         yield f"it would take {needed:.1f} GiB, --memory-limit is {memory_limit:.1f}"
@@ -58,7 +58,7 @@ def how_to_install(way: Way) -> str:
 
 
 def sizes_it_does_not_take(way: Way, size: Size) -> Iterator[str]:
-    """Dtypes and numbers of rows and columns that a way's kernels are not made for."""
+    """Dtypes and numbers of rows and columns that a way is not made for."""
     if size.dtype not in way.dtypes:
         yield f"it takes {', '.join(way.dtypes)}, not {size.dtype}"
     if size.dim % way.dim_multiple:
@@ -66,6 +66,8 @@ def sizes_it_does_not_take(way: Way, size: Size) -> Iterator[str]:
     multiple, rows = way.batch_multiple, size.batch_size
     if rows > multiple and rows % multiple:
         yield f"above {multiple} rows it takes multiples of {multiple}, not {rows}"
+    if way.one_doc_a_query and size.more_docs:
+        yield f"it takes as many documents as queries, not {size.num_docs} for {rows}"
 
 
 def reason_to_leave_out(

@@ -49,6 +49,7 @@ def make_row(
         "batch_size": size.batch_size,
         "num_negatives": size.num_negatives,
         "dim": size.dim,
+        "num_docs": size.num_docs,
         "dtype": size.dtype,
         **figures,
         "peak_bytes": peak_bytes,
@@ -61,7 +62,8 @@ def make_row(
 def predicted_milliseconds(row: Row, device_name: str) -> float:
     """What was said of a row of the kernels beforehand, if the device is known."""
     device = gpu_model.find_device(device_name)
-    if device is None or row["impl"] not in PREDICTED:
+    has_more_docs = row["num_docs"] > row["batch_size"]
+    if device is None or row["impl"] not in PREDICTED or has_more_docs:
         return math.nan
     size = Size(row["batch_size"], row["num_negatives"], row["dim"], row["dtype"])
     training = row["mode"] == MODES[True]
@@ -87,7 +89,9 @@ def leave_out(task: Task, size: Size, reason: object) -> None:
 
 
 @functools.cache
-def why_it_does_not_run(task: Task, dtype: str, device: str, threads: int) -> str:
+def why_it_does_not_run(
+    task: Task, dtype: str, device: str, threads: int, more_docs: int = 0
+) -> str:
     """Checks a way's results once, and says why it cannot run here, "" if it can.
 
     Raises:
@@ -97,7 +101,7 @@ def why_it_does_not_run(task: Task, dtype: str, device: str, threads: int) -> st
     # kernels do not get along with what is installed.
     failures = Exception if WAYS[task[0]].packages else RuntimeError
     try:
-        checks.check(*task, dtype, device, threads)
+        checks.check(*task, dtype, device, threads, more_docs)
     except checks.WrongResultError:
         raise
     except failures as error:
@@ -109,10 +113,12 @@ def runnable(arguments: argparse.Namespace, size: Size) -> list[Task]:
     """The ways and modes that run at a size, all of them checked."""
     tasks = []
     wanted = list(itertools.product(arguments.impl, arguments.training))
+    device, threads = arguments.device, arguments.threads
+    more_docs = checks.more_docs_of_check(size)
     for task in tqdm(wanted, desc="checks", leave=False):
         reason = reason_to_leave_out(
-            *task, size, arguments.device, arguments.memory_limit
-        ) or why_it_does_not_run(task, size.dtype, arguments.device, arguments.threads)
+            *task, size, device, arguments.memory_limit
+        ) or why_it_does_not_run(task, size.dtype, device, threads, more_docs)
         if reason:
             leave_out(task, size, reason)
         else:
@@ -156,10 +162,11 @@ def floor_milliseconds(
     """What a way that gathers its rows cannot be quicker than, NaN if it is not known.
 
     On the CPU reading the rows was timed beside the ways; of a GPU ``device`` says how
-    quickly it copies. The other ways share rows between queries.
+    quickly it copies, for a batch's own documents. The other ways share rows between
+    queries.
     """
     way, training = task
-    if not WAYS[way].gathers:
+    if not WAYS[way].gathers or (device is not None and size.more_docs):
         return math.nan
     if device is not None:
         return 1e3 * gpu_model.floor_seconds(size, training, device)

@@ -50,7 +50,9 @@ class Step:
 def random_problem(size: Size, candidates: Candidates | None = None) -> Problem:
     """Normally distributed rows, the same for every way."""
     random = np.random.default_rng(0)
-    shape = (size.batch_size, size.dim)
     real = np.float64 if size.dtype == "float64" else np.float32
-    query, doc = (random.standard_normal(shape, real) for _ in range(2))
+    query, doc = (
+        random.standard_normal((rows, size.dim), real)
+        for rows in (size.batch_size, size.num_docs)
+    )
     return Problem(query, doc, size.num_negatives, size.dtype, candidates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,10 @@ from benchmarks.tables import print_table
 from benchmarks.ways import BASELINE, WAYS
 
 Record = Mapping[Any, Any]
+Cell = Callable[[Record], str]
+Names = tuple[str, ...]
+Table = tuple[Sequence[str], list[list[str]]]  # the columns' names, and the cells
+View = Callable[[pd.DataFrame], Table]
 
 COLUMNS = (
     "implementation",
@@ -46,7 +50,8 @@ MACHINE = (
     "jax",
     "package",
 )
-SIZE = ["batch_size", "num_negatives", "dim", "dtype"]
+SIZE = ["batch_size", "num_negatives", "dim", "num_docs", "dtype"]
+VECTORS = {"portable": "portable", "avx2": "AVX2", "avx512": "AVX-512"}
 
 
 def label(impl: str) -> str:
@@ -85,7 +90,7 @@ def gigabytes_a_second(row: Record) -> str:
 def row_cells(row: Record) -> list[str]:
     """What a step reads, and how quickly."""
     return [
-        f"{row['batch_size']} x {row['num_negatives']} x {row['dim']}",
+        f"{row['batch_size']} x {row['num_negatives']} x {row['dim']}{more_docs(row)}",
         label(row["impl"]),
         row["mode"],
         digits(row["row_bytes"] / 1e6),
@@ -107,17 +112,54 @@ def dtype_cells(row: Record) -> list[str]:
     ]
 
 
-def by_size(mode: str) -> Callable[[pd.DataFrame], tuple[list[str], list[list[str]]]]:
+def by_size(mode: str) -> View:
     """A view of one mode: a row an implementation, its medians and ratios by size."""
 
-    def view(results: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    def view(results: pd.DataFrame) -> Table:
         records = results[results["mode"] == mode].to_dict("records")
-        found = {(row["impl"], size_name(row)): median_and_ratio(row) for row in records}
-        impls, sizes = (list(dict.fromkeys(part)) for part in zip(*found, strict=True))
-        lines = [[label(way), *(found.get((way, s), "-") for s in sizes)] for way in impls]
-        return ["implementation", *sizes], lines
+        cells: dict[tuple[Names, str], str] = {
+            ((label(row["impl"]),), size_name(row)): median_and_ratio(row)
+            for row in records
+        }
+        return cross_table(["implementation"], cells)
 
     return view
+
+
+def by_vectors(names: Mapping[str, Cell], figures: Mapping[str, Cell]) -> View:
+    """A view of runs with several vectors, such as AVX2 and AVX-512, side by side.
+
+    ``names`` are the columns that tell the rows apart, ``figures`` those that each run has
+    of its own.
+    """
+
+    def view(results: pd.DataFrame) -> Table:
+        cells = {
+            (
+                tuple(name(row) for name in names.values()),
+                f"{column}, {vectors(row)}",
+            ): cell(row)
+            for row in results.to_dict("records")
+            for column, cell in figures.items()
+        }
+        return cross_table([*names], cells)
+
+    return view
+
+
+def cross_table(names: list[str], cells: Mapping[tuple[Names, str], str]) -> Table:
+    """A row for each of the cells' names, a column for each of their columns.
+
+    A dash is where there is no cell.
+    """
+    rows, columns = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
+    lines = [[*row, *(cells.get((row, column), "-") for column in columns)] for row in rows]
+    return [*names, *columns], lines
+
+
+def vectors(row: Record) -> str:
+    """Those that this package's kernels had, as the documents call them."""
+    return VECTORS[row["cpu_kernels"]]
 
 
 def complete(results: pd.DataFrame) -> pd.DataFrame:
@@ -136,6 +178,11 @@ def digits(value: float) -> str:
     return or_dash(value, ".0f" if abs(value) >= 100 else ".3g")
 
 
+def with_quartiles(median: float, lower: float, upper: float) -> str:
+    """A median, and in parentheses where the middle half of the rounds is."""
+    return f"{digits(median)} ({digits(lower)}..{digits(upper)})"
+
+
 def times(ratio: float) -> str:
     """A ratio to another way."""
     return or_dash(ratio, ".1f" if ratio >= 1 else ".2f")
@@ -152,8 +199,15 @@ def median_and_ratio(row: Record) -> str:
 
 
 def size_name(row: Record) -> str:
-    """B, K and D in a line."""
-    return f"B={row['batch_size']}, K={row['num_negatives']}, D={row['dim']}"
+    """B, K and D in a line, and C where it is not B."""
+    size = f"B={row['batch_size']}, K={row['num_negatives']}, D={row['dim']}"
+    return f"{size}{more_docs(row, ', C=')}"
+
+
+def more_docs(row: Record, before: str = " of ") -> str:
+    """C where it is not B; the column is not in older files."""
+    num_docs = row.get("num_docs", row["batch_size"])
+    return "" if num_docs == row["batch_size"] else f"{before}{num_docs}"
 
 
 def title(row: Record) -> str:

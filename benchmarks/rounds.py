@@ -80,6 +80,16 @@ def run(step: Step, count: int) -> float:
     return time.perf_counter() - start
 
 
+def quartiles(rounds: Times) -> list[float]:
+    """The lower quartile, the median and the upper one, of the rounds that there are."""
+    return [float(number) for number in np.nanquantile(rounds, [0.25, 0.5, 0.75])]
+
+
+def num_rounds(rounds: Times) -> int:
+    """The rounds that there are."""
+    return int(np.count_nonzero(~np.isnan(rounds)))
+
+
 def summary(times: Times, baseline: Times | None) -> dict[str, Any]:
     """Median and quantiles of the rounds, and the median ratio within a round."""
     ratio = np.nan if baseline is None else float(np.nanmedian(times / baseline))
@@ -88,5 +98,5 @@ def summary(times: Times, baseline: Times | None) -> dict[str, Any]:
         "q20_ms": float(np.nanquantile(times, 0.2)),
         "q80_ms": float(np.nanquantile(times, 0.8)),
         "ratio": ratio,
-        "samples": int(np.count_nonzero(~np.isnan(times))),
+        "samples": num_rounds(times),
     }

@@ -11,40 +11,34 @@ quartiles of the rounds, and whether the median reaches its target.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
-from negative_cosine import _probes, fused_negative_cosine_loss, sample_negatives
+from negative_cosine import _probes, fused_negative_cosine_loss
 from tqdm import tqdm
 
-from benchmarks import bench, command_line, machine, report, tensorflow_ways
-from benchmarks.checks import SEED, draw_candidates
+from benchmarks import cpu_steps, machine, report, tensorflow_ways
+from benchmarks.checks import draw_candidates
+from benchmarks.cpu_steps import CPU, SECONDS_A_ROUND, THREADS
 from benchmarks.gpu.gpu_model import Size
 from benchmarks.limits import missing_packages
-from benchmarks.problem import Array, Candidates, Problem, Step, random_problem
-from benchmarks.rounds import Times, time_rounds
-from benchmarks.tables import print_table
+from benchmarks.measurements import Row
+from benchmarks.problem import Array, Problem, Step, random_problem
+from benchmarks.rounds import Times, num_rounds, quartiles, time_rounds
 from benchmarks.tensorflow_ways import Outputs
 from benchmarks.ways import WAYS, make_step
 
 DIM = 128
-THREADS = 2
-CPU = "/cpu:0"
 CACHE_LINE = 64  # bytes
-ROUNDS, QUICK_ROUNDS = 25, 7
 # Of each way in a round: together some hundredths of a second or more.
 SMALL_STEPS, STEPS, LARGE_STEPS = 200, 10, 2
-SECONDS_A_ROUND = 2.0  # a way that takes longer sits out some rounds
 TITLE = "Training steps on the CPU, B x K x D in float32"
-COLUMNS = ("row", "sizes", "ratio", "25%..75%", "target", "reached")
 
 AllTimes = Mapping[str, Times]
 Ratio = Callable[[AllTimes], Times]  # of the ways' times: one a round
@@ -222,21 +216,16 @@ def shuffle_per_row(rows: int, other_rows: int, count: int = 20) -> Comparison:
     return Comparison(name, both, make_steps, per_row(rows, other_rows), Target(1.1))
 
 
-def seed_to_indices(size: Size, documents: int) -> Comparison:
+def seed_to_indices(size: Size) -> Comparison:
     """``shuffle`` that draws by a seed, to the same draws when they are given."""
 
     def make_steps() -> dict[str, Step]:
-        rows = random_problem(replace(size, batch_size=documents))
-        table = sample_negatives(
-            size.batch_size, documents, size.num_negatives, "shuffle", SEED
-        )
-        problem = replace(
-            rows,
-            query=rows.query[: size.batch_size],
-            candidates=Candidates(table.numpy(), SEED),
-        )
+        candidates = draw_candidates(size, "shuffle")
+        problem = random_problem(size, candidates)
         loss = functools.partial(
-            fused_negative_cosine_loss, negative_indices=table, implementation="native"
+            fused_negative_cosine_loss,
+            negative_indices=tf.constant(candidates.table),
+            implementation="native",
         )
         given = tf.function(with_gradients(loss), autograph=False)
         return {
@@ -245,8 +234,7 @@ def seed_to_indices(size: Size, documents: int) -> Comparison:
         }
 
     name = "shuffle by a seed, to its draws given"
-    sizes = f"{size} of {documents}"
-    return Comparison(name, sizes, make_steps, quotient("seed", "given"), Target(1.2))
+    return Comparison(name, str(size), make_steps, quotient("seed", "given"), Target(1.2))
 
 
 def ring_to_shuffle(size: Size, faster: float) -> Comparison:
@@ -323,7 +311,7 @@ def comparisons() -> list[Comparison]:
         shuffle_to_reading(8192, 50),
         shuffle_per_row(4100, 4096),
         long(shuffle_per_row(70_000, 65_536)),
-        seed_to_indices(Size(512, 50, 64), documents=66_048),
+        seed_to_indices(Size(512, 50, 64, more_docs=128 * 512)),
         ring_to_shuffle(Size(8192, 50, DIM), faster=2.5),
         long(ring_to_shuffle(Size(65_536, 50, DIM), faster=5.0)),
         *all_to_softmaxes(4096),
@@ -335,12 +323,11 @@ def comparisons() -> list[Comparison]:
 
 def figures(ratios: Times) -> dict[str, Any]:
     """The median and the quartiles of the rounds in which every way took part."""
-    lower, median, upper = map(float, np.nanquantile(ratios, [0.25, 0.5, 0.75]))
-    count = int(np.count_nonzero(~np.isnan(ratios)))
-    return {"ratio": median, "q25": lower, "q75": upper, "rounds": count}
+    lower, median, upper = quartiles(ratios)
+    return {"ratio": median, "q25": lower, "q75": upper, "rounds": num_rounds(ratios)}
 
 
-def measure(comparison: Comparison, rounds: int) -> dict[str, Any]:
+def measure(comparison: Comparison, rounds: int) -> Row:
     """A row of results. Its arrays are gone when it returns."""
     with tf.device(CPU):
         times, _ = time_rounds(
@@ -355,51 +342,41 @@ def measure(comparison: Comparison, rounds: int) -> dict[str, Any]:
         **found,
         "target": str(comparison.target),
         "reached": "yes" if reached else "no",
+        **versions(times),
     }
 
 
-def cells(row: Mapping[Any, Any]) -> list[str]:
-    """A row of results as the table shows it."""
-    ratio, lower, upper = (report.digits(row[name]) for name in ("ratio", "q25", "q75"))
-    names = row["row"], row["sizes"]
-    return [*names, ratio, f"{lower}..{upper}", row["target"], row["reached"]]
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Those of the packages that the ways among some steps import."""
+    ways = (WAYS[name] for name in names if name in WAYS)
+    return {package: machine.version(package) for way in ways for package in way.packages}
 
 
-def with_facts(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The results with what they ran on."""
-    facts = machine.cpu_facts(THREADS) | {"package": machine.version("negative-cosine")}
-    return report.complete(pd.DataFrame(rows).assign(**facts))
+view = report.by_vectors(
+    names={name: operator.itemgetter(name) for name in ("row", "sizes", "target")},
+    figures={
+        "ratio": lambda row: report.with_quartiles(row["ratio"], row["q25"], row["q75"]),
+        "reached": operator.itemgetter("reached"),
+    },
+)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Every option, and what it is by default."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--rounds",
-        type=command_line.count,
-        help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="few rounds, without the largest batches"
-    )
-    parser.add_argument("--output", type=Path, metavar="CSV")
-    parser.set_defaults(device="cpu", threads=THREADS)
-    return parser
+def measure_all(rounds: int, quick: bool) -> list[Row]:
+    """Every row, or with ``quick`` those that do not take long."""
+    wanted = [row for row in comparisons() if not (quick and row.is_long)]
+    return [measure(row, rounds) for row in tqdm(wanted, desc="rows", leave=False)]
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measures, prints and, where asked to, writes a CSV."""
-    parser = make_parser()
-    arguments = parser.parse_args(words)
-    if arguments.output:
-        bench.make_writable(parser, arguments.output)
-    bench.start_tensorflow(parser, arguments)
-    rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
-    wanted = [row for row in comparisons() if not (arguments.quick and row.is_long)]
-    rows = [measure(row, rounds) for row in tqdm(wanted, desc="rows", leave=False)]
-    print_table(TITLE, COLUMNS, map(cells, rows))
-    if arguments.output:
-        with_facts(rows).to_csv(arguments.output, index=False)
+    cpu_steps.run(
+        words,
+        description=(__doc__ or "").splitlines()[0],
+        quick="few rounds, without the largest batches",
+        measure=measure_all,
+        view=view,
+        title=TITLE,
+    )
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
 """Writes the documents' tables from the result files that they name: `make results`.
 
 A table is between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
-several views of a file. What only a machine with a GPU can write may be missing: then a
-sentence says so.
+several views of a file. A PATH with a star is of several files, each of another machine.
+What only a machine with a GPU can write may be missing: then a sentence says so.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks import errors, report, step_cost
+from benchmarks import end_to_end, errors, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_model, gpu_samplers, machine_code, tile_code
+from benchmarks.report import Record, Table
 from examples import two_tower
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-Record = Mapping[Any, Any]
-Table = tuple[Sequence[str], list[list[str]]]  # the columns' names, and the cells
 View = Callable[[Any], Table]  # of a file's rows, or of what it holds in JSON
 
 NOT_MEASURED = (
@@ -64,7 +63,9 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/bfloat16.csv": row_by_row(report.DTYPE_COLUMNS, report.dtype_cells),
     "benchmarks/results/errors.csv": errors.by_case,
-    "benchmarks/results/step_cost.csv": row_by_row(step_cost.COLUMNS, step_cost.cells),
+    "benchmarks/results/more_docs.csv": report.by_size("train"),
+    "benchmarks/results/step_cost*.csv": step_cost.view,
+    "benchmarks/results/end_to_end*.csv": end_to_end.view,
     "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
         gpu_model.COLUMNS, gpu_model.cells, lambda row: ("shuffle", row["mode"])
     ),
@@ -98,7 +99,7 @@ def markdown_table(name: str) -> str:
     if name in MEASURED_ON_A_GPU and not (ROOT / path).exists():
         return NOT_MEASURED.format(path=path, command=command_of(path))
     view = {**TABLES, **MEASURED_ON_A_GPU}[name]
-    columns, rows = view(read_results(ROOT / path))
+    columns, rows = view(read_results(path))
     separator = ["---"] + ["---:"] * (len(columns) - 1)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [list(columns), separator, *rows]
@@ -110,9 +111,13 @@ def command_of(path: str) -> str:
     return "gpu_tensorflow" if "gpu_tensorflow" in path else "gpu_evidence"
 
 
-def read_results(path: Path) -> Any:
-    """A CSV's rows, or what a file of JSON holds."""
-    return pd.read_csv(path) if path.suffix == ".csv" else json.loads(path.read_text())
+def read_results(name: str) -> Any:
+    """What a file of JSON holds, or a CSV's rows: with a star those of several CSVs."""
+    path = ROOT / name
+    if path.suffix != ".csv":
+        return json.loads(path.read_text())
+    files = sorted(ROOT.glob(name)) or [path]  # the error names what is not there
+    return pd.concat(map(pd.read_csv, files), ignore_index=True)
 
 
 def with_tables(text: str) -> str:

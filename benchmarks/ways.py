@@ -41,6 +41,7 @@ class Way:
     overflows_float16: bool = False
     dim_multiple: int = 1  # D must be one
     batch_multiple: int = 1  # B must be one, or smaller
+    one_doc_a_query: bool = False  # it knows no documents but the queries' own
     # Within a step the host reads from the device, and waits: no CUDA graph can record it.
     waits: bool = False
     reads_alone: bool = False  # computes no loss: the floor
@@ -57,7 +58,7 @@ class Way:
 
     def predicted_bytes(self, size: Size, training: bool) -> int:
         """Memory that a step takes beside inputs and outputs, roughly."""
-        width = size.batch_size if self.sampler == "all" else gathered_numbers(size)
+        width = size.num_docs if self.sampler == "all" else gathered_numbers(size)
         return self.copies[training] * size.batch_size * width * BYTES[size.dtype]
 
 
@@ -93,6 +94,7 @@ def _tensorflow(
         # The article's exponentials are not taken relative to the largest: exp(20) is
         # more than float16 holds.
         overflows_float16=loss == "article",
+        one_doc_a_query=loss == "article",
     )
 
 
@@ -104,13 +106,20 @@ def _torch(
     sampler: str = "shuffle",
 ) -> Way:
     return Way(
-        label, "torch_ways", loss, compiled, sampler, copies=copies, packages=("torch",)
+        label,
+        "torch_ways",
+        loss,
+        compiled,
+        sampler,
+        copies=copies,
+        packages=("torch",),
+        one_doc_a_query=True,
     )
 
 
 def _kernels(label: str, loss: str, *packages: str, **facts: Any) -> Way:
     """Kernels for PyTorch in Triton: they never hold all logits, nor gathered rows."""
-    facts = {"sampler": "all", "dtypes": UP_TO_FLOAT32, **facts}
+    facts = {"sampler": "all", "dtypes": UP_TO_FLOAT32, "one_doc_a_query": True, **facts}
     packages = ("torch", "triton", *packages)
     return Way(label, "torch_ways", loss, packages=packages, only_on="gpu", **facts)
 

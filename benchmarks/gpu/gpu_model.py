@@ -22,6 +22,7 @@ from benchmarks.tables import print_table
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 MODES = ("forward", "train")
+SIZE_FORM = "BxKxD[ofC]"  # what `parse_size` reads
 
 # What tiles pad rows to, in bytes, see csrc/cuda/tiles/kernels.cu.
 ROWS_OF_TILES = (128, 256, 512, 1024, 2048, 3072, 4096)
@@ -38,15 +39,26 @@ LAUNCH_SECONDS = 2.5e-6
 
 @dataclass(frozen=True)
 class Size:
-    """A problem: B rows of D numbers of a dtype, K candidates a row."""
+    """A problem: B rows of D numbers of a dtype, K candidates a row.
+
+    There may be more documents than queries, behind the batch's own: those of a queue or
+    of other replicas. What is predicted here is of a batch's own documents alone.
+    """
 
     batch_size: int
     num_negatives: int
     dim: int
     dtype: str = "float32"
+    more_docs: int = 0
 
     def __str__(self) -> str:
-        return f"{self.batch_size}x{self.num_negatives}x{self.dim}"
+        of_more = f" of {self.num_docs}" if self.more_docs else ""
+        return f"{self.batch_size}x{self.num_negatives}x{self.dim}{of_more}"
+
+    @property
+    def num_docs(self) -> int:
+        """C, the documents that candidates are drawn from."""
+        return self.batch_size + self.more_docs
 
     @property
     def table_bytes(self) -> int:
@@ -60,16 +72,22 @@ class Size:
 
 
 def parse_size(text: str) -> Size:
-    """``4096x20x128`` is B x K x D."""
+    """``4096x20x128`` is B x K x D, ``512x50x64of8704`` the same of C documents."""
+    table, of, docs = text.partition("of")
     try:
-        batch_size, num_negatives, dim = map(int, text.split("x"))
+        batch_size, num_negatives, dim = map(int, table.split("x"))
+        num_docs = int(docs) if of else batch_size
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"a size is BxKxD, such as 4096x20x128, got {text!r}"
+            f"a size is {SIZE_FORM}, such as 4096x20x128 or 512x50x64of8704, got {text!r}"
         ) from None
     if min(batch_size, num_negatives, dim) < 1:
         raise argparse.ArgumentTypeError(f"B, K and D must be at least 1, got {text!r}")
-    return Size(batch_size, num_negatives, dim)
+    if num_docs < batch_size:
+        raise argparse.ArgumentTypeError(
+            f"C must be at least B, as each query has a document of its own, got {text!r}"
+        )
+    return Size(batch_size, num_negatives, dim, more_docs=num_docs - batch_size)
 
 
 def l2_bytes(size: Size, training: bool) -> int:

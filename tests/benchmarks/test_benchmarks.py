@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tomli
+from negative_cosine import _probes
 
 from benchmarks import (
     bench,
@@ -41,8 +42,18 @@ from tests.support import emulated
 from tests.support.checkout import ROOT
 
 SCRIPT = str(ROOT / "benchmarks" / "bench.py")
-FIGURES = ["case", "impl", "mode", "batch_size", "num_negatives", "dim", "dtype"]
-FIGURES += ["median_ms", "q20_ms", "q80_ms", "ratio", "samples", "steps", "ratio_to"]
+FIGURES = ["case", "impl", "mode", "batch_size", "num_negatives", "dim"]
+FIGURES += [
+    "num_docs",
+    "dtype",
+    "median_ms",
+    "q20_ms",
+    "q80_ms",
+    "ratio",
+    "samples",
+    "steps",
+    "ratio_to",
+]
 FIGURES += ["peak_bytes", "row_bytes", "floor_ms", "share_of_floor", "predicted_ms"]
 
 HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
@@ -147,6 +158,83 @@ def test_every_implementation_passes_its_check(impl: str, dtype: str) -> None:
     checks.check(impl, True, dtype)
 
 
+OF_MORE_DOCS = [impl for impl in ALWAYS_THERE if not WAYS[impl].one_doc_a_query]
+
+
+@pytest.mark.parametrize("impl", OF_MORE_DOCS)
+@pytest.mark.parametrize("more_docs", [7, 1024])  # the core sorts draws of many documents
+def test_what_takes_more_documents_than_queries_passes_its_check_on_them(
+    impl: str, more_docs: int
+) -> None:
+    checks.check(impl, True, "float32", more_docs=more_docs)
+
+
+def test_reading_a_single_wrong_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(matrix: Any, rows: Any, threads: int) -> float:
+        rows = np.array(rows)
+        rows[0] = (rows[0] + 1) % len(matrix)
+        return right(matrix, rows, threads)
+
+    right = _probes.read_rows
+    monkeypatch.setattr(_probes, "read_rows", wrong)
+    with pytest.raises(checks.WrongResultError, match="gather is wrong in float32"):
+        checks.check("gather", True, "float32")
+
+
+@pytest.mark.parametrize(
+    ("size", "more_docs"),
+    [
+        (Size(512, 50, 64), 0),
+        (Size(512, 50, 64, more_docs=16 * 512), 16 * 64),
+        (Size(4096, 20, 128, more_docs=1), 1),
+    ],
+)
+def test_a_check_has_as_many_documents_for_a_query_as_what_is_timed(
+    size: Size, more_docs: int
+) -> None:
+    assert checks.more_docs_of_check(size) == more_docs
+
+
+def test_a_mistake_that_only_more_documents_show_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_a_gradient_of_more(query: Any, doc: Any, *rest: Any, **options: Any) -> Any:
+        rows, docs = query.shape[0], doc.shape[0]
+        own, more = tf.split(doc, [rows, docs - rows])
+        doc = tf.concat([own, tf.stop_gradient(more)], axis=0)
+        return right(query, doc, *rest, **options)
+
+    right = tensorflow_ways.LOSSES["vectorised"]
+    monkeypatch.setitem(tensorflow_ways.LOSSES, "vectorised", without_a_gradient_of_more)
+    measurements.why_it_does_not_run.cache_clear()
+    options = ["--impl", "vectorised", "--mode", "train", "--without-memory"]
+    assert len(run_bench(tmp_path, *options)) == 1
+    with pytest.raises(SystemExit, match="1"):
+        run_bench(tmp_path, *options, "--sizes", "96x3x32of100")
+    assert "its gradient of doc differs" in capsys.readouterr().err
+    measurements.why_it_does_not_run.cache_clear()
+
+
+def test_a_size_with_more_documents_is_timed_where_a_way_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--impl", "fused", "article", "--sizes", "32x3x16", "32x3x16of200"]
+    results = run_bench(tmp_path, *options, "--without-memory", "--mode", "train")
+    timed = [*zip(results["impl"], results["num_docs"], strict=True)]
+    assert timed == [("fused", 32), ("article", 32), ("fused", 200)]
+    printed = capsys.readouterr()
+    assert (
+        "32x3x16 of 200, float32, article, train: left out: it takes as many documents as "
+        "queries, not 200 for 32"
+    ) in printed.err
+    assert printed.out.count("C=200") == 1
+
+
+def test_the_named_sizes_with_more_documents_are_those_of_queues_and_replicas() -> None:
+    sizes = [str(size) for size in CASES["more-docs"]]
+    assert sizes == ["512x50x64 of 8704", "512x50x64 of 66048", "1024x50x128 of 8192"]
+
+
 def test_the_check_compares_the_loss_alone_too() -> None:
     checks.check("fused-ring", False, "float32")
 
@@ -237,6 +325,9 @@ def test_predicted_memory_is_that_of_the_tensors_made_by_hand() -> None:
     assert WAYS["fused"].predicted_bytes(size, training=True) == 0
     assert WAYS["article"].predicted_bytes(size, training=True) == 5 * 64 * 4 * 10 * 4
     assert WAYS["in-batch"].predicted_bytes(size, training=False) == 2 * 64 * 64 * 4
+    more = replace(size, more_docs=36)
+    assert WAYS["article"].predicted_bytes(more, training=True) == 5 * 64 * 4 * 10 * 4
+    assert WAYS["in-batch"].predicted_bytes(more, training=False) == 2 * 64 * 100 * 4
 
 
 @pytest.mark.parametrize("impl", ["torch", "inf-cl", "jax"])
@@ -371,6 +462,13 @@ def test_what_shares_rows_between_queries_has_no_floor(impl: str) -> None:
     assert np.isnan(floor)
 
 
+def test_what_a_gpu_does_with_more_documents_has_neither_floor_nor_prediction() -> None:
+    size = Size(64, 3, 8, more_docs=1)
+    device = DEVICES["H200"]
+    assert np.isnan(predicted("fused", size))
+    assert np.isnan(measurements.floor_milliseconds(("fused", True), size, device, {}))
+
+
 @no_gpu_here
 def test_a_run_on_a_gpu_goes_all_the_way_from_checks_to_predictions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -400,7 +498,9 @@ def test_the_core_is_not_timed_on_the_cpu(capsys: pytest.CaptureFixture[str]) ->
         (["--impl", "slow"], "argument --impl: invalid choice: 'slow'"),
         (["--case", "huge"], "argument --case: invalid choice: 'huge'"),
         (["--mode", "backward"], "argument --mode: invalid choice: 'backward'"),
-        (["--sizes", "12x3"], "a size is BxKxD"),
+        (["--sizes", "12x3"], "a size is BxKxD[ofC], such as"),
+        (["--sizes", "9x3x8of"], "or 512x50x64of8704, got '9x3x8of'"),
+        (["--sizes", "9x3x8of8"], "C must be at least B"),
         (["--repeat", "0"], "must be a number of 1 or more, got '0'"),
         (["--time-limit", "soon"], "must be a number above 0, got 'soon'"),
         (["--case", "small", "--sizes", "8x4x32"], "not allowed with argument --case"),
@@ -432,11 +532,23 @@ def test_the_core_alone_runs_on_a_gpu(tmp_path: Path) -> None:
     assert (results["driver"].astype(str) != "").all()
 
 
-def test_a_size_is_read_as_b_k_d() -> None:
+def test_a_size_is_read_as_b_k_d_and_c_where_it_is_given() -> None:
+    assert parse_size("4096x20x128") == parse_size("4096x20x128of4096")
     assert parse_size("4096x20x128") == Size(4096, 20, 128)
-    for wrong in ("4096x20", "0x1x1", "axbxc"):
-        with pytest.raises(argparse.ArgumentTypeError):
-            parse_size(wrong)
+    assert parse_size("512x50x64of8704") == Size(512, 50, 64, more_docs=8192)
+
+
+@pytest.mark.parametrize("text", ["4096x20x128", "512x50x64 of 8704"])
+def test_a_size_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_size(text)) == text
+
+
+@pytest.mark.parametrize(
+    "wrong", ["4096x20", "0x1x1", "axbxc", "9x3x8of", "9x3x8ofx", "9x3x8of8", "9x3of9", ""]
+)
+def test_what_is_no_size_is_refused_by_name(wrong: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"got {wrong!r}"):
+        parse_size(wrong)
 
 
 def test_ratios_are_of_the_same_round() -> None:

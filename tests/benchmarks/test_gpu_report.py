@@ -13,6 +13,7 @@ import pytest
 from benchmarks import update_documents
 from benchmarks.evidence import kernels, ncu, peers, report, tables
 from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.report import Table
 
 H100 = {
     "device": "NVIDIA H100 80GB HBM3",
@@ -66,7 +67,7 @@ def test_without_its_file_a_table_says_that_nothing_was_measured(
     )
 
 
-def predictions() -> update_documents.Table:
+def predictions() -> Table:
     view = update_documents.TABLES["benchmarks/results/gpu_samplers.csv"]
     return view(gpu_samplers.predictions())
 
