@@ -207,13 +207,6 @@ NEGATIVE_COSINE_INLINE bool is_any(Mask<Real> mask) {
 }
 
 template <typename Real>
-NEGATIVE_COSINE_INLINE int32_t count_of_lanes(Mask<Real> counts) {
-  int64_t sum = 0;
-  for (int lane = 0; lane < kLanes<Real>; ++lane) sum += counts[lane];
-  return static_cast<int32_t>(sum);
-}
-
-template <typename Real>
 NEGATIVE_COSINE_INLINE Real max_by_halves(Vector<Real> vector) {
   Real lanes[kLanes<Real>];
   store(lanes, vector);

@@ -10,7 +10,6 @@
 
 #include <cstdint>
 
-#include "cpu/rows/panel.h"
 #include "cpu/rows/rows.h"
 #include "cpu/tiles/product.h"
 #include "cpu/tiles/scratch_size.h"
