@@ -79,9 +79,9 @@ results: install
 	  $(RESULTS)/dim.csv --output docs/pictures
 	$(BENCH) --case more-docs --mode train --repeat 7 --time-limit 3 \
 	  --output $(RESULTS)/more_docs.csv
-	$(BIN)/python -m benchmarks.step_cost --output $(RESULTS)/step_cost.csv
-	$(HELD_TO_AVX2) $(BIN)/python -m benchmarks.step_cost --output $(RESULTS)/step_cost_avx2.csv
-	$(BIN)/python -m benchmarks.end_to_end --output $(RESULTS)/end_to_end.csv
+	$(BIN)/python -m benchmarks.step_cost --rounds 15 --output $(RESULTS)/step_cost.csv
+	$(HELD_TO_AVX2) $(BIN)/python -m benchmarks.step_cost --rounds 15 --output $(RESULTS)/step_cost_avx2.csv
+	$(BIN)/python -m benchmarks.end_to_end --rounds 11 --output $(RESULTS)/end_to_end.csv
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.gpu.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv

@@ -1,8 +1,8 @@
 """Writes the documents' tables from the result files that they name: `make results`.
 
 A table is between `<!-- table: PATH -->` and `<!-- end -->`; `PATH#VIEW` is one of
-several views of a file. A PATH with a star is of several files, each of another machine.
-What only a machine with a GPU can write may be missing: then a sentence says so.
+several views of a file. A PATH with a star is of several files, of other machines or other
+vectors. What only a machine with a GPU can write may be missing: then a sentence says so.
 """
 
 from __future__ import annotations

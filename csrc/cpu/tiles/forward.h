@@ -57,6 +57,8 @@ class ForwardTile {
         shape_(shape),
         memory_(memory),
         num_negatives_(num_negatives),
+        accumulates_(outputs.query_direction != nullptr &&
+                     params.normalize_over != NormalizeOver::kBatch),
         has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)),
@@ -69,9 +71,7 @@ class ForwardTile {
     if (rows_.count == 0) return;
     finish_loading(memory_, rows_.count);
     load_positives();
-    const bool over_batch = params_.normalize_over == NormalizeOver::kBatch;
-    const bool accumulates = outputs_.query_direction != nullptr && !over_batch;
-    meet_band(memory_, rows_, Band{1, num_negatives_}, first, accumulates, this);
+    meet_band(memory_, rows_, Band{1, num_negatives_}, first, accumulates_, this);
     store_rows();
   }
 
@@ -225,7 +225,7 @@ class ForwardTile {
                                                 Vector<Real> factors) {
     store(state_.weight_sum + row, load(state_.weight_sum + row) * factors);
     store(state_.cosine_sum + row, load(state_.cosine_sum + row) * factors);
-    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+    for (int lane = 0; accumulates_ && lane < kLanes<Real>; ++lane) {
       if (rises[lane] == 0) continue;
       const Real factor = factors[lane];
       Real* sum = memory_.sum(row + lane);
@@ -284,6 +284,7 @@ class ForwardTile {
   const RowShape<Real>& shape_;
   const TileMemory<Real>& memory_;
   const int64_t num_negatives_;
+  const bool accumulates_;
   const bool has_ids_;
   bool has_nan_ = false;  // in a row that has been packed
   const Storage* const queries_;

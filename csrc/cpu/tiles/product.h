@@ -18,8 +18,8 @@
 
 namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 
-// Vectors of a tile's rows, times columns of the panel: a block of products. It, its
-// vectors and one element more fill the registers.
+// Vectors of a tile's rows, times columns of the panel: a block of products. With its
+// vectors and one element more it fits the registers.
 constexpr int kBlockVectors = 3;
 constexpr int kBlockColumns = kVectorBytes == 64 ? 8 : 4;
 
@@ -30,9 +30,10 @@ constexpr int kGroupVectors = 4;
 static_assert(kTileRows % kGroup == 0 && kTilePanelRows % kBlockColumns == 0,
               "no ragged blocks");
 
-// Products are summed over this many elements at a time: long sums lose digits, and so
-// many of a tile's elements stay in the cache.
-constexpr int64_t kBlockElements = 256;
+// Products are summed over this many elements at a time, and then the sums: one long
+// sum of elements that do not cancel would lose more digits than docs/numerics.md
+// promises.
+constexpr int64_t kBlockElements = 64;
 
 // One panel's products, and then weights, with the rows of the tile.
 template <typename Real>
@@ -80,7 +81,7 @@ NEGATIVE_COSINE_INLINE void multiply_elements(
 template <int kVectors, int kColumns, typename Real>
 NEGATIVE_COSINE_INLINE void multiply_block(const ProductInputs<Real>& inputs,
                                            int64_t elements, Real* products) {
-  for (int64_t begin = 0; begin == 0 || begin < elements; begin += kBlockElements) {
+  for (int64_t begin = 0; begin < elements; begin += kBlockElements) {
     const int64_t rest = elements - begin;
     const int64_t end = begin + (rest < kBlockElements ? rest : kBlockElements);
     Vector<Real> sums[kColumns][kVectors] = {};

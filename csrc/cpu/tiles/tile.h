@@ -2,10 +2,10 @@
 // side by side: `ring`, and `all`, which is the ring of all documents in their own
 // order with K = C - 1.
 //
-// A tile holds the rows of kTileRows neighbouring places, normalised. The rows at place
-// x meet K consecutive places, so a tile meets a band of them, panel by panel: pack,
-// multiply, weigh, accumulate. The passes say what is packed, and turn products into
-// weights, a vector of the tile's rows at a time.
+// A tile holds the rows of neighbouring places (rows_of_tile), normalised. The row at
+// place x meets K consecutive places, so a tile meets a band of them, panel by panel:
+// pack, multiply, weigh, accumulate. The passes say what is packed, and turn products
+// into weights, a vector of the tile's rows at a time.
 #pragma once
 
 #include <cstdint>
@@ -60,31 +60,27 @@ using LanePosition = typename VectorOf<Real>::bits;
 // The rows of a tile: which they are, and where in the tile's band each one's starts.
 template <typename Real>
 struct TileRows {
-  TileRows() {
-    for (LanePosition<Real>& start : starts) start = kNowhere;
-  }
-
   void add(int64_t index, int64_t band_start) {
     indices[count] = index;
     band_starts[count] = band_start;
     starts[count] = static_cast<LanePosition<Real>>(band_start);
+    meets[count] = ~LanePosition<Real>{};
     ++count;
   }
 
   // Row `row` meets nobody.
   void leave_out(int row) {
-    starts[row] = kNowhere;
+    meets[row] = 0;
     has_gaps = true;
   }
-
-  // No position is less than K behind this one.
-  static constexpr LanePosition<Real> kNowhere = ~LanePosition<Real>{} >> 1;
 
   int count = 0;
   bool has_gaps = false;
   int64_t indices[kTileRows];
   int64_t band_starts[kTileRows];  // ascending
-  alignas(kVectorBytes) LanePosition<Real> starts[kTileRows];
+  alignas(kVectorBytes) LanePosition<Real> starts[kTileRows] = {};
+  // All bits for a row that meets its band: not for one left out, nor behind the last.
+  alignas(kVectorBytes) LanePosition<Real> meets[kTileRows] = {};
 };
 
 // The rows that a panel holds, by their positions in the tile's band.
@@ -166,10 +162,13 @@ template <typename Real>
 NEGATIVE_COSINE_INLINE Mask<Real> lanes_that_meet(const TileRows<Real>& rows, int row,
                                                   int64_t band_length,
                                                   int64_t position) {
+  using Positions = typename VectorOf<Real>::bits_vector;
   using Position = LanePosition<Real>;
-  const auto starts =
-      load_bits<typename VectorOf<Real>::bits_vector>(rows.starts + row);
-  return static_cast<Position>(position) - starts < static_cast<Position>(band_length);
+  const auto starts = load_bits<Positions>(rows.starts + row);
+  const auto meets = load_bits<Mask<Real>>(rows.meets + row);
+  const Mask<Real> is_inside =
+      static_cast<Position>(position) - starts < static_cast<Position>(band_length);
+  return is_inside & meets;
 }
 
 // The first position from `position` on that a row meets, where the tile has one; `row`

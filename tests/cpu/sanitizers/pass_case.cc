@@ -25,7 +25,8 @@ struct Size {
 // that draws are sorted.
 constexpr Size kSizes[] = {{0, 3, 4, 2},   {1, 1, 1, 1},     {1, 2, 3, 1},
                            {2, 5, 17, 64}, {3, 7, 129, 3},   {5, 5, 8, 100},
-                           {37, 41, 3, 2}, {49, 60, 64, 33}, {4, 150, 9, 5}};
+                           {37, 41, 3, 2}, {49, 60, 64, 33}, {4, 150, 9, 5},
+                           {3, 9, 513, 3}, {3, 70, 1024, 40}};
 
 // The samplers that draw others without replacement take C - 1 at most.
 int64_t negatives_of(Source source, const Size& size) {
