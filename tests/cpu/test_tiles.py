@@ -106,3 +106,17 @@ def test_a_tile_gives_the_same_bits_on_any_number_of_threads(
         other = run_on_arrays(_core, batch, sampler, {}, num_threads=threads)
         for name, values in one.items():
             assert values.tobytes() == other[name].tobytes(), name
+
+
+@pytest.mark.parametrize("dim", [128, 256, 512])
+def test_long_products_of_one_sign_keep_their_digits(dim: int) -> None:
+    unit = 2.0**-24
+    random = np.random.default_rng(dim)
+    query, doc = np.abs(random.standard_normal((2, 500, dim))).astype(np.float32)
+    results = _core.negative_cosine_loss(
+        query, doc, num_negatives=1, sampler="ring", seed=np.array([1, 2])
+    )
+    exact = np.einsum("bd,bd->b", query, doc, dtype=np.float64)
+    for rows in (query, doc):
+        exact /= np.linalg.norm(rows.astype(np.float64), axis=1)
+    assert np.abs(results["positive_cosine"] - exact).max() < 5 * unit
