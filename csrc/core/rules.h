@@ -22,6 +22,10 @@ NEGATIVE_COSINE_INLINE bool has_equal_ids(const LossParams& params, int64_t cand
          equal_queries();
 }
 
+NEGATIVE_COSINE_INLINE bool has_ids(const LossParams& params) {
+  return params.doc_ids != nullptr || params.query_ids != nullptr;
+}
+
 template <typename Real>
 NEGATIVE_COSINE_INLINE Real log_q_at(const LossParams& params, int64_t candidate) {
   if (params.doc_log_q == nullptr) return 0;

@@ -209,19 +209,15 @@ HARD_CASES = [
     HardCase("D = 4096", random_rows, (37, 41, 4096, 5)),
     HardCase("D = 4095, float16", random_rows, (37, 41, 4095, 5), dtype="float16"),
     HardCase("D = 4096, no element below 0", positive_rows, (37, 41, 4096, 5)),
-    HardCase(
-        "D = 256, no element below 0, ring, scale 1000",
-        positive_rows,
-        (37, 41, 256, 5),
-        source="ring",
-        options=HOT,
-    ),
-    HardCase(
-        "D = 256, no element below 0, all, scale 1000",
-        positive_rows,
-        (37, 41, 256, 5),
-        source="all",
-        options=HOT,
+    *(
+        HardCase(
+            f"D = 256, no element below 0, {sampler}, scale 1000",
+            positive_rows,
+            (37, 41, 256, 5),
+            source=sampler,
+            options=HOT,
+        )
+        for sampler in ("ring", "all")
     ),
     HardCase("B = 100,000", random_rows, (100_000, 100_100, 32, 20), judged_docs=20),
 ]

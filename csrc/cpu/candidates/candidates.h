@@ -81,7 +81,7 @@ NEGATIVE_COSINE_INLINE bool any_excluded(const LossParams& params,
 // compare, and all its values are below `limit` and none is `self`.
 NEGATIVE_COSINE_INLINE bool keeps_all(const LossParams& params, int64_t self,
                                       int64_t limit, const int32_t* values) {
-  if (params.doc_ids != nullptr || params.query_ids != nullptr) return false;
+  if (has_ids(params)) return false;
   const int32_t masked = params.mask_self ? static_cast<int32_t>(self) : -1;
   int32_t dropped = 0;
   for (int64_t k = 0; k < params.num_negatives; ++k) {

@@ -71,9 +71,7 @@ NEGATIVE_COSINE_INLINE void raise_shift(Real largest, bool is_first_panel,
   const Real factor = exp_of(previous - softmax->shift);
   softmax->weight_sum *= factor;
   softmax->cosine_sum *= factor;
-  for (int64_t i = 0; i < shape.padded(); i += kLanes<Real>) {
-    store(sums + i, load(sums + i) * factor);
-  }
+  scale_row(shape, factor, sums);
 }
 
 template <typename Storage>

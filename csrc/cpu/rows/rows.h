@@ -224,6 +224,15 @@ NEGATIVE_COSINE_INLINE void store_zeros(const RowShape<Real>& shape, Out* to) {
   __builtin_memset(to, 0, sizeof(Out) * static_cast<size_t>(shape.dim));
 }
 
+// row *= factor, for a padded row of the compute type.
+template <typename Real>
+NEGATIVE_COSINE_INLINE void scale_row(const RowShape<Real>& shape, Real factor,
+                                      Real* row) {
+  for (int64_t i = 0; i < shape.padded(); i += kLanes<Real>) {
+    store(row + i, load(row + i) * factor);
+  }
+}
+
 // to[e] = combine(offset, vector) by whole vectors; `combine` maps a vector's offset in
 // a padded row and the row's vector there to the result. `to` may be `row` itself: the
 // tail is read before anything is written.

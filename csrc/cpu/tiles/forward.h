@@ -59,7 +59,7 @@ class ForwardTile {
         num_negatives_(num_negatives),
         accumulates_(outputs.query_direction != nullptr &&
                      params.normalize_over != NormalizeOver::kBatch),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_ids_(has_ids(params)),
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)),
         query_inverse_norms_(static_cast<const Real*>(query_inverse_norms)),
@@ -149,22 +149,6 @@ class ForwardTile {
 
   // --- Weigh -------------------------------------------------------------------------
 
-  // Which of the rows row.. keep the panel's column.
-  NEGATIVE_COSINE_INLINE_MEMBER Mask<Real> kept_lanes(int row, int column,
-                                                      const PanelColumns& panel) const {
-    const Mask<Real> meets =
-        lanes_that_meet(rows_, row, num_negatives_, panel.positions[column]);
-    if (!has_ids_) return meets;
-    Mask<Real> kept = meets;
-    for (int lane = 0; lane < kLanes<Real>; ++lane) {
-      if (meets[lane] != 0 &&
-          is_dropped(params_, rows_.indices[row + lane], panel_.indices[column])) {
-        kept[lane] = 0;
-      }
-    }
-    return kept;
-  }
-
   // Products to cosines and logits; returns each row's largest logit. `kPlain` says
   // that all pairs are kept, and no row has NaN.
   template <bool kPlain>
@@ -190,7 +174,10 @@ class ForwardTile {
       }
       Mask<Real> kept = ~Mask<Real>{};
       if (!kPlain) {
-        kept = kept_lanes(row, c, panel);
+        kept = kept_lanes(rows_, row, num_negatives_, panel.positions[c], has_ids_,
+                          [&](int64_t query) {
+                            return is_dropped(params_, query, panel_.indices[c]);
+                          });
         cosines = kept ? cosines : Vector<Real>{};
         logits = kept ? logits : -kInfinity<Real>;
       }
@@ -227,11 +214,7 @@ class ForwardTile {
     store(state_.cosine_sum + row, load(state_.cosine_sum + row) * factors);
     for (int lane = 0; accumulates_ && lane < kLanes<Real>; ++lane) {
       if (rises[lane] == 0) continue;
-      const Real factor = factors[lane];
-      Real* sum = memory_.sum(row + lane);
-      for (int64_t i = 0; i < memory_.elements; i += kLanes<Real>) {
-        store(sum + i, load(sum + i) * factor);
-      }
+      scale_row<Real>(shape_, factors[lane], memory_.sum(row + lane));
     }
   }
 

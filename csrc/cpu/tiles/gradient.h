@@ -47,7 +47,7 @@ class GradientTile {
         shape_(shape),
         memory_(memory),
         num_negatives_(num_negatives),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_ids_(has_ids(params)),
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)) {}
 
@@ -133,22 +133,6 @@ class GradientTile {
     }
   }
 
-  // Which of the documents row.. the query at the panel's column has kept.
-  NEGATIVE_COSINE_INLINE_MEMBER Mask<Real> kept_lanes(int row, int column,
-                                                      const PanelColumns& panel) const {
-    const Mask<Real> meets =
-        lanes_that_meet(rows_, row, num_negatives_, panel.positions[column]);
-    if (!has_ids_) return meets;
-    Mask<Real> kept = meets;
-    for (int lane = 0; lane < kLanes<Real>; ++lane) {
-      if (meets[lane] != 0 &&
-          is_dropped(params_, panel_.indices[column], rows_.indices[row + lane])) {
-        kept[lane] = 0;
-      }
-    }
-    return kept;
-  }
-
   // Products to weights a_i p_ij, and their sums with the cosines: a panel's first, so
   // that long sums keep their digits. `kPlain` says that all pairs are kept, and no row
   // has NaN.
@@ -175,7 +159,9 @@ class GradientTile {
       Vector<Real> weights =
           exponential(logits - inputs.shifts[c]) * inputs.coefficients[c];
       if (!kPlain) {
-        const Mask<Real> kept = kept_lanes(row, c, panel);
+        const Mask<Real> kept = kept_lanes(
+            rows_, row, num_negatives_, panel.positions[c], has_ids_,
+            [&](int64_t doc) { return is_dropped(params_, panel_.indices[c], doc); });
         weights = kept ? weights : Vector<Real>{};
         cosines = kept ? cosines : Vector<Real>{};
       }

@@ -171,6 +171,20 @@ NEGATIVE_COSINE_INLINE Mask<Real> lanes_that_meet(const TileRows<Real>& rows, in
   return is_inside & meets;
 }
 
+// Those of them whose pair with that place is kept: `is_dropped` is asked about the
+// index of a row, where there are ids to compare.
+template <typename Real, typename IsDropped>
+NEGATIVE_COSINE_INLINE Mask<Real> kept_lanes(const TileRows<Real>& rows, int row,
+                                             int64_t band_length, int64_t position,
+                                             bool has_ids,
+                                             const IsDropped& is_dropped) {
+  Mask<Real> kept = lanes_that_meet(rows, row, band_length, position);
+  for (int lane = 0; has_ids && lane < kLanes<Real>; ++lane) {
+    if (kept[lane] != 0 && is_dropped(rows.indices[row + lane])) kept[lane] = 0;
+  }
+  return kept;
+}
+
 // The first position from `position` on that a row meets, where the tile has one; `row`
 // is the last row that starts at or before it, and moves on with it.
 template <typename Real>
@@ -250,6 +264,7 @@ NEGATIVE_COSINE_INLINE void multiply(const TileMemory<Real>& memory,
     const ProductInputs<Real> inputs{memory.lanes + first, memory.met(c),
                                      memory.stride};
     Real* to = &products[c][first];
+    static_assert(kBlockVectors == 3, "a block for each number of vectors");
     const int count = vectors.last - vectors.first;
     if (count == 3) {
       multiply_block<3, kBlockColumns>(inputs, memory.elements, to);

@@ -55,7 +55,7 @@ class ForwardTile {
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
         over_batch_(params.normalize_over == NormalizeOver::kBatch),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_ids_(has_ids(params)),
         has_log_q_(params.doc_log_q != nullptr) {}
 
   // Returns the rows' part of the reduced loss that this thread knows.

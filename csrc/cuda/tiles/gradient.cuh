@@ -52,7 +52,7 @@ class GradientTile {
                    : static_cast<int32_t>(params.num_negatives)),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
-        has_ids_(params.doc_ids != nullptr || params.query_ids != nullptr),
+        has_ids_(has_ids(params)),
         has_log_q_(params.doc_log_q != nullptr) {}
 
   // Finds the tile's documents. It comes before all other steps.
