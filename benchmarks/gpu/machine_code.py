@@ -76,13 +76,13 @@ class Kernel:
         return int(self._shape_of_tile[1])
 
     @property
-    def is_tight(self) -> bool:
-        """Whether a tile kernel is for devices with less shared memory."""
-        return self._shape_of_tile[2] == "1"
+    def kind_of_tile(self) -> str:
+        """``tall``, ``flat`` or ``tight``, see csrc/cuda/tiles/shape.cuh."""
+        return ("tall", "flat", "tight")[int(self._shape_of_tile[2])]
 
     @property
     def _shape_of_tile(self) -> re.Match[str]:
-        found = re.search(r"TileShapeI\w+?Li(\d+)ELb([01])E", self.symbol)
+        found = re.search(r"TileShapeI\w+?Li(\d+)ELNS0_8TileKindE([012])E", self.symbol)
         if found is None:
             raise ValueError(f"not a tile kernel: {self.symbol}")
         return found

@@ -18,11 +18,15 @@ namespace negative_cosine {
 namespace cuda {
 namespace {
 
+TileDevice tile_device(const Device& device) {
+  return {device.shared_bytes, device.multiprocessors};
+}
+
 // Whether candidates lie side by side and the device can take them by tiles.
 template <typename Factor>
 bool takes_tiles(const LossParams& params, const Device& device) {
   return params.negative_indices == nullptr && params.sampler != Sampler::kShuffle &&
-         fits_tiles<Factor>(params, device.shared_bytes);
+         fits_tiles<Factor>(params, tile_device(device));
 }
 
 // Calls `call` with an element of the type that the rows are multiplied as.
@@ -43,7 +47,7 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
       error =
           takes_tiles<Factor>(params, device)
               ? launch_forward_tiles<Factor>(params, outputs, scratch,
-                                             device.shared_bytes, stream, &num_blocks)
+                                             tile_device(device), stream, &num_blocks)
               : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
                                                        device.multiprocessors, stream,
                                                        &num_blocks);
@@ -80,7 +84,7 @@ cudaError_t launch_gradient(const LossParams& params,
     using Factor = decltype(factor);
     error = takes_tiles<Factor>(params, device)
                 ? launch_gradient_tiles<Factor>(params, arguments, scratch,
-                                                device.shared_bytes, stream)
+                                                tile_device(device), stream)
                 : launch_gradient_rows<StorageOf<Factor>>(
                       params, arguments, scratch, device.multiprocessors, stream);
   });

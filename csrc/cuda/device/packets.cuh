@@ -223,6 +223,33 @@ __device__ __forceinline__ void store_pair(const Real (&values)[2], bool has_sec
   if (has_second) __stcs(to + 1, values[1]);
 }
 
+// The same as a load; what does not exist is 0.
+__device__ __forceinline__ void load_two(const float* from, float (&values)[2]) {
+  const float2 pair = __ldg(reinterpret_cast<const float2*>(from));
+  values[0] = pair.x;
+  values[1] = pair.y;
+}
+__device__ __forceinline__ void load_two(const double* from, double (&values)[2]) {
+  const double2 pair = __ldg(reinterpret_cast<const double2*>(from));
+  values[0] = pair.x;
+  values[1] = pair.y;
+}
+template <typename Storage>
+__device__ __forceinline__ void load_two(const Storage* from, float (&values)[2]) {
+  unpack_pair(__ldg(reinterpret_cast<const uint32_t*>(from)), Storage{}, values);
+}
+
+template <typename Storage, typename Real>
+__device__ __forceinline__ void load_pair(const Storage* from, bool has_second,
+                                          bool together, Real (&values)[2]) {
+  if (together) {
+    load_two(from, values);
+    return;
+  }
+  values[0] = to_compute(load_storage(from));
+  values[1] = has_second ? to_compute(load_storage(from + 1)) : Real(0);
+}
+
 // --- Packets that a kernel has written, from the second-level cache ------------------
 
 __device__ __forceinline__ void load_packet_from_l2(const float* from,

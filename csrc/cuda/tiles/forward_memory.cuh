@@ -1,7 +1,8 @@
-// A block's shared memory in the forward pass: the tile's queries, its own documents,
-// two panels of the documents behind them, and what is counted.
+// A block's shared memory in the forward pass: the tile's queries, two panels of
+// documents, and what is counted.
 #pragma once
 
+#include "cuda/tiles/groups.cuh"
 #include "cuda/tiles/memory.cuh"
 #include "cuda/tiles/places.cuh"
 #include "cuda/tiles/slices.cuh"
@@ -9,78 +10,103 @@
 namespace negative_cosine {
 namespace cuda {
 
-// What a thread counts of its two rows, where that is asked for: the sums leave no
-// registers for it.
+// What each group of warps counts of its rows, where that is asked for: the sums leave
+// no registers for it. The first of a row's four lanes keeps it, of the first slice.
 template <typename Shape>
 class TileCounts {
  public:
-  static constexpr int kBytes = shared_bytes(4 * Shape::kThreads, sizeof(int32_t));
+  static constexpr int kCounts = Shape::kGroups * Shape::kRows;
+  static constexpr int kBytes = 2 * shared_bytes(kCounts, sizeof(int32_t));
 
   __device__ __forceinline__ explicit TileCounts(SharedArrays* arrays)
-      : counts_(arrays->template take<int32_t>(4 * Shape::kThreads)) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      kept(half) = 0;
-      rank(half) = 0;
-    }
+      : kept_(arrays->template take<int32_t>(kCounts)),
+        larger_(arrays->template take<int32_t>(kCounts)) {
+    if (!is_keeper()) return;
+    for_each_row_of_lane<Shape>([&](int row) {
+      kept_[number(group_of_warp<Shape>(), row)] = 0;
+      larger_[number(group_of_warp<Shape>(), row)] = 0;
+    });
   }
 
-  __device__ __forceinline__ SharedElement<int32_t>& kept(int half) const {
-    return counts_[half * Shape::kThreads + static_cast<int>(threadIdx.x)];
+  // What a lane found of its row.
+  __device__ __forceinline__ void add_kept(int row, int32_t count) const {
+    add(kept_, row, count);
   }
-  __device__ __forceinline__ SharedElement<int32_t>& rank(int half) const {
-    return counts_[(2 + half) * Shape::kThreads + static_cast<int>(threadIdx.x)];
+  __device__ __forceinline__ void add_larger(int row, int32_t count) const {
+    add(larger_, row, count);
   }
+
+  // Of all groups, behind a barrier, for the row's keeper.
+  __device__ __forceinline__ int32_t kept(int row) const { return sum(kept_, row); }
+  __device__ __forceinline__ int32_t larger(int row) const { return sum(larger_, row); }
 
  private:
-  SharedElement<int32_t>* const counts_;
+  __device__ __forceinline__ static bool is_keeper() {
+    return column_of_lane() == 0 && slice_of_warp<Shape>() == 0;
+  }
+  __device__ __forceinline__ static int number(int group, int row) {
+    return group * Shape::kRows + row_in_tile<Shape>(row);
+  }
+  __device__ __forceinline__ static void add(SharedElement<int32_t>* counts, int row,
+                                             int32_t count) {
+    const int32_t of_row = sum_over_row(count);
+    if (is_keeper()) counts[number(group_of_warp<Shape>(), row)] += of_row;
+  }
+  __device__ __forceinline__ static int32_t sum(const SharedElement<int32_t>* counts,
+                                                int row) {
+    int32_t total = 0;
+    for (int group = 0; group < Shape::kGroups; ++group) {
+      total += counts[number(group, row)];
+    }
+    return total;
+  }
+
+  SharedElement<int32_t>* const kept_;
+  SharedElement<int32_t>* const larger_;  // logits than the positive's
 };
+
+// What a group finds of a row besides its sum.
+enum ForwardNumber { kShift, kWeightSum, kCosineSum, kForwardNumbers };
 
 template <typename Shape>
 struct ForwardTileMemory {
   using Real = typename Shape::Real;
-  static constexpr int kDocs = Shape::kRows + 2 * Shape::kColumns;
-  static constexpr int kHeldDocs = Shape::kKeepsOwnDocs ? kDocs : 2 * Shape::kColumns;
+  static constexpr int kStagedRows = 2 * Shape::kColumns;
+  // Warps of slices do not wait for each other here: each has its own.
+  static constexpr int kPositives = Shape::kSlices * Shape::kRows;
 
   __device__ __forceinline__ ForwardTileMemory()
       : queries(&arrays, Shape::kRows),
-        docs(&arrays, kDocs, kHeldDocs),
-        pair_inputs(&arrays, kDocs),
+        docs(&arrays, kStagedRows),
+        pair_inputs(&arrays, Shape::kRows + kStagedRows),
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
+        doc_inverse_norm(arrays.template take<Real>(Shape::kRows)),
+        positive_cosines(arrays.template take<Real>(kPositives)),
         places(&arrays),
         counts(&arrays),
-        slices(&arrays) {}
+        slices(&arrays),
+        groups(&arrays) {}
 
   static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kDocs, kHeldDocs) +
-      PairInputs<Shape>::bytes(kDocs) + shared_bytes(Shape::kRows, sizeof(Real)) +
-      TilePlaces<Shape::kThreads>::kBytes + TileCounts<Shape>::kBytes +
-      TileSlices<Shape>::kBytes;
-
-  // The number of a panel's first row in `docs`: the tile's own documents come first,
-  // the panels behind them use two stages in turn.
-  __device__ __forceinline__ static int first_staged_row(int32_t panel) {
-    constexpr int kOwn = Shape::kRows / Shape::kColumns;
-    return panel < kOwn ? panel * Shape::kColumns
-                        : Shape::kRows + panel % 2 * Shape::kColumns;
-  }
-
-  // A document's elements. Where own documents are not kept, panel p is in stage p % 2,
-  // whether it is one of them or not, so that the panels behind them overwrite them.
-  __device__ __forceinline__ SharedElement<typename Shape::Storage>* doc_row(
-      int staged) const {
-    const bool is_behind = !Shape::kKeepsOwnDocs && staged >= Shape::kRows;
-    return docs.row(is_behind ? staged - Shape::kRows : staged);
-  }
+      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
+      PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
+      2 * shared_bytes(Shape::kRows, sizeof(Real)) +
+      shared_bytes(kPositives, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
+      TileCounts<Shape>::kBytes + TileSlices<Shape>::kBytes +
+      TileGroups<Shape, kForwardNumbers>::kBytes;
 
   SharedArrays arrays;
   TileRows<Shape> queries;
   TileRows<Shape> docs;
-  PairInputs<Shape> pair_inputs;                  // of the docs
-  SharedElement<Real>* const query_inverse_norm;  // of the rows as they were given
+  PairInputs<Shape> pair_inputs;  // of the tile's own documents, and then of docs
+  // Of the queries and their documents as they were given.
+  SharedElement<Real>* const query_inverse_norm;
+  SharedElement<Real>* const doc_inverse_norm;
+  SharedElement<Real>* const positive_cosines;
   TilePlaces<Shape::kThreads> places;
   TileCounts<Shape> counts;
   TileSlices<Shape> slices;
+  TileGroups<Shape, kForwardNumbers> groups;
 };
 
 }  // namespace cuda

@@ -3,10 +3,10 @@
 //
 // The document at place x was drawn by the queries at x - K .. x - 1 and is the
 // positive of the query at x: the mirror of tiles/forward.cuh. The mainloop for each
-// panel of queries: copy, prepare, multiply, weigh, accumulate. The epilogue: store.
-// The softmax weight of a pair is recomputed from its product and the query's saved
-// values, as in rows/gradient.cuh, so no two blocks add to the same row and nothing of
-// the size B * K is stored.
+// panel of queries: copy, prepare, multiply, weigh, accumulate. The epilogue: merge
+// what the groups of warps have found, store. The softmax weight of a pair is
+// recomputed from its product and the query's saved values, as in rows/gradient.cuh, so
+// no two blocks add to the same row and nothing of the size B * K is stored.
 #pragma once
 
 #include "cuda/rows/gradient.cuh"
@@ -17,15 +17,15 @@
 namespace negative_cosine {
 namespace cuda {
 
-// What a lane keeps of its two documents: its part of their sums. With float16 the
+// What a lane keeps of its documents: its part of their sums. With float16 the
 // weights are divided by a power of two, which the largest weight so far determines
 // (FitNorms).
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
-  Real weight_divisor[2] = {};  // 0 before any weight
-  Real projection[2] = {};
-  RowSums<Shape> sums = {};
+  Real weight_divisor[kRowsOfLane<Shape>] = {};  // 0 before any weight
+  Real projection[kRowsOfLane<Shape>] = {};
+  WarpSums<Shape> sums = {};
 };
 
 template <typename Shape>
@@ -43,7 +43,6 @@ class GradientTile {
         arguments_(arguments),
         scratch_(scratch),
         team_(params.dim, alignment),
-        slice_(first_column_of_slice<Shape>()),
         first_place_(first_place),
         rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
         // Over the batch the candidates are not part of the loss.
@@ -51,9 +50,7 @@ class GradientTile {
                    ? 0
                    : static_cast<int32_t>(params.num_negatives)),
         margin_(margin),
-        scale_(logit_scale_of<Real>(params)),
-        has_ids_(has_ids(params)),
-        has_log_q_(params.doc_log_q != nullptr) {}
+        scale_(logit_scale_of<Real>(params)) {}
 
   // Finds the tile's documents. It comes before all other steps.
   __device__ __forceinline__ void find_docs() const {
@@ -70,7 +67,8 @@ class GradientTile {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void store_doc_gradients() {
+  // Of the tile's documents, and of the queries at their places.
+  __device__ __forceinline__ void store_gradients() {
     const auto panels =
         static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
     int stage = 0;
@@ -84,6 +82,7 @@ class GradientTile {
     __syncthreads();
     if (panel < panels) copy_panel(panel, stage);
     commit_copies();
+    store_query_gradients();  // while the copies are under way
     wait_for_copies<1>();
     __syncwarp();
     prepare_docs();
@@ -104,6 +103,7 @@ class GradientTile {
       panel = following;
       stage = 1 - stage;
     }
+    merge_groups();
     finish_docs();
     __syncthreads();
     store_docs();
@@ -123,6 +123,11 @@ class GradientTile {
   }
 
  private:
+  // Asked of the parameters each time: they leave no register for the answer.
+  __device__ __forceinline__ bool has_log_q() const {
+    return params_.doc_log_q != nullptr;
+  }
+
   // The coefficient of a document's own query, 0 where there is none.
   __device__ __forceinline__ Real own_coefficient_of(int32_t doc) const {
     if (doc == kNotKept || doc >= params_.batch_size) return 0;
@@ -157,7 +162,7 @@ class GradientTile {
 
   __device__ __forceinline__ void copy_docs() const {
     const auto* docs = static_cast<const Storage*>(params_.doc);
-    for_each_own_row<Shape>([&](int row) {
+    for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
       const int32_t doc = memory_.docs.index[row];
       const bool exists = doc >= 0;
       const int64_t source = exists ? doc : 0;
@@ -168,7 +173,7 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void prepare_docs() const {
-    for_each_own_row<Shape>([&](int row) {
+    for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
         if (team_.is_first_thread()) memory_.docs.set_norm(row, {0, 0});
@@ -185,19 +190,19 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void copy_panel(int32_t panel, int stage) const {
-    const int staged = stage * Shape::kColumns + team_.number();
-    const uint32_t column =
-        first_column<Shape>(panel) + static_cast<uint32_t>(team_.number());
-    const int32_t query = memory_.places.index_at(column);
-    const bool is_query = column < columns() && query < params_.batch_size;
-    const int64_t source = is_query ? query : 0;
-    team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
-               is_query, memory_.queries.row(staged));
-    if (team_.is_first_thread()) {
+    for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
+      const int staged = stage * Shape::kColumns + row;
+      const uint32_t column = first_column<Shape>(panel) + static_cast<uint32_t>(row);
+      const int32_t query = memory_.places.index_at(column);
+      const bool is_query = column < columns() && query < params_.batch_size;
+      const int64_t source = is_query ? query : 0;
+      team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
+                 is_query, memory_.queries.row(staged));
+      if (!team_.is_first_thread()) return;
       memory_.queries.index[staged] = is_query ? query : kNotKept;
       memory_.pair_inputs.copy(params_, Shape::kRows + staged, source, is_query);
       copy_saved(source, is_query, staged);
-    }
+    });
   }
 
   __device__ __forceinline__ void copy_saved(int64_t query, bool is_query,
@@ -217,134 +222,172 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void prepare_panel(int stage) const {
-    const int staged = stage * Shape::kColumns + team_.number();
-    const RowNorm<Real> norm =
-        team_.prepare(memory_.query_inverse_norm(staged), memory_.queries.row(staged));
-    if (!team_.is_first_thread()) return;
-    memory_.queries.set_norm(staged, norm);
-    const Real coefficient =
-        zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(staged)),
-                          static_cast<Real>(memory_.upstream[staged]));
-    memory_.candidate_coefficient(staged) = coefficient;
-    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
+    for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
+      const int staged = stage * Shape::kColumns + row;
+      const RowNorm<Real> norm = team_.prepare(memory_.query_inverse_norm(staged),
+                                               memory_.queries.row(staged));
+      if (!team_.is_first_thread()) return;
+      memory_.queries.set_norm(staged, norm);
+      const Real coefficient =
+          zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(staged)),
+                            static_cast<Real>(memory_.upstream[staged]));
+      memory_.candidate_coefficient(staged) = coefficient;
+      if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
+    });
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ int32_t doc_of(int half) const {
-    return memory_.docs.index[row_of_half<Shape>(half)];
+  __device__ __forceinline__ int32_t doc_of(int row) const {
+    return memory_.docs.index[row_in_tile<Shape>(row)];
   }
 
   __device__ __forceinline__ void process_panel(int32_t panel, int stage) {
-    const int64_t start = first_column<Shape>(panel);
-    const int staged = stage * Shape::kColumns;
-    const auto* docs = memory_.docs.row(first_row_of_warp<Shape>()) + slice_;
-    const auto* queries = memory_.queries.row(staged) + slice_;
+    const int64_t start =
+        int64_t{first_column<Shape>(panel)} + first_column_of_warp<Shape>();
+    const int staged = stage * Shape::kColumns + first_column_of_warp<Shape>();
+    const int first_row = first_row_of_warp<Shape>();
+    const int slice = first_element_of_slice<Shape>();
+    const auto* queries = memory_.queries.row(staged) + slice;
     const BandOfPanel<Shape> drew(0, int64_t{drawn_} - 1, start);
-    const int64_t diagonal = first_row_of_warp<Shape>() + int64_t{drawn_} - start;
-    const bool has_positives = diagonal > -kRowsOfWarp && diagonal < Shape::kColumns;
+    const int64_t diagonal = first_row + int64_t{drawn_} - start;
+    const bool has_positives =
+        diagonal > -Shape::kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
     const bool takes_part = has_positives || !drew.is_empty();
-    Products<Shape> products = {};
-    multiply_panel<Shape>(takes_part, docs, queries, memory_.slices, products);
+    WarpProducts<Shape> products = {};
+    multiply_panel<Shape>(takes_part, memory_.docs.row(first_row) + slice, queries,
+                          memory_.slices, products);
     if (!takes_part) return;
-    weigh(drew, staged, products);
-    if (has_positives) weigh_positives(static_cast<int>(diagonal), staged, products);
-    if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
+#pragma unroll
+    for (int block = 0; block < Shape::kRowBlocks; ++block) {
+      weigh(block, drew, staged, products[block]);
+      if (has_positives) {
+        weigh_positives(block, static_cast<int>(diagonal), staged, products[block]);
+      }
+      if constexpr (FitNorms<Storage>::kScalesWeights) {
+        scale_weights(block, products[block]);
+      }
+    }
     accumulate_panel<Shape>(products, queries, state_.sums);
   }
 
-  // Turns products into weights times the queries' inverse norms, and adds the weights
-  // to the documents' projections.
-  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& drew, int staged,
-                                        Products<Shape>& products) {
+  // Turns products of a block of documents into weights times the queries' inverse
+  // norms, and adds the weights to the documents' projections.
+  __device__ __forceinline__ void weigh(int block, const BandOfPanel<Shape>& drew,
+                                        int staged, Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> weights;
-    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
-      const int query = staged + column;
-      const Real cosine = cosine_of_pair<Real>(
-          products[fragment][element], memory_.queries.inverse_norm[query],
-          inverse_norm_of_half(memory_.docs, half), memory_.queries.nan_addend[query]);
-      cosines[fragment][element] = cosine;
-      weights[fragment][element] =
-          relative_logit(scale_, margin_, cosine, memory_.positive_cosine(query));
-    });
-    if (has_log_q_) {
+    to_logits(block, staged, cosines, weights);
+    if (has_log_q()) {
       correct(
-          memory_.pair_inputs, [](int half, int) { return row_of_half<Shape>(half); },
+          memory_.pair_inputs,
+          [&](int half, int) { return row_in_tile<Shape>(2 * block + half); },
           [&](int, int column) { return Shape::kRows + staged + column; }, weights);
     }
     for_each_product<Shape>([&](int fragment, int element, int, int column) {
-      const int query = staged + column;
+      const SavedRow<Real> saved = memory_.saved_of(staged + column);
       Real& weight = weights[fragment][element];
-      weight = weight_of<Shape>(weight - memory_.shift(query)) *
-               memory_.candidate_coefficient(query);
+      weight = weight_of<Shape>(weight - saved.shift) * saved.candidate_coefficient;
     });
-    const uint32_t queries = columns_of_queries(staged);
-    const bool drops_docs = is_excluded_doc(0) || is_excluded_doc(1);
-    if (has_ids_ || !drew.is_whole() || queries != kAllColumns || drops_docs) {
-      drop(drew, staged, queries, cosines, weights);
+    uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
+    keep_queries(block, drew, staged, kept);
+    if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
+                                   kept[1] != kColumnsOfLane<Shape>)) {
+      // The others add nothing, even if they were NaN.
+      keep_columns<Shape>(kept, Real(0), cosines);
+      keep_columns<Shape>(kept, Real(0), weights);
     }
-    for_each_product<Shape>([&](int fragment, int element, int half, int column) {
-      const Real weight = weights[fragment][element];
-      state_.projection[half] =
-          multiply_add(weight, cosines[fragment][element], state_.projection[half]);
-      products[fragment][element] =
-          weight * memory_.queries.inverse_norm[staged + column];
-    });
+#pragma unroll
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        const Real weight = weights[fragment][element];
+        Real& projection = state_.projection[2 * block + element / 2];
+        projection = multiply_add(weight, cosines[fragment][element], projection);
+        products[fragment][element] = weight * norms.inverse_norm(element % 2);
+      }
+    }
   }
 
-  // Whether every query drops the document in the lane's row.
-  __device__ __forceinline__ bool is_excluded_doc(int half) const {
-    return has_log_q_ &&
-           is_excluded(memory_.pair_inputs.log_q(row_of_half<Shape>(half)));
+  __device__ __forceinline__ void to_logits(int block, int staged,
+                                            Products<Shape>& cosines,
+                                            Products<Shape>& logits) const {
+    const Real doc_norm[2] = {
+        memory_.docs.norm_with_nan(row_in_tile<Shape>(2 * block)),
+        memory_.docs.norm_with_nan(row_in_tile<Shape>(2 * block + 1))};
+#pragma unroll
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        const int j = element % 2;
+        const int column = fragment * kFragmentColumns + column_of_lane() + j;
+        const Real cosine =
+            cosine_of_pair<Real>(cosines[fragment][element], norms.inverse_norm(j),
+                                 doc_norm[element / 2], norms.nan_addend(j));
+        cosines[fragment][element] = cosine;
+        logits[fragment][element] = relative_logit(
+            scale_, margin_, cosine, memory_.saved_of(staged + column).positive_cosine);
+      }
+    }
   }
 
-  // The panel's columns that hold queries with a coefficient: where C > B, some places
-  // have no query.
-  static constexpr uint32_t kAllColumns = 0xffffffffu;
-  __device__ __forceinline__ uint32_t columns_of_queries(int staged) const {
-    const int column = lane_of_thread() % Shape::kColumns;
-    return __ballot_sync(kWholeWarp, memory_.queries.index[staged + column] >= 0);
+  __device__ __forceinline__ NormsOfPair<Real> norms_of_columns(int staged,
+                                                                int fragment) const {
+    return memory_.queries.norms_of_pair(staged + fragment * kFragmentColumns +
+                                         column_of_lane());
   }
 
-  // Keeps the queries that drew a document and did not drop it. The others become
-  // numbers that add nothing, even if they were NaN.
-  __device__ __forceinline__ void drop(const BandOfPanel<Shape>& drew, int staged,
-                                       uint32_t queries, Products<Shape>& cosines,
-                                       Products<Shape>& weights) const {
-    uint32_t kept[2];
+  // Leaves the queries that drew the documents of the lane's rows and did not drop
+  // them.
+  __device__ __forceinline__ void keep_queries(int block,
+                                               const BandOfPanel<Shape>& drew,
+                                               int staged, uint32_t (&kept)[2]) const {
+    const uint32_t queries = columns_of_queries(staged) >> column_of_lane();
+    const int rows[2] = {row_in_tile<Shape>(2 * block),
+                         row_in_tile<Shape>(2 * block + 1)};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      kept[half] = drew.columns_of(half) & queries >> column_of_lane();
-      if (is_excluded_doc(half)) kept[half] = 0;
-      if (!has_ids_) continue;
-      const int row = row_of_half<Shape>(half);
-      kept[half] = without<Shape>(kept[half], [&](int column) {
-        return memory_.pair_inputs.are_equal(params_, Shape::kRows + staged + column,
-                                             row, doc_of(half));
-      });
+      if (!drew.is_whole()) kept[half] = drew.columns_of(2 * block + half);
+      kept[half] &= queries;
+      // Whether every query drops the document.
+      if (has_log_q() && is_excluded(memory_.pair_inputs.log_q(rows[half]))) {
+        kept[half] = 0;
+      }
     }
-    keep_columns<Shape>(kept, Real(0), cosines);
-    keep_columns<Shape>(kept, Real(0), weights);
+    if (!has_ids(params_)) return;
+    drop_equal_ids(
+        params_, memory_.pair_inputs, rows, Shape::kRows + staged,
+        [&](int half, int) { return doc_of(2 * block + half); }, kept);
+  }
+
+  // The warp's columns that hold queries with a coefficient: where C > B, some places
+  // have no query.
+  __device__ __forceinline__ uint32_t columns_of_queries(int staged) const {
+    const int column = lane_of_thread() % Shape::kColumnsOfWarp;
+    return __ballot_sync(kWholeWarp, memory_.queries.index[staged + column] >= 0);
   }
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row
   // r of the warp, in one of the row's four lanes.
-  __device__ __forceinline__ void weigh_positives(int diagonal, int staged,
+  __device__ __forceinline__ void weigh_positives(int block, int diagonal, int staged,
                                                   Products<Shape>& products) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int column = diagonal + row_of_lane() + 8 * half;
+      const int row = 2 * block + half;
+      const int column = diagonal + row_in_warp<Shape>(row);
       const int of_lane = column - column_of_lane();
-      if (column >= Shape::kColumns || of_lane < 0 || of_lane % kFragmentColumns > 1) {
+      if (column >= Shape::kColumnsOfWarp || of_lane < 0 ||
+          of_lane % kFragmentColumns > 1) {
         continue;
       }
       const int query = staged + column;
-      const Real weight = memory_.own_coefficients[row_of_half<Shape>(half)];
+      const Real weight = memory_.own_coefficients[row_in_tile<Shape>(row)];
       if (weight == 0) continue;
-      state_.projection[half] =
-          multiply_add(weight, memory_.positive_cosine(query), state_.projection[half]);
-      const Real weight_of_row = weight * memory_.queries.inverse_norm[query];
+      state_.projection[row] =
+          multiply_add(weight, memory_.positive_cosine(query), state_.projection[row]);
+      const Real weight_of_row = weight * memory_.queries.inverse_norm(query);
       for_each_product<Shape>([&](int fragment, int element, int of_half, int) {
         if (of_half == half && of_lane == fragment * kFragmentColumns + element % 2) {
           products[fragment][element] = weight_of_row;
@@ -355,15 +398,23 @@ class GradientTile {
 
   // Divides the weights by a power of two, which costs no digit, so that none is above
   // kLargestWeight.
-  __device__ __forceinline__ void scale_weights(Products<Shape>& products) {
+  __device__ __forceinline__ void scale_weights(int block, Products<Shape>& products) {
     Real largest[2] = {0, 0};
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       const Real weight = products[fragment][element];
       largest[half] = max(largest[half], weight < 0 ? -weight : weight);
     });
-    raise_divisor(largest);
-    const Real inverse_divisor[2] = {inverse_of(state_.weight_divisor[0]),
-                                     inverse_of(state_.weight_divisor[1])};
+    Real inverse_divisor[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = 2 * block + half;
+      const Real of_row = largest_over_row(largest[half]);
+      if (of_row != 0) {
+        raise_divisor(
+            row, power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight)));
+      }
+      inverse_divisor[half] = inverse_of(state_.weight_divisor[row]);
+    }
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       products[fragment][element] *= inverse_divisor[half];
     });
@@ -373,54 +424,91 @@ class GradientTile {
     return divisor > 0 ? 1 / divisor : Real(0);
   }
 
-  __device__ __forceinline__ void raise_divisor(const Real (&largest)[2]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const Real of_row = largest_over_row(largest[half]);
-      if (of_row == 0) continue;
-      const Real divisor =
-          power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight));
-      if (!(divisor > state_.weight_divisor[half])) continue;
-      const Real factor = state_.weight_divisor[half] / divisor;
-      state_.weight_divisor[half] = divisor;
-      scale_row<Shape>(half, factor, state_.sums);
-    }
+  __device__ __forceinline__ void raise_divisor(int row, Real divisor) {
+    if (!(divisor > state_.weight_divisor[row])) return;
+    const Real factor = state_.weight_divisor[row] / divisor;
+    state_.weight_divisor[row] = divisor;
+    scale_row<Shape>(row, factor, state_.sums);
   }
 
   // --- Store -------------------------------------------------------------------------
 
-  // Each lane writes the gradient's elements over those of the document that it alone
-  // reads.
-  __device__ __forceinline__ void finish_docs() {
-    __syncwarp();  // a warp's slice of its rows is read by no other
-    const Real projections[2] = {sum_over_row(state_.projection[0]),
-                                 sum_over_row(state_.projection[1])};
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int32_t doc = doc_of(half);
-      if (doc < 0) continue;
-      const Real inverse_norm = doc_inverse_norm(doc);
-      const bool is_unused = is_unused_nan(inverse_norm, projections[half]);
-      const Real projection =
-          is_unused ? Real(0)
-                    : projections[half] * inverse_norm_of_half(memory_.docs, half);
-      const Real factor = is_unused ? Real(0) : scale_ * inverse_norm;
-      auto* row = memory_.docs.row(row_of_half<Shape>(half));
-#pragma unroll
-      for (int v = 0; v < Shape::kSliceDim / kFragmentColumns; ++v) {
-        const int column = slice_ + v * kFragmentColumns + column_of_lane();
-        Real pair[2];
-        read_pair(row + column, pair);
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          Real sum = state_.sums[v][2 * half + j];
-          if constexpr (FitNorms<Storage>::kScalesWeights)
-            sum *= state_.weight_divisor[half];
-          Storage rounded;
-          round_to((sum - pair[j] * projection) * factor, &rounded);
-          row[column + j] = rounded;
+  // Gives each group the documents' projections over all of them, and makes its sums
+  // relative to the same divisor.
+  __device__ __forceinline__ void merge_groups() {
+    for_each_row_of_lane<Shape>([&](int row) {
+      state_.projection[row] = sum_over_row(state_.projection[row]);
+    });
+    if constexpr (Shape::kGroups > 1) {
+      const auto& groups = memory_.groups;
+      for_each_row_of_lane<Shape>([&](int row) {
+        groups.set_number(kProjection, row, state_.projection[row]);
+        groups.set_number(kWeightDivisor, row, state_.weight_divisor[row]);
+      });
+      __syncthreads();
+      for_each_row_of_lane<Shape>([&](int row) {
+        Real projection = 0;
+        for (int group = 0; group < Shape::kGroups; ++group) {
+          projection += groups.number_of(kProjection, group, row);
+          if constexpr (FitNorms<Storage>::kScalesWeights) {
+            raise_divisor(row, groups.number_of(kWeightDivisor, group, row));
+          }
         }
-      }
+        state_.projection[row] = projection;
+      });
+    }
+  }
+
+  // What a document's gradient is made of, besides its elements:
+  // (sum * divisor - doc * projection) * factor.
+  struct DocFactors {
+    Real divisor;
+    Real projection;
+    Real factor;
+  };
+
+  __device__ __forceinline__ DocFactors doc_factors(int row) const {
+    const int32_t doc = doc_of(row);
+    const Real inverse_norm = doc >= 0 ? doc_inverse_norm(doc) : Real(0);
+    const Real divisor =
+        FitNorms<Storage>::kScalesWeights ? state_.weight_divisor[row] : Real(1);
+    if (is_unused_nan(inverse_norm, state_.projection[row])) return {divisor, 0, 0};
+    return {
+        divisor,
+        state_.projection[row] * memory_.docs.norm_with_nan(row_in_tile<Shape>(row)),
+        scale_ * inverse_norm};
+  }
+
+  // Each lane writes the gradient's elements over those of the document, which it alone
+  // reads.
+  __device__ __forceinline__ void finish_docs() const {
+    __syncwarp();  // a warp's slice of its rows is read by no other of its group
+    DocFactors factors[kRowsOfLane<Shape>];
+    for_each_row_of_lane<Shape>([&](int row) { factors[row] = doc_factors(row); });
+    memory_.groups.for_each_total(
+        state_.sums, [&](int block, int v, const Real(&sums)[kFragmentElements]) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int row = 2 * block + half;
+            const Real pair[2] = {sums[2 * half], sums[2 * half + 1]};
+            finish_pair(row_in_tile<Shape>(row), v, factors[row], pair);
+          }
+        });
+  }
+
+  __device__ __forceinline__ void finish_pair(int in_tile, int v,
+                                              const DocFactors& factors,
+                                              const Real (&sums)[2]) const {
+    auto* elements = memory_.docs.row(in_tile) + first_element_of_slice<Shape>() +
+                     v * kFragmentColumns + column_of_lane();
+    Real pair[2];
+    read_pair(elements, pair);
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const Real along = pair[j] * factors.projection;
+      Storage rounded;
+      round_to((sums[j] * factors.divisor - along) * factors.factor, &rounded);
+      elements[j] = rounded;
     }
   }
 
@@ -435,14 +523,11 @@ class GradientTile {
   const GradientArguments& arguments_;
   const GradientScratch& scratch_;
   const RowTeam<Shape> team_;
-  const int slice_;  // where the warp's slice begins
   const uint32_t first_place_;
   const int rows_;       // of the tile that exist
   const int32_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;
-  const bool has_ids_;
-  const bool has_log_q_;
   GradientTileMemory<Shape> memory_;
   GradientTileState<Shape> state_;
 };
@@ -462,8 +547,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   GradientTile<Shape> tile(params, arguments, scratch, (blockIdx.x - 1) * Shape::kRows,
                            alignment, margin);
   tile.find_docs();
-  tile.store_query_gradients();
-  if (arguments.doc_gradient != nullptr) tile.store_doc_gradients();
+  if (arguments.doc_gradient != nullptr) {
+    tile.store_gradients();
+  } else {
+    tile.store_query_gradients();
+  }
 }
 
 }  // namespace cuda

@@ -43,6 +43,22 @@ class PairInputs {
 
   __device__ __forceinline__ Real log_q(int number) const { return log_q_[number]; }
 
+  // Whether ids of two rows may be equal to ids of a lane's columns: their lower words
+  // are. The columns' numbers begin with `first`, which is even.
+  __device__ __forceinline__ bool are_alike(const LossParams& params,
+                                            const int (&rows)[2], int first) const {
+    bool any = false;
+    for_each_alike(params, rows, first, [&](int, int) { any = true; });
+    return any;
+  }
+  // Marks these columns: a bit is a column as in band.cuh.
+  __device__ __forceinline__ void find_alike(const LossParams& params,
+                                             const int (&rows)[2], int first,
+                                             uint32_t (&alike)[2]) const {
+    for_each_alike(params, rows, first,
+                   [&](int half, int column) { alike[half] |= 1u << column; });
+  }
+
   // As in core/rules.h, for the rows of two numbers, of which one is the candidate's.
   __device__ __forceinline__ bool are_equal(const LossParams& params, int row,
                                             int candidate, int32_t index) const {
@@ -63,6 +79,35 @@ class PairInputs {
     } else {
       copy_async<4>(to, static_cast<const int32_t*>(ids) + source, exists);
       copy_async<4>(to + 1, ids, false);
+    }
+  }
+
+  // Calls `work(half, bit of the column)` for each such pair.
+  template <typename Work>
+  __device__ __forceinline__ void for_each_alike(const LossParams& params,
+                                                 const int (&rows)[2], int first,
+                                                 const Work& work) const {
+    if (params.doc_ids != nullptr) for_each_alike(doc_ids_, rows, first, work);
+    if (params.query_ids != nullptr) for_each_alike(query_ids_, rows, first, work);
+  }
+  template <typename Work>
+  __device__ __forceinline__ static void for_each_alike(
+      const SharedElement<int32_t>* ids, const int (&rows)[2], int first,
+      const Work& work) {
+    const int32_t of_rows[2] = {ids[kWords * rows[0]], ids[kWords * rows[1]]};
+#pragma unroll
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      const int column = fragment * kFragmentColumns;
+      const uint4 pair =
+          read_bits<uint4, int32_t>(ids + kWords * (first + column + column_of_lane()));
+      const int32_t of_columns[2] = {static_cast<int32_t>(pair.x),
+                                     static_cast<int32_t>(pair.z)};
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        if (of_rows[element / 2] == of_columns[element % 2]) {
+          work(element / 2, column + element % 2);
+        }
+      }
     }
   }
 

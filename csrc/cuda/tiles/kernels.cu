@@ -7,6 +7,7 @@
 #include "cuda/tiles/forward.cuh"
 #include "cuda/tiles/gradient.cuh"
 #include "cuda/tiles/kernels.h"
+#include "cuda/tiles/norms.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -16,13 +17,16 @@ struct ShapeTag {
   using type = Shape;
 };
 
-// The padded rows that there are kernels for: powers of two, and one length between the
-// two longest. A tile of 16 rows and two panels of 16 fill the shared memory of an A100
-// for rows of 3072 bytes (not of float64), and that of an H100 for 4096.
+// The padded rows that there are kernels for: powers of two, and one length between
+// each two of the longer ones. A tile of 16 rows and two panels of 16 fill the shared
+// memory of an A100 for rows of 3072 bytes (not of float64), and that of an H100 for
+// 4096.
 constexpr int kShortestRowBytes = 128;
 constexpr int kLongestRowBytes = 4096;
 constexpr int next_row_bytes(int row_bytes) {
-  return row_bytes == 2048 ? 3072 : row_bytes == 3072 ? 4096 : 2 * row_bytes;
+  const bool is_power = (row_bytes & (row_bytes - 1)) == 0;
+  if (!is_power) return row_bytes / 3 * 4;
+  return row_bytes < 512 ? 2 * row_bytes : row_bytes / 2 * 3;
 }
 
 template <typename Shape>
@@ -31,34 +35,78 @@ constexpr int kSharedBytes =
         ? ForwardTileMemory<Shape>::kBytes
         : GradientTileMemory<Shape>::kBytes;
 
-// Row lengths that have a tight shape, which fits where the usual one does not. float64
-// has none: devices that need it have hardly any float64 units.
-template <typename Factor>
-constexpr bool has_tight_shape(int row_bytes) {
-  return sizeof(StorageOf<Factor>) < 8 && (row_bytes == 512 || row_bytes == 1024);
+template <typename Shape>
+int64_t tiles_of(const LossParams& params) {
+  return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
 }
 
-// Calls `call` with a ShapeTag of the shortest padded row that holds one of `dim`
-// elements, for devices of which a block gets `shared_bytes`; an error where it is too
-// long for tiles.
+// float64 has one kind of tile: it is limited by its units, of which most devices have
+// hardly any.
+template <typename Factor>
+constexpr bool has_several_kinds = sizeof(StorageOf<Factor>) < 8;
+
+// Long rows leave no room for a flat tile's panels, of whose columns each warp has
+// some.
+constexpr bool has_flat_shape(int row_bytes) { return row_bytes <= 512; }
+
+// Of these lengths the usual tile is too large for some devices.
+constexpr bool has_tight_shape(int row_bytes) {
+  return row_bytes >= 256 && row_bytes <= 1024;
+}
+
+// Flat tiles meet each row of a panel with fewer of their own, but there are four times
+// as many: they win where tall ones are too few for every second multiprocessor.
+template <typename Shape>
+bool leaves_half_idle(const LossParams& params, const TileDevice& device) {
+  return 2 * tiles_of<Shape>(params) <= device.multiprocessors;
+}
+
+// Calls `call` with a ShapeTag of the tile for rows of `kDim` elements.
+template <typename Factor, int kDim, typename Call>
+cudaError_t with_tile_kind(const LossParams& params, const TileDevice& device,
+                           const Call& call) {
+  constexpr int kRowBytes = kDim * static_cast<int>(sizeof(StorageOf<Factor>));
+  using Tall = TileShape<Factor, kDim, TileKind::kTall>;
+  if constexpr (has_several_kinds<Factor> && has_flat_shape(kRowBytes)) {
+    using Flat = TileShape<Factor, kDim, TileKind::kFlat>;
+    if (leaves_half_idle<Tall>(params, device) &&
+        kSharedBytes<Flat> <= device.shared_bytes) {
+      return call(ShapeTag<Flat>{});
+    }
+  }
+  if constexpr (has_several_kinds<Factor> && has_tight_shape(kRowBytes)) {
+    if (kSharedBytes<Tall> > device.shared_bytes) {
+      return call(ShapeTag<TileShape<Factor, kDim, TileKind::kTight>>{});
+    }
+  }
+  return call(ShapeTag<Tall>{});
+}
+
+// Calls `call` with a ShapeTag of a tile whose padded rows are the shortest that hold
+// the given ones; an error where they are too long for tiles.
 template <typename Factor, int kRowBytes = kShortestRowBytes, typename Call>
-cudaError_t with_tile_shape(int64_t dim, int shared_bytes, const Call& call) {
+cudaError_t with_tile_shape(const LossParams& params, const TileDevice& device,
+                            const Call& call) {
   if constexpr (kRowBytes > kLongestRowBytes) {
     return cudaErrorInvalidValue;
   } else {
     constexpr int kDim = kRowBytes / static_cast<int>(sizeof(StorageOf<Factor>));
-    if (dim > kDim) {
-      return with_tile_shape<Factor, next_row_bytes(kRowBytes)>(dim, shared_bytes,
-                                                                call);
+    if (params.dim > kDim) {
+      return with_tile_shape<Factor, next_row_bytes(kRowBytes)>(params, device, call);
     }
-    using Shape = TileShape<Factor, kDim>;
-    if constexpr (has_tight_shape<Factor>(kRowBytes)) {
-      if (kSharedBytes<Shape> > shared_bytes) {
-        return call(ShapeTag<TileShape<Factor, kDim, true>>{});
-      }
-    }
-    return call(ShapeTag<Shape>{});
+    return with_tile_kind<Factor, kDim>(params, device, call);
   }
+}
+
+// Whether a kernel of its own for the documents' norms pays: with K candidates a
+// document is met by K / kRows tiles besides its own, and the launch takes as long as
+// to read some megabytes.
+template <typename Shape>
+bool finds_norms_first(const LossParams& params) {
+  constexpr int64_t kBytesOfLaunch = int64_t{1} << 24;
+  return params.num_negatives / Shape::kRows * params.num_candidates *
+             Shape::kRowBytes >=
+         kBytesOfLaunch;
 }
 
 inline RowAlignment row_alignment(const LossParams& params,
@@ -71,51 +119,64 @@ inline RowAlignment row_alignment(const LossParams& params,
   return {copied_bytes, copied_bytes == 16 && has_whole_packets(params, others)};
 }
 
-template <typename Shape>
-int64_t tiles_of(const LossParams& params) {
-  return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
-}
-
 template <typename Factor>
-bool fits_tiles(const LossParams& params, int shared_bytes) {
+bool fits_tiles(const LossParams& params, const TileDevice& device) {
   bool fits = false;
-  with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
+  with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     cudaFuncAttributes code;
     const cudaError_t error = cudaFuncGetAttributes(&code, forward_tiles_kernel<Shape>);
     if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
     fits = error == cudaSuccess && code.ptxVersion >= kTileCapability &&
-           kSharedBytes<Shape> + static_cast<int>(code.sharedSizeBytes) <= shared_bytes;
+           kSharedBytes<Shape> + static_cast<int>(code.sharedSizeBytes) <=
+               device.shared_bytes;
     return error;
   });
   return fits;
 }
 
+template <typename Factor, int kDim>
+cudaError_t launch_doc_norms(const LossParams& params, void* inverse_norms,
+                             const RowAlignment& alignment, cudaStream_t stream) {
+  using Shape = TileShape<Factor, kDim, TileKind::kTall>;
+  const int64_t blocks = (params.num_candidates + Shape::kTeams - 1) / Shape::kTeams;
+  return launch_with_memory(doc_norms_kernel<Shape>, blocks, Shape::kThreads,
+                            NormsMemory<Shape>::kBytes, stream, params, inverse_norms,
+                            alignment);
+}
+
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
-                                 const ForwardScratch& scratch, int shared_bytes,
-                                 cudaStream_t stream, int64_t* num_blocks) {
+                                 const ForwardScratch& scratch,
+                                 const TileDevice& device, cudaStream_t stream,
+                                 int64_t* num_blocks) {
   const RowAlignment alignment = row_alignment(params, {outputs.query_direction});
-  return with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
+  return with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
+    const bool norms_are_known = finds_norms_first<Shape>(params);
+    if (norms_are_known) {
+      const cudaError_t error = launch_doc_norms<Factor, Shape::kDim>(
+          params, outputs.doc_inverse_norm, alignment, stream);
+      if (error != cudaSuccess) return error;
+    }
     *num_blocks = tiles_of<Shape>(params);
-    return launch_with_memory(forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
-                              ForwardTileMemory<Shape>::kBytes, stream, params, outputs,
-                              scratch, alignment,
-                              static_cast<typename Shape::Real>(params.margin));
+    return launch_with_memory(
+        forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
+        ForwardTileMemory<Shape>::kBytes, stream, params, outputs, scratch, alignment,
+        static_cast<typename Shape::Real>(params.margin), norms_are_known);
   });
 }
 
 template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
-                                  const GradientScratch& scratch, int shared_bytes,
-                                  cudaStream_t stream) {
+                                  const GradientScratch& scratch,
+                                  const TileDevice& device, cudaStream_t stream) {
   const RowAlignment alignment = row_alignment(
       params,
       {arguments.query_direction, arguments.query_gradient, arguments.doc_gradient});
-  return with_tile_shape<Factor>(params.dim, shared_bytes, [&](auto tag) {
+  return with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     return launch_with_memory(gradient_tiles_kernel<Shape>, tiles_of<Shape>(params) + 1,
                               Shape::kThreads, GradientTileMemory<Shape>::kBytes,
@@ -124,13 +185,13 @@ cudaError_t launch_gradient_tiles(const LossParams& params,
   });
 }
 
-template bool fits_tiles<NEGATIVE_COSINE_ELEMENT>(const LossParams&, int);
+template bool fits_tiles<NEGATIVE_COSINE_ELEMENT>(const LossParams&, const TileDevice&);
 template cudaError_t launch_forward_tiles<NEGATIVE_COSINE_ELEMENT>(
-    const LossParams&, const ForwardOutputs&, const ForwardScratch&, int, cudaStream_t,
-    int64_t*);
+    const LossParams&, const ForwardOutputs&, const ForwardScratch&, const TileDevice&,
+    cudaStream_t, int64_t*);
 template cudaError_t launch_gradient_tiles<NEGATIVE_COSINE_ELEMENT>(
-    const LossParams&, const GradientArguments&, const GradientScratch&, int,
-    cudaStream_t);
+    const LossParams&, const GradientArguments&, const GradientScratch&,
+    const TileDevice&, cudaStream_t);
 
 }  // namespace cuda
 }  // namespace negative_cosine

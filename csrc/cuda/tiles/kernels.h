@@ -17,25 +17,31 @@ namespace cuda {
 // 16-bit matrices with float32 sums as these kernels ask for it.
 constexpr int kTileCapability = 80;
 
+// What a tile's sizes depend on.
+struct TileDevice {
+  int shared_bytes;  // that a block may have
+  int multiprocessors;
+};
+
 // Whether rows of this length have a tile kernel, compiled for kTileCapability or later
-// (a new device also runs code for older ones), whose blocks have room in
-// `shared_bytes`.
+// (a new device also runs code for older ones), whose blocks have room.
 template <typename Factor>
-bool fits_tiles(const LossParams& params, int shared_bytes);
+bool fits_tiles(const LossParams& params, const TileDevice& device);
 
 // As launch_forward_rows and launch_gradient_rows (rows/kernels.h), on a device where
 // they fit.
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
-                                 const ForwardScratch& scratch, int shared_bytes,
-                                 cudaStream_t stream, int64_t* num_blocks);
+                                 const ForwardScratch& scratch,
+                                 const TileDevice& device, cudaStream_t stream,
+                                 int64_t* num_blocks);
 
 template <typename Factor>
 cudaError_t launch_gradient_tiles(const LossParams& params,
                                   const GradientArguments& arguments,
-                                  const GradientScratch& scratch, int shared_bytes,
-                                  cudaStream_t stream);
+                                  const GradientScratch& scratch,
+                                  const TileDevice& device, cudaStream_t stream);
 
 }  // namespace cuda
 }  // namespace negative_cosine

@@ -5,6 +5,7 @@
 
 #include "core/rules.h"
 #include "cuda/tiles/band.cuh"
+#include "cuda/tiles/groups.cuh"
 #include "cuda/tiles/memory.cuh"
 #include "cuda/tiles/products.cuh"
 #include "cuda/tiles/slices.cuh"
@@ -12,30 +13,23 @@
 namespace negative_cosine {
 namespace cuda {
 
-// Calls `work(row)` for each of the tile's own rows that the running team takes.
+// Calls `work(row)` for each of `count` rows that the running team takes.
 template <typename Shape, typename Work>
-__device__ __forceinline__ void for_each_own_row(const Work& work) {
+__device__ __forceinline__ void for_each_row_of_team(int count, const Work& work) {
 #pragma unroll 1
-  for (int row = RowTeam<Shape>::number(); row < Shape::kRows; row += Shape::kColumns) {
+  for (int row = RowTeam<Shape>::number(); row < count; row += Shape::kTeams) {
     work(row);
   }
 }
 
-// Of the tile's row that is the lane's; NaN if the row holds NaN or infinity.
-template <typename Shape>
-__device__ __forceinline__ typename Shape::Real inverse_norm_of_half(
-    const TileRows<Shape>& own, int half) {
-  const int row = row_of_half<Shape>(half);
-  return own.inverse_norm[row] + own.nan_addend[row];
-}
-
-// The products of the running warp's rows with a panel; the pointers are to the warp's
-// slice. All threads of the block call it; a warp that does not take part only waits.
+// The products of the running warp's rows with its part of a panel; the pointers are to
+// the warp's slice. All threads of the block call it; a warp that does not take part
+// only waits.
 template <typename Shape>
 __device__ __forceinline__ void multiply_panel(
     bool takes_part, const SharedElement<typename Shape::Storage>* rows,
     const SharedElement<typename Shape::Storage>* panel,
-    const TileSlices<Shape>& slices, Products<Shape>& products) {
+    const TileSlices<Shape>& slices, WarpProducts<Shape>& products) {
   if (takes_part) TileProducts<Shape>::multiply(rows, panel, products);
   slices.add_up(takes_part, products);
 }
@@ -43,8 +37,8 @@ __device__ __forceinline__ void multiply_panel(
 // sums += weights times the panel.
 template <typename Shape>
 __device__ __forceinline__ void accumulate_panel(
-    const Products<Shape>& weights, const SharedElement<typename Shape::Storage>* panel,
-    RowSums<Shape>& sums) {
+    const WarpProducts<Shape>& weights,
+    const SharedElement<typename Shape::Storage>* panel, WarpSums<Shape>& sums) {
   __syncwarp();  // lanes may have dropped pairs one by one
   TileProducts<Shape>::accumulate(weights, panel, sums);
 }
@@ -63,14 +57,37 @@ __device__ __forceinline__ void correct(const PairInputs<Shape>& inputs,
   });
 }
 
-// Multiplies the sums of one of the lane's two rows.
-template <typename Shape>
-__device__ __forceinline__ void scale_row(int half, typename Shape::Real factor,
-                                          RowSums<Shape>& sums) {
+// Keeps, of a block of rows' columns, those that do not have the ids of their row. The
+// rows' and the columns' numbers in `inputs` are `rows` and from `first_column` on; the
+// candidate of a pair is the row of doc number `index(half, column)`.
+template <typename Shape, typename Index>
+__device__ __forceinline__ void drop_equal_ids(const LossParams& params,
+                                               const PairInputs<Shape>& inputs,
+                                               const int (&rows)[2], int first_column,
+                                               const Index& index,
+                                               uint32_t (&kept)[2]) {
+  // One comparison a pair in most blocks; the rest is for the others.
+  if (!__any_sync(kWholeWarp, inputs.are_alike(params, rows, first_column))) return;
+  uint32_t alike[2] = {};
+  inputs.find_alike(params, rows, first_column, alike);
 #pragma unroll
-  for (auto& sum : sums) {
-    sum[2 * half] *= factor;
-    sum[2 * half + 1] *= factor;
+  for (int half = 0; half < 2; ++half) {
+    const uint32_t others = kept[half] & ~alike[half];
+    kept[half] = others | without(kept[half] & alike[half], [&](int column) {
+                   return inputs.are_equal(params, rows[half], first_column + column,
+                                           index(half, column));
+                 });
+  }
+}
+
+// Multiplies the sums of one of the lane's rows.
+template <typename Shape>
+__device__ __forceinline__ void scale_row(int row, typename Shape::Real factor,
+                                          WarpSums<Shape>& sums) {
+#pragma unroll
+  for (auto& sum : sums[row / 2]) {
+    sum[row % 2 * 2] *= factor;
+    sum[row % 2 * 2 + 1] *= factor;
   }
 }
 

@@ -1,5 +1,5 @@
-// The two matrix products of a tile: a warp's 16 rows times a panel, and weights times
-// the panel.
+// The two matrix products of a tile: a warp's rows times its part of a panel, and
+// weights times that.
 //
 //   products[r][c] += row[r] . panel[c],    sums[r] += sum over c of weights[r][c]
 //   panel[c]
@@ -70,11 +70,11 @@ template <typename Shape>
 struct TensorCoreProducts {
   using Storage = typename Shape::Storage;
   using Factor = typename Shape::Factor;
-  static constexpr int kPairs = Shape::kColumns / (2 * kFragmentColumns);
+  static constexpr int kPairs = Shape::kColumnsOfWarp / (2 * kFragmentColumns);
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,
-                                                  Products<Shape>& products) {
+                                                  WarpProducts<Shape>& products) {
     constexpr int kPacket = Shape::kPacket;
     const int lane = lane_of_thread();
     const auto* left_row =
@@ -83,15 +83,25 @@ struct TensorCoreProducts {
         panel + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * kPacket;
 #pragma unroll
     for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
-      uint32_t left[4];
-      load_matrices<Storage>(left_row + column, left);
+      uint32_t left[Shape::kRowBlocks][4];
+#pragma unroll
+      for (int block = 0; block < Shape::kRowBlocks; ++block) {
+        load_matrices<Storage>(
+            left_row + block * kRowsOfBlock * Shape::kStride + column, left[block]);
+      }
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         uint32_t right[4];
         load_matrices<Storage>(
             right_row + pair * 2 * kFragmentColumns * Shape::kStride + column, right);
-        multiply_matrices(left, right[0], right[1], Factor{}, products[2 * pair]);
-        multiply_matrices(left, right[2], right[3], Factor{}, products[2 * pair + 1]);
+#pragma unroll
+        for (int block = 0; block < Shape::kRowBlocks; ++block) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            multiply_matrices(left[block], right[2 * half], right[2 * half + 1],
+                              Factor{}, products[block][2 * pair + half]);
+          }
+        }
       }
     }
   }
@@ -103,23 +113,19 @@ struct TensorCores : TensorCoreProducts<Shape> {
   static constexpr int kStep = 16;  // elements that one instruction multiplies
   using TensorCoreProducts<Shape>::kPairs;
 
-  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
                                                     const SharedElement<Storage>* panel,
-                                                    RowSums<Shape>& sums) {
+                                                    WarpSums<Shape>& sums) {
     const int lane = lane_of_thread();
     const auto* right_row =
         panel + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
-      uint32_t leading[4];
-      uint32_t rest[4];
+      uint32_t leading[Shape::kRowBlocks][4];
+      uint32_t rest[Shape::kRowBlocks][4];
 #pragma unroll
-      for (int part = 0; part < 4; ++part) {
-        const auto& of_fragment = weights[2 * pair + part / 2];
-        const SplitPair<Storage> split(of_fragment[part % 2 * 2],
-                                       of_fragment[part % 2 * 2 + 1]);
-        leading[part] = split.leading;
-        rest[part] = split.rest;
+      for (int block = 0; block < Shape::kRowBlocks; ++block) {
+        split(weights[block], pair, leading[block], rest[block]);
       }
 #pragma unroll
       for (int column = 0; column < Shape::kSliceDim; column += kStep) {
@@ -127,13 +133,31 @@ struct TensorCores : TensorCoreProducts<Shape> {
         load_transposed<Storage>(right_row + pair * kStep * Shape::kStride + column,
                                  right);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          auto& sum = sums[column / kFragmentColumns + half];
-          multiply_matrices(rest, right[2 * half], right[2 * half + 1], Storage{}, sum);
-          multiply_matrices(leading, right[2 * half], right[2 * half + 1], Storage{},
-                            sum);
+        for (int block = 0; block < Shape::kRowBlocks; ++block) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            auto& sum = sums[block][column / kFragmentColumns + half];
+            const uint32_t right_0 = right[2 * half];
+            const uint32_t right_1 = right[2 * half + 1];
+            multiply_matrices(rest[block], right_0, right_1, Storage{}, sum);
+            multiply_matrices(leading[block], right_0, right_1, Storage{}, sum);
+          }
         }
       }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void split(const Products<Shape>& weights, int pair,
+                                               uint32_t (&leading)[4],
+                                               uint32_t (&rest)[4]) {
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      const auto& of_fragment = weights[2 * pair + part / 2];
+      const SplitPair<Storage> parts(of_fragment[part % 2 * 2],
+                                     of_fragment[part % 2 * 2 + 1]);
+      leading[part] = parts.leading;
+      rest[part] = parts.rest;
     }
   }
 };
@@ -142,27 +166,36 @@ struct TensorCores : TensorCoreProducts<Shape> {
 // which are rounded here.
 template <typename Shape>
 struct Tf32Cores : TensorCoreProducts<Shape> {
-  static constexpr int kFragments = Shape::kColumns / kFragmentColumns;
   static_assert(Shape::kStride % 32 == 4, "no bank conflicts");
 
   // The order in which a panel's rows are summed is free: columns 2 q and 2 q + 1 of
   // the weights, which a lane holds, are passed as the instruction's columns q and q
   // + 4. Its lanes then read elements 8 q + g banks apart, which are all different.
-  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
                                                     const SharedElement<float>* panel,
-                                                    RowSums<Shape>& sums) {
+                                                    WarpSums<Shape>& sums) {
     const auto* right = panel + column_of_lane() * Shape::kStride + row_of_lane();
 #pragma unroll
-    for (int fragment = 0; fragment < kFragments; ++fragment) {
-      const uint32_t left[4] = {
-          round_to_tf32(weights[fragment][0]), round_to_tf32(weights[fragment][2]),
-          round_to_tf32(weights[fragment][1]), round_to_tf32(weights[fragment][3])};
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      uint32_t left[Shape::kRowBlocks][4];
+#pragma unroll
+      for (int block = 0; block < Shape::kRowBlocks; ++block) {
+#pragma unroll
+        for (int part = 0; part < 4; ++part) {
+          left[block][part] =
+              round_to_tf32(weights[block][fragment][part % 2 * 2 + part / 2]);
+        }
+      }
       const auto* even = right + fragment * kFragmentColumns * Shape::kStride;
       const auto* odd = even + Shape::kStride;
 #pragma unroll
-      for (int v = 0; v < Shape::kSliceDim / kFragmentColumns; ++v) {
-        multiply_matrices(left, __float_as_uint(even[v * kFragmentColumns]),
-                          __float_as_uint(odd[v * kFragmentColumns]), Tf32{}, sums[v]);
+      for (int v = 0; v < kSumFragments<Shape>; ++v) {
+        const uint32_t right_0 = __float_as_uint(even[v * kFragmentColumns]);
+        const uint32_t right_1 = __float_as_uint(odd[v * kFragmentColumns]);
+#pragma unroll
+        for (int block = 0; block < Shape::kRowBlocks; ++block) {
+          multiply_matrices(left[block], right_0, right_1, Tf32{}, sums[block][v]);
+        }
       }
     }
   }
@@ -172,71 +205,96 @@ template <typename Shape>
 struct PlainTiles {
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
-  static constexpr int kFragments = Shape::kColumns / kFragmentColumns;
+  // Elements whose products are added up before they are added to the others': one long
+  // chain of multiply-adds would lose a digit more.
+  static constexpr int kPart = Shape::kSliceDim % 32 == 0 ? 32 : 16;
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,
-                                                  Products<Shape>& products) {
+                                                  WarpProducts<Shape>& products) {
     const auto* left_row = rows + row_of_lane() * Shape::kStride;
     const auto* right_row = panel + column_of_lane() * Shape::kStride;
-#pragma unroll 2
-    for (int column = 0; column < Shape::kSliceDim; column += Shape::kPacket) {
-      Real left[2][Shape::kPacket];
-      read_packet(left_row + column, left[0]);
-      read_packet(left_row + 8 * Shape::kStride + column, left[1]);
+#pragma unroll 1
+    for (int column = 0; column < Shape::kSliceDim; column += kPart) {
 #pragma unroll
-      for (int fragment = 0; fragment < kFragments; ++fragment) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          Real right[Shape::kPacket];
-          read_packet(
-              right_row + (fragment * kFragmentColumns + j) * Shape::kStride + column,
-              right);
-#pragma unroll
-          for (int e = 0; e < Shape::kPacket; ++e) {
-            Real& upper = products[fragment][j];
-            Real& lower = products[fragment][2 + j];
-            upper = multiply_add(left[0][e], right[e], upper);
-            lower = multiply_add(left[1][e], right[e], lower);
-          }
-        }
+      for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+        multiply_part(left_row + column,
+                      right_row + fragment * kFragmentColumns * Shape::kStride + column,
+                      fragment, products);
       }
     }
   }
 
-  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
                                                     const SharedElement<Storage>* panel,
-                                                    RowSums<Shape>& sums) {
+                                                    WarpSums<Shape>& sums) {
 #pragma unroll
-    for (int fragment = 0; fragment < kFragments; ++fragment) {
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
 #pragma unroll
         for (int quarter = 0; quarter < 4; ++quarter) {
           const int holder = lane_of_thread() / 4 * 4 + quarter;
-          const Real upper = __shfl_sync(kWholeWarp, weights[fragment][j], holder);
-          const Real lower = __shfl_sync(kWholeWarp, weights[fragment][2 + j], holder);
-          const int row = fragment * kFragmentColumns + 2 * quarter + j;
-          add_weighted(panel + row * Shape::kStride + column_of_lane(), upper, lower,
-                       sums);
+          Real of_rows[kRowsOfLane<Shape>];
+          for_each_row_of_lane<Shape>([&](int row) {
+            of_rows[row] = __shfl_sync(
+                kWholeWarp, weights[row / 2][fragment][row % 2 * 2 + j], holder);
+          });
+          const int met = fragment * kFragmentColumns + 2 * quarter + j;
+          add_weighted(panel + met * Shape::kStride + column_of_lane(), of_rows, sums);
         }
       }
     }
   }
 
  private:
-  __device__ __forceinline__ static void add_weighted(
-      const SharedElement<Storage>* panel, Real upper, Real lower,
-      RowSums<Shape>& sums) {
+  __device__ __forceinline__ static void multiply_part(
+      const SharedElement<Storage>* left_row, const SharedElement<Storage>* right_row,
+      int fragment, WarpProducts<Shape>& products) {
+    Real parts[Shape::kRowBlocks][kFragmentElements] = {};
+#pragma unroll 2
+    for (int column = 0; column < kPart; column += Shape::kPacket) {
+      Real right[2][Shape::kPacket];
+      read_packet(right_row + column, right[0]);
+      read_packet(right_row + Shape::kStride + column, right[1]);
+      for_each_row_of_lane<Shape>([&](int row) {
+        Real left[Shape::kPacket];
+        read_packet(
+            left_row + (row / 2 * kRowsOfBlock + row % 2 * 8) * Shape::kStride + column,
+            left);
 #pragma unroll
-    for (int v = 0; v < Shape::kSliceDim / kFragmentColumns; ++v) {
+        for (int j = 0; j < 2; ++j) {
+          Real& part = parts[row / 2][row % 2 * 2 + j];
+#pragma unroll
+          for (int e = 0; e < Shape::kPacket; ++e) {
+            part = multiply_add(left[e], right[j][e], part);
+          }
+        }
+      });
+    }
+#pragma unroll
+    for (int block = 0; block < Shape::kRowBlocks; ++block) {
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        products[block][fragment][element] += parts[block][element];
+      }
+    }
+  }
+
+  __device__ __forceinline__ static void add_weighted(
+      const SharedElement<Storage>* panel, const Real (&weights)[kRowsOfLane<Shape>],
+      WarpSums<Shape>& sums) {
+#pragma unroll
+    for (int v = 0; v < kSumFragments<Shape>; ++v) {
       Real pair[2];
       read_pair(panel + v * kFragmentColumns, pair);
+      for_each_row_of_lane<Shape>([&](int row) {
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        sums[v][j] = multiply_add(upper, pair[j], sums[v][j]);
-        sums[v][2 + j] = multiply_add(lower, pair[j], sums[v][2 + j]);
-      }
+        for (int j = 0; j < 2; ++j) {
+          Real& sum = sums[row / 2][v][row % 2 * 2 + j];
+          sum = multiply_add(weights[row], pair[j], sum);
+        }
+      });
     }
   }
 };

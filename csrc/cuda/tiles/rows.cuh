@@ -90,7 +90,7 @@ class RowTeam {
   __device__ __forceinline__ RowTeam(int64_t dim, const RowAlignment& alignment)
       : dim_(static_cast<int>(dim)), alignment_(alignment) {}
 
-  // The team's number: it takes that row of every panel.
+  // The team's number: it takes every kTeams-th row from there on.
   __device__ __forceinline__ static int number() {
     return static_cast<int>(threadIdx.x) / Shape::kThreadsOfRow;
   }
@@ -157,21 +157,17 @@ class RowTeam {
             is_nan ? inverse_norm : Real(0)};
   }
 
-  // Writes finished rows from shared memory, by at least eight lanes a row: together
-  // they read all banks once.
+  // Writes finished rows from shared memory.
   template <typename To>
   __device__ __forceinline__ void store(const Element* rows, int count,
                                         const To& to) const {
-    constexpr int kLanes = Shape::kThreadsOfRow < 8 ? 8 : Shape::kThreadsOfRow;
-    const int lane = static_cast<int>(threadIdx.x) % kLanes;
 #pragma unroll 1
-    for (int row = static_cast<int>(threadIdx.x) / kLanes; row < count;
-         row += Shape::kThreads / kLanes) {
+    for (int row = number(); row < count; row += Shape::kTeams) {
       const Element* from = rows + row * Shape::kStride;
       if (has_whole_packets()) {
-        store_packets<kLanes>(from, lane, to(row));
+        store_packets(from, to(row));
       } else {
-        store_elements<kLanes>(from, lane, to(row));
+        store_elements(from, to(row));
       }
     }
   }
@@ -179,9 +175,7 @@ class RowTeam {
  private:
   static constexpr int kPacketsOfThread =
       Shape::kDim / Shape::kPacket / Shape::kThreadsOfRow;
-  static_assert(kPacketsOfThread * Shape::kPacket * Shape::kThreadsOfRow ==
-                        Shape::kDim &&
-                    (Shape::kThreadsOfRow != 4 || kPacketsOfThread % 2 == 0),
+  static_assert(kPacketsOfThread * Shape::kPacket * Shape::kThreadsOfRow == Shape::kDim,
                 "all packets, as many for each thread");
 
   __device__ __forceinline__ static int thread() {
@@ -208,17 +202,13 @@ class RowTeam {
     });
   }
 
-  // The packets in shared memory that are a thread's. Eight lanes, whose packets move
-  // together, are two teams of four: with every second packet of each row, where rows
-  // begin a packet apart, they take all banks once.
+  // The packets in shared memory that are a thread's: eight lanes, whose packets move
+  // together, take neighbouring ones, and so all banks once.
   template <typename Work>
   __device__ __forceinline__ static void for_each_packet(const Work& work) {
 #pragma unroll
     for (int step = 0; step < kPacketsOfThread; ++step) {
-      const int packet = Shape::kThreadsOfRow == 4
-                             ? step / 2 * 8 + thread() * 2 + step % 2
-                             : step * Shape::kThreadsOfRow + thread();
-      work(packet * Shape::kPacket);
+      work((step * Shape::kThreadsOfRow + thread()) * Shape::kPacket);
     }
   }
 
@@ -241,25 +231,19 @@ class RowTeam {
     }
   }
 
-  template <int kLanes>
-  __device__ __forceinline__ void store_packets(const Element* from, int lane,
+  __device__ __forceinline__ void store_packets(const Element* from,
                                                 Storage* to) const {
-    constexpr int kStep = kLanes * Shape::kPacket;
-    static_assert(Shape::kDim % kStep == 0, "all packets");
-#pragma unroll
-    for (int step = 0; step < Shape::kDim / kStep; ++step) {
-      const int column = step * kStep + lane * Shape::kPacket;
-      if (column >= dim_) break;
+    for_each_packet([&](int column) {
+      if (column >= dim_) return;
       __stcs(reinterpret_cast<uint4*>(to + column),
              read_bits<uint4, Storage>(from + column));
-    }
+    });
   }
 
-  template <int kLanes>
-  __device__ __forceinline__ void store_elements(const Element* from, int lane,
+  __device__ __forceinline__ void store_elements(const Element* from,
                                                  Storage* to) const {
 #pragma unroll 1
-    for (int column = lane; column < dim_; column += kLanes) {
+    for (int column = thread(); column < dim_; column += Shape::kThreadsOfRow) {
       store_element(to_compute(static_cast<Storage>(from[column])), to + column);
     }
   }

@@ -1,5 +1,10 @@
 // The sizes of a tile: its own rows, which a block holds in shared memory, the panels
 // of rows that they are multiplied with, and how the block's warps share the work.
+//
+// A warp takes some rows of the tile and some columns of each panel. Warps with the
+// same rows and other columns are groups: each sums what it has met, and their sums are
+// added up at the end (groups.cuh). Long rows are cut into slices besides: the warps of
+// the slices have the same rows and the same columns (slices.cuh).
 #pragma once
 
 #include "core/data_type.h"
@@ -10,7 +15,12 @@
 namespace negative_cosine {
 namespace cuda {
 
-constexpr int kRowsOfWarp = 16;  // as the tensor cores take them
+constexpr int kRowsOfBlock = 16;  // of a matrix, as the tensor cores take them
+
+// A tall tile meets each panel with many rows. Flat ones are more in number, so that
+// few rows fill a device. Tight ones are for devices on which a block gets at most 99
+// KiB of shared memory (capabilities 8.6, 8.9 and 12.0).
+enum class TileKind { kTall, kFlat, kTight };
 
 // The number of slices into which rows are cut, so that a lane's sums of a slice take
 // at most `most_bytes`: a power of two, so that the threads of a block share its rows
@@ -21,50 +31,66 @@ constexpr int slices_of(int sum_bytes, int most_bytes) {
   return slices;
 }
 
-// Longer rows leave room for fewer of them, and are cut into slices: as many warps take
-// the same 16 rows, each with the sums of its slice. Tight shapes are for devices on
-// which a block gets at most 99 KiB (capabilities 8.6, 8.9 and 12.0).
-template <typename FactorType, int kPaddedDim, bool kTight = false>
+template <typename FactorType, int kPaddedDim, TileKind kKind>
 struct TileShape {
   using Factor = FactorType;  // what is multiplied: Storage, or Tf32
   using Storage = StorageOf<Factor>;
   using Real = ComputeType<Storage>;
+  static constexpr bool kIsTight = kKind == TileKind::kTight;
+  static constexpr bool kIsFlat = kKind == TileKind::kFlat;
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
-  // The rows of a panel, which are the columns of the products. Fewer where shared
-  // memory is short, and where float64 products would not leave enough registers.
-  static constexpr int kColumns = kTight || kRowBytes > 1024 || sizeof(Storage) == 8
-                                      ? 16
-                                      : 32;
-  static constexpr int kRows = kRowBytes <= 512                      ? 64
-                               : kRowBytes <= (kTight ? 1024 : 2048) ? 2 * kColumns
-                                                                     : 16;
-  // The sums of 16 rows stay in a warp's registers, which are 1020 bytes a lane. They
+
+  // The sums of its rows stay in a warp's registers, which are 1020 bytes a lane. They
   // get half of it, or a quarter where plain arithmetic also holds packets of long rows
-  // there.
-  static constexpr int kSumBytes = kDim * kRowsOfWarp / kWarpSize * int{sizeof(Real)};
+  // there. Two blocks of rows where they fit: what is read of a panel is then
+  // multiplied twice.
+  static constexpr int kSumBytes =
+      kDim * kRowsOfBlock / kWarpSize * static_cast<int>(sizeof(Real));
   static constexpr int kSumBytesOfLane =
       sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
+  static constexpr int kRowBlocks =
+      !kIsFlat && sizeof(Real) == 4 && 2 * kSumBytes <= kSumBytesOfLane ? 2 : 1;
   static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
   static constexpr int kSliceDim = kDim / kSlices;
-  static constexpr int kWarps = kRows / kRowsOfWarp * kSlices;
+
+  // Fewer columns where shared memory is short, and where float64 products would not
+  // leave enough registers.
+  static constexpr bool kIsNarrow = kIsFlat || kRowBytes > 1024 || sizeof(Real) == 8 ||
+                                    (kIsTight && kRowBytes > 256) ||
+                                    (kRowBytes == 512 && sizeof(Storage) == 4);
+  static constexpr int kColumnsOfWarp = kIsNarrow ? 16 : 32;
+  static constexpr int kGroups = kIsFlat                                ? 8
+                                 : kRowBytes > 512 || sizeof(Real) == 8 ? 1
+                                 : kIsTight ? 2
+                                            : 2 * kRowBlocks;
+  // The rows of a panel, which are the columns of the products.
+  static constexpr int kColumns = kGroups * kColumnsOfWarp;
+
+  static constexpr int kRowsOfWarp = kRowBlocks * kRowsOfBlock;
+  static constexpr int kRows = kIsFlat                                 ? kRowsOfWarp
+                               : kRowBytes <= 512                      ? 64
+                               : kRowBytes <= (kIsTight ? 1024 : 2048) ? 2 * kColumns
+                                                                       : 16;
+  static constexpr int kWarps = kRows / kRowsOfWarp * kGroups * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
-  // Blocks that share a multiprocessor: registers of short rows leave room for three.
-  static constexpr int kBlocks = sizeof(Storage) < 8 && kRowBytes <= 256 ? 3 : 1;
+  // Blocks that share a multiprocessor: what its registers and shared memory allow.
+  static constexpr int kBlocks =
+      (kIsFlat && kRowBytes <= 256) || kThreads < 256 ? 2 : 1;
   static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
   // A packet more than whole rows of banks: eight rows' packets then lie in eight
   // different groups of banks.
   static constexpr int kStride = kDim + kPacket;
-  // Threads that copy and prepare a row together.
-  static constexpr int kThreadsOfRow = kThreads / kColumns;
-  // Whether the forward pass has room for a tile's own documents beside the panels
-  // behind them. Otherwise it reads them twice.
-  static constexpr bool kKeepsOwnDocs = kRowBytes <= 512;
+  // Threads that copy and prepare a row together, of which eight read whole rows of
+  // banks.
+  static constexpr int kThreadsOfRow =
+      kThreads / kColumns < 8 ? 8 : kThreads / kColumns;
+  static constexpr int kTeams = kThreads / kThreadsOfRow;
 
+  static_assert(kGroups == 1 || kSlices == 1, "long rows have no groups");
   static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
-  static_assert(kThreads % kColumns == 0 && kRows % kColumns == 0, "whole panels");
-  static_assert(kKeepsOwnDocs || kRows <= 2 * kColumns,
-                "own documents fit the two stages");
+  static_assert(kColumns % kTeams == 0 && kThreads % kColumns == 0, "whole panels");
+  static_assert(kRows % kColumns == 0 || kRows <= kColumns, "whole panels");
 };
 
 // The rows of the tile that begins at a place. Places and columns of a tile are numbers
@@ -81,24 +107,80 @@ __device__ __forceinline__ uint32_t first_column(int32_t panel) {
   return static_cast<uint32_t>(panel) * Shape::kColumns;
 }
 
+// --- The running warp ----------------------------------------------------------------
+
+__device__ __forceinline__ int warp_of_thread() {
+  return static_cast<int>(threadIdx.x) / kWarpSize;
+}
+
+// The first of its rows, of its columns of a panel, and of its slice's elements.
+template <typename Shape>
+__device__ __forceinline__ int first_row_of_warp() {
+  return warp_of_thread() / (Shape::kSlices * Shape::kGroups) * Shape::kRowsOfWarp;
+}
+template <typename Shape>
+__device__ __forceinline__ int group_of_warp() {
+  return warp_of_thread() / Shape::kSlices % Shape::kGroups;
+}
+template <typename Shape>
+__device__ __forceinline__ int first_column_of_warp() {
+  return group_of_warp<Shape>() * Shape::kColumnsOfWarp;
+}
+template <typename Shape>
+__device__ __forceinline__ int slice_of_warp() {
+  return warp_of_thread() % Shape::kSlices;
+}
+template <typename Shape>
+__device__ __forceinline__ int first_element_of_slice() {
+  return slice_of_warp<Shape>() * Shape::kSliceDim;
+}
+
+// --- The running lane ----------------------------------------------------------------
+
 // A fragment: the elements that a lane holds of 16 rows and 8 columns, as the tensor
 // cores distribute them. With g = lane / 4 and q = lane % 4, element 2 h + j is in row
-// g + 8 h and column 2 q + j.
+// g + 8 h and column 2 q + j. So a lane has two rows of each block of 16, one in each
+// half.
 constexpr int kFragmentColumns = 8;
 constexpr int kFragmentElements = 4;
 
 __device__ __forceinline__ int row_of_lane() { return lane_of_thread() / 4; }
 __device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 2; }
 
+// Its rows are numbered 2 * block + half.
 template <typename Shape>
-using Products =
-    typename Shape::Real[Shape::kColumns / kFragmentColumns][kFragmentElements];
+constexpr int kRowsOfLane = 2 * Shape::kRowBlocks;
 
-// Calls `work(fragment, element, half, column)` for each of the lane's products.
+template <typename Shape>
+__device__ __forceinline__ int row_in_warp(int row) {
+  return row / 2 * kRowsOfBlock + row % 2 * 8 + row_of_lane();
+}
+template <typename Shape>
+__device__ __forceinline__ int row_in_tile(int row) {
+  return first_row_of_warp<Shape>() + row_in_warp<Shape>(row);
+}
+
+// Calls `work(row)` for each of the lane's rows.
+template <typename Shape, typename Work>
+__device__ __forceinline__ void for_each_row_of_lane(const Work& work) {
+#pragma unroll
+  for (int row = 0; row < kRowsOfLane<Shape>; ++row) work(row);
+}
+
+// Of one block of rows, and of all of the warp's.
+template <typename Shape>
+constexpr int kFragments = Shape::kColumnsOfWarp / kFragmentColumns;
+template <typename Shape>
+using Products = typename Shape::Real[kFragments<Shape>][kFragmentElements];
+template <typename Shape>
+using WarpProducts = Products<Shape>[Shape::kRowBlocks];
+
+// Calls `work(fragment, element, half, column)` for each of the lane's products of a
+// block of rows, with the column of the warp's.
 template <typename Shape, typename Work>
 __device__ __forceinline__ void for_each_product(const Work& work) {
 #pragma unroll
-  for (int fragment = 0; fragment < Shape::kColumns / kFragmentColumns; ++fragment) {
+  for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
 #pragma unroll
     for (int element = 0; element < kFragmentElements; ++element) {
       work(fragment, element, element / 2,
@@ -107,25 +189,13 @@ __device__ __forceinline__ void for_each_product(const Work& work) {
   }
 }
 
+// The weighted sums of the rows, likewise.
 template <typename Shape>
-using RowSums =
-    typename Shape::Real[Shape::kSliceDim / kFragmentColumns][kFragmentElements];
-
-// The first of the running warp's rows, and of its slice's columns.
+constexpr int kSumFragments = Shape::kSliceDim / kFragmentColumns;
 template <typename Shape>
-__device__ __forceinline__ int first_row_of_warp() {
-  return static_cast<int>(threadIdx.x) / (kWarpSize * Shape::kSlices) * kRowsOfWarp;
-}
+using RowSums = typename Shape::Real[kSumFragments<Shape>][kFragmentElements];
 template <typename Shape>
-__device__ __forceinline__ int first_column_of_slice() {
-  return static_cast<int>(threadIdx.x) / kWarpSize % Shape::kSlices * Shape::kSliceDim;
-}
-
-// The lane's row of the tile: one in each half of its warp's rows.
-template <typename Shape>
-__device__ __forceinline__ int row_of_half(int half) {
-  return first_row_of_warp<Shape>() + row_of_lane() + 8 * half;
-}
+using WarpSums = RowSums<Shape>[Shape::kRowBlocks];
 
 // The sum over the four lanes that share a row, and the largest, where NaN counts as
 // smaller than everything.

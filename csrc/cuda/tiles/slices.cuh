@@ -12,8 +12,7 @@ template <typename Shape>
 class TileSlices {
  public:
   using Real = typename Shape::Real;
-  static constexpr int kFragments = Shape::kColumns / kFragmentColumns;
-  static constexpr int kPartsOfWarp = kFragments * kFragmentElements * kWarpSize;
+  static constexpr int kPartsOfWarp = kFragments<Shape> * kFragmentElements * kWarpSize;
   static constexpr int kParts = Shape::kSlices == 1 ? 0 : Shape::kWarps * kPartsOfWarp;
   static constexpr int kBytes = shared_bytes(kParts, sizeof(Real));
 
@@ -23,19 +22,16 @@ class TileSlices {
   // Every thread of the block calls it, with a barrier before the next call;
   // `takes_part` tells whether the warp has computed products.
   __device__ __forceinline__ void add_up(bool takes_part,
-                                         Products<Shape>& products) const {
+                                         WarpProducts<Shape>& products) const {
     if constexpr (Shape::kSlices > 1) {
-      if (takes_part) store(products);
+      static_assert(Shape::kRowBlocks == 1, "sums of long rows leave no registers");
+      if (takes_part) store(products[0]);
       __syncthreads();
-      if (takes_part) load_sum(products);
+      if (takes_part) load_sum(products[0]);
     }
   }
 
  private:
-  __device__ __forceinline__ static int warp() {
-    return static_cast<int>(threadIdx.x) / kWarpSize;
-  }
-
   // A lane's elements lie beside the other lanes' same elements: 32 banks.
   __device__ __forceinline__ static int index_of(int of_warp, int fragment,
                                                  int element) {
@@ -45,18 +41,19 @@ class TileSlices {
 
   __device__ __forceinline__ void store(const Products<Shape>& products) const {
 #pragma unroll
-    for (int fragment = 0; fragment < kFragments; ++fragment) {
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
-        parts_[index_of(warp(), fragment, element)] = products[fragment][element];
+        parts_[index_of(warp_of_thread(), fragment, element)] =
+            products[fragment][element];
       }
     }
   }
 
   __device__ __forceinline__ void load_sum(Products<Shape>& products) const {
-    const int first = warp() / Shape::kSlices * Shape::kSlices;
+    const int first = warp_of_thread() / Shape::kSlices * Shape::kSlices;
 #pragma unroll
-    for (int fragment = 0; fragment < kFragments; ++fragment) {
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         Real sum = 0;
