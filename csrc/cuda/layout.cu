@@ -9,10 +9,13 @@ namespace negative_cosine {
 namespace cuda {
 namespace {
 
-// In nanoseconds on an H100: benchmarks/results/gpu.csv has 0.64 ms for a step with a
-// given table of 409,600 pairs that takes 0.11 ms with `shuffle`, where as many
-// inverses are hashed.
-constexpr DrawCost kDrawCost{0.1, 1.3};
+// In nanoseconds on an H100; counted, not measured. An inverse is 180 instructions of a
+// lane, which wait for each other for about as long as they take. A pair is drawn and
+// sorted in two passes by 680 instructions, of which 16 warps hide the waits, and moves
+// 100 bytes. Half an inverse's time and a launch's are guesses.
+constexpr DrawCost kDrawCost{0.01, 0.04};
+// Of the seven launches of a sort in two passes.
+constexpr double kCostOfLaunches = 20e3;
 // The sort takes 16 bytes a pair: 512 MiB.
 constexpr int64_t kMostDraws = int64_t{1} << 25;
 
@@ -35,7 +38,12 @@ bool needs_rows_of_docs(const LossParams& params) {
   if (params.negative_indices != nullptr) {
     return params.normalize_over == NormalizeOver::kCandidates;
   }
-  return sorts_draws(params, kDrawCost) &&
+  const auto draws = [&](int64_t rows, double cost) {
+    return static_cast<double>(rows) * static_cast<double>(params.num_negatives) * cost;
+  };
+  const double saved = draws(params.num_candidates, kDrawCost.inverse) -
+                       draws(params.batch_size, kDrawCost.sorted);
+  return sorts_draws(params, kDrawCost) && saved > kCostOfLaunches &&
          params.batch_size * params.num_negatives <= kMostDraws;
 }
 

@@ -129,10 +129,10 @@ def test_every_odd_size_matches_the_oracle(core: Core, rows: int) -> None:
                 core.check(Batch((rows, rows + extra, dim, k), "float32"), "shuffle", {})
 
 
-# (B, C, D, K): a sort of more tiles than a round of its scan takes, and of tiles larger
-# than the least; more streamed rows than take turns.
+# (B, C, D, K): a sort in which a block takes one tile, and two, and the last block one;
+# more streamed rows than take turns.
 LARGE = {
-    "indices": [(2100, 2100, 4, 40), (600, 600, 4, 1000)],
+    "indices": [(2100, 2100, 4, 40), (2200, 2200, 4, 1000)],
     "shuffle": [(2100, 2300, 3, 2), (4200, 4300, 3, 2)],
 }
 
@@ -294,11 +294,21 @@ def test_uneven_tables_match_the_oracle(core: Core, rows_of_doc: str) -> None:
     core.check(batch, "indices", {})
 
 
+# (B, C, D, K): keys of 17 bits take three passes, and rows of the table or of the draws
+# are longer than a tile of the sort, as long, or shorter. The draws are sorted too.
+MANY_DOCUMENTS = [(3, 70_000, 4, 1000), (1, 66_000, 4, 4097), (2049, 66_000, 4, 40)]
+
+
+@pytest.mark.parametrize("names", [(), ("doc_ids", "query_ids"), ("doc_log_q",)], ids=str)
+@pytest.mark.parametrize("shape", MANY_DOCUMENTS, ids=str)
 @pytest.mark.parametrize("source", ["indices", "shuffle"])
-def test_many_documents_take_several_passes_of_the_sort(core: Core, source: str) -> None:
-    batch = Batch((3, 70_000, 4, 1000), "float32")  # keys of 17 bits: three passes
-    expected = run_on_arrays(_core, batch, source, {})
-    results = core.run(batch, source, {})
+def test_many_documents_take_several_passes_of_the_sort(
+    core: Core, source: str, shape: tuple[int, int, int, int], names: tuple[str, ...]
+) -> None:
+    batch = Batch(shape, "float32")
+    options = batch.only(*names)
+    expected = run_on_arrays(_core, batch, source, options)
+    results = core.run(batch, source, options)
     size = np.abs(expected["doc_gradient"]).max()
     np.testing.assert_allclose(
         results["doc_gradient"], expected["doc_gradient"], atol=1e-5 * size

@@ -96,13 +96,6 @@ def test_a_training_step_of_shuffle_is_at_most_three_launches(
     assert len(launches) == (2 if reduction == "none" else 3)
 
 
-def test_the_callers_indices_cost_a_sort_of_three_launches_a_byte() -> None:
-    of_a_step, for_the_starts = 3, 1
-    for docs, passes in ((41, 1), (300, 2)):
-        launches = launches_of_a_step(Batch((37, docs, 64, 20), "float32"), "indices")
-        assert len(launches) == of_a_step + for_the_starts + 3 * passes
-
-
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 def test_no_launch_has_an_atomic(source: str, normalize_over: str) -> None:

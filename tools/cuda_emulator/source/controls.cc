@@ -11,6 +11,7 @@ py::list figures_of_launches() {
   py::list launches;
   for (const emulator::LaunchStatistics& launch : emulator::statistics()) {
     py::dict figures;
+    figures["blocks"] = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
     figures["threads"] = launch.threads;
     figures["shared_bytes"] = launch.shared_bytes;
     figures["bytes_read"] = launch.bytes_read;
