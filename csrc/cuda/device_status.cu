@@ -1,3 +1,5 @@
+#include <atomic>
+#include <cstdint>
 #include <string>
 
 #include "cuda/device_status.h"
@@ -48,6 +50,52 @@ Status no_driver_for_runtime() {
       ", or build again with the toolkit of CUDA " + std::to_string(version / 1000));
 }
 
+// What was read of the first devices, in one number each, so that no thread sees half
+// of it; 0 for nothing yet.
+constexpr int kMostFound = 64;
+std::atomic<uint64_t> found_devices[kMostFound];
+
+uint64_t to_number(const Device& device) {
+  return static_cast<uint64_t>(device.shared_bytes) << 32 |
+         static_cast<uint64_t>(device.multiprocessors) << 16 |
+         static_cast<uint64_t>(device.capability);
+}
+
+Device from_number(uint64_t number) {
+  Device device;
+  device.shared_bytes = static_cast<int>(number >> 32);
+  device.multiprocessors = static_cast<int>(number >> 16 & 0xffff);
+  device.capability = static_cast<int>(number & 0xffff);
+  return device;
+}
+
+cudaError_t read_properties(int number, Device* device) {
+  int major = 0, minor = 0;
+  cudaError_t error = cudaSuccess;
+  const auto read = [&](cudaDeviceAttr attribute, int* value) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, number);
+  };
+  read(cudaDevAttrMultiProcessorCount, &device->multiprocessors);
+  read(cudaDevAttrComputeCapabilityMajor, &major);
+  read(cudaDevAttrComputeCapabilityMinor, &minor);
+  read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &device->shared_bytes);
+  device->capability = 10 * major + minor;
+  return error;
+}
+
+// An error is not kept.
+cudaError_t read_once(int number, Device* device) {
+  if (number >= kMostFound) return read_properties(number, device);
+  std::atomic<uint64_t>& found = found_devices[number];
+  if (const uint64_t properties = found; properties != 0) {
+    *device = from_number(properties);
+    return cudaSuccess;
+  }
+  const cudaError_t error = read_properties(number, device);
+  if (error == cudaSuccess) found = to_number(*device);
+  return error;
+}
+
 }  // namespace
 
 Status to_status(cudaError_t error, const Device& device) {
@@ -76,21 +124,18 @@ Status to_status(cudaError_t error, const Device& device) {
 }
 
 Status find_device(Device* device) {
-  int number = 0, major = 0, minor = 0;
+  int number = 0;
   cudaError_t error = cudaGetDevice(&number);
-  const auto read = [&](cudaDeviceAttr attribute, int* value) {
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, number);
-  };
-  read(cudaDevAttrMultiProcessorCount, &device->multiprocessors);
-  read(cudaDevAttrComputeCapabilityMajor, &major);
-  read(cudaDevAttrComputeCapabilityMinor, &minor);
-  read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &device->shared_bytes);
-  device->capability = 10 * major + minor;
+  if (error == cudaSuccess) error = read_once(number, device);
   if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
   if (error == cudaSuccess && device->capability < kOldestCapability) {
     return no_kernel(*device);
   }
   return to_status(error, *device);
+}
+
+void forget_found_devices() {
+  for (std::atomic<uint64_t>& properties : found_devices) properties = 0;
 }
 
 }  // namespace cuda

@@ -14,9 +14,12 @@ struct Device {
   int shared_bytes = 0;
 };
 
-// Reads the current device's properties; an error where there is none that the kernels
-// run on.
+// The current device's properties, which are read once; an error where there is none
+// that the kernels run on.
 Status find_device(Device* device);
+
+// After this they are read again.
+void forget_found_devices();
 
 Status to_status(cudaError_t error, const Device& device);
 

@@ -6,6 +6,7 @@
 
 #include "cuda/candidates/inverted_table.h"
 #include "cuda/device/element_types.h"
+#include "cuda/device/kernel_facts.h"
 #include "cuda/device/scratch.h"
 #include "cuda/device_status.h"
 #include "cuda/layout.h"
@@ -97,6 +98,11 @@ Status check_device() {
   Device device;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(find_kernel(), device);
+}
+
+void forget_devices() {
+  forget_found_devices();
+  forget_kernels();
 }
 
 int64_t forward_scratch_bytes(const LossParams& params) {

@@ -2,6 +2,7 @@
 // then the block adds up its threads. In float64, whatever the embeddings' type.
 #include "core/rules.h"
 #include "cuda/device/block.cuh"
+#include "cuda/device/kernel_facts.h"
 #include "cuda/device/launch.h"
 #include "cuda/reductions.h"
 #include "cuda/rows/saved.cuh"
@@ -125,8 +126,7 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t find_kernel() {
   cudaFuncAttributes attributes;
-  const cudaError_t error =
-      cudaFuncGetAttributes(&attributes, coefficient_sum_kernel<float>);
+  const cudaError_t error = find_attributes(coefficient_sum_kernel<float>, &attributes);
   if (error != cudaSuccess) cudaGetLastError();
   return error;
 }

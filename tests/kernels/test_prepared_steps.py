@@ -66,6 +66,36 @@ def test_results_are_those_of_the_launches_and_of_nothing_before(core: Core) -> 
     assert np.isnan(step.results()["row_loss"]).all()
 
 
+# Rows of 512 bytes and more take more shared memory than a kernel has without asking.
+@ON_EMULATOR
+@pytest.mark.parametrize("dim", [33, 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+@SOURCES
+def test_a_step_asks_the_runtime_for_its_launches_and_the_number_of_the_device(
+    core: Core, source: str, dtype: str, dim: int
+) -> None:
+    step = prepare(core, Batch((37, 41, dim, 5), dtype), source)
+    core.module.count_traffic(True)
+    core.module.reset_statistics()
+    step.launch()
+    core.module.count_traffic(False)
+    calls = core.module.api_calls()
+    assert calls.pop("cudaLaunchKernelEx") == len(core.module.statistics())
+    assert calls.pop("cudaGetDevice") <= 6
+    assert not calls
+
+
+@ON_EMULATOR
+def test_another_device_is_asked_again(core: Core) -> None:
+    step = prepare(core, Batch((37, 41, 256, 5), "float32"), "ring")
+    core.module.set_multiprocessors(5)
+    core.module.reset_statistics()
+    step.launch(2)
+    calls = core.module.api_calls()
+    asked = ("DeviceGetAttribute", "FuncGetAttributes", "FuncSetAttribute")
+    assert [calls[f"cuda{name}"] for name in asked] == [4, 1, 2]
+
+
 @HOW
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_the_loss_alone_has_no_gradients(core: Core, reduction: str, how: str) -> None:

@@ -30,6 +30,7 @@ def cuda_core() -> Any:
     core = load("_emulated_core")
     core.set_schedule(0)
     core.set_capability(9, 0)
+    core.set_multiprocessors()
     core.count_traffic(False)
     return core
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/portability.h"
+#include "cuda/device/kernel_facts.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -48,8 +49,7 @@ cudaError_t launch_with_memory(void (*kernel)(Parameters...), int64_t blocks,
   config.stream = stream;
   cudaError_t error = cudaSuccess;
   if (shared_bytes > kFreeSharedBytes) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 shared_bytes);
+    error = allow_shared_memory(kernel, shared_bytes);
   }
   if (error == cudaSuccess) {
     error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);

@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "cuda/device/alignment.h"
+#include "cuda/device/kernel_facts.h"
 #include "cuda/device/launch.h"
 #include "cuda/tiles/forward.cuh"
 #include "cuda/tiles/gradient.cuh"
@@ -125,7 +126,7 @@ bool fits_tiles(const LossParams& params, const TileDevice& device) {
   with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
     cudaFuncAttributes code;
-    const cudaError_t error = cudaFuncGetAttributes(&code, forward_tiles_kernel<Shape>);
+    const cudaError_t error = find_attributes(forward_tiles_kernel<Shape>, &code);
     if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
     fits = error == cudaSuccess && code.ptxVersion >= kTileCapability &&
            kSharedBytes<Shape> + static_cast<int>(code.sharedSizeBytes) <=

@@ -1,5 +1,7 @@
 #include "emulation/controls.h"
 
+#include <pybind11/stl.h>
+
 #include "emulation/emulator.h"
 
 namespace py = pybind11;
@@ -30,6 +32,11 @@ py::list figures_of_launches() {
   return launches;
 }
 
+void set_at_least_one_multiprocessor(int count) {
+  if (count < 1) throw py::value_error("a device has at least one multiprocessor");
+  set_multiprocessors(count);
+}
+
 }  // namespace
 
 void define_controls(py::module_& module) {
@@ -38,8 +45,11 @@ void define_controls(py::module_& module) {
   module.def("count_traffic", &count_traffic, "on"_a);
   module.def("reset_statistics", &reset_statistics);
   module.def("statistics", &figures_of_launches);
+  module.def("api_calls", &api_calls);
   module.def("set_memory_limit", &set_memory_limit, "bytes"_a);
   module.def("set_capability", &set_capability, "major"_a, "minor"_a);
+  module.def("set_multiprocessors", &set_at_least_one_multiprocessor,
+             "count"_a = kUsualMultiprocessors);
   module.def("set_code_version", &set_code_version, "version"_a);
   module.def("set_driver_version", &set_driver_version, "version"_a);
 }

@@ -37,7 +37,6 @@ struct CUevent_st {
 namespace emulator {
 namespace {
 
-constexpr int kMultiprocessors = 4;
 constexpr int kThreadsOfMultiprocessor = 2048;
 constexpr int kL2CacheBytes = 4 << 20;
 constexpr int kSharedMemoryBytes = 48 << 10;
@@ -46,9 +45,12 @@ constexpr int kMaxGridYZ = 65535;
 constexpr unsigned kMaxBlockZ = 64;
 
 int capability_major = 9;
-int code_version = 90;
 int capability_minor = 0;
+int multiprocessors = kUsualMultiprocessors;
+int code_version = 90;
 int driver_version = CUDART_VERSION;
+
+std::function<void()> forget_device = [] {};
 
 // What each kernel may ask for at a launch, where that is more than any kernel may.
 std::unordered_map<const void*, int> dynamic_shared_bytes;
@@ -216,15 +218,31 @@ void require_capability(int major, int minor, const char* instruction) {
 void set_capability(int major, int minor) {
   capability_major = major;
   capability_minor = minor;
-  code_version = 10 * major + minor;
+  set_code_version(10 * major + minor);
 }
 
-void set_code_version(int version) { code_version = version; }
+void set_multiprocessors(int count) {
+  multiprocessors = count;
+  forget_device();
+}
 
-void set_driver_version(int version) { driver_version = version; }
+void set_code_version(int version) {
+  code_version = version;
+  forget_device();
+}
+
+void set_driver_version(int version) {
+  driver_version = version;
+  forget_device();
+}
+
+void on_other_device(std::function<void()> forget) {
+  forget_device = std::move(forget);
+}
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    std::function<void()> thread) {
+  count_call("cudaLaunchKernelEx");
   if (!is_possible(config.gridDim, config.blockDim)) {
     return fail(cudaErrorInvalidConfiguration,
                 text_of(cudaErrorInvalidConfiguration).meaning);
@@ -275,26 +293,36 @@ const char* cudaGetErrorName(cudaError_t error) {
 }
 
 cudaError_t cudaGetLastError() {
+  emulator::count_call(__func__);
   return std::exchange(emulator::last_error, cudaSuccess);
 }
 
-cudaError_t cudaPeekAtLastError() { return emulator::last_error; }
+cudaError_t cudaPeekAtLastError() {
+  emulator::count_call(__func__);
+  return emulator::last_error;
+}
 
 // --- The device --------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  emulator::count_call(__func__);
   *count = emulator::has_driver() ? 1 : 0;
   return fail_unless_only_device(0);
 }
 
 cudaError_t cudaGetDevice(int* device) {
+  emulator::count_call(__func__);
   *device = 0;
   return fail_unless_only_device(0);
 }
 
-cudaError_t cudaSetDevice(int device) { return fail_unless_only_device(device); }
+cudaError_t cudaSetDevice(int device) {
+  emulator::count_call(__func__);
+  return fail_unless_only_device(device);
+}
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  emulator::count_call(__func__);
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock:
       *value = emulator::kMaxThreads;
@@ -316,7 +344,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = warpSize;
       break;
     case cudaDevAttrMultiProcessorCount:
-      *value = emulator::kMultiprocessors;
+      *value = emulator::multiprocessors;
       break;
     case cudaDevAttrL2CacheSize:
       *value = emulator::kL2CacheBytes;
@@ -337,6 +365,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  emulator::count_call(__func__);
   *properties = {};
   std::strncpy(properties->name, "emulated device", sizeof properties->name - 1);
   properties->totalGlobalMem = emulator::memory_limit();
@@ -349,23 +378,26 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxGridSize[1] = properties->maxGridSize[2] = emulator::kMaxGridYZ;
   properties->major = emulator::capability_major;
   properties->minor = emulator::capability_minor;
-  properties->multiProcessorCount = emulator::kMultiprocessors;
+  properties->multiProcessorCount = emulator::multiprocessors;
   properties->maxThreadsPerMultiProcessor = emulator::kThreadsOfMultiprocessor;
   properties->l2CacheSize = emulator::kL2CacheBytes;
   return fail_unless_only_device(device);
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  emulator::count_call(__func__);
   const cudaError_t error = fail_if_recorded(nullptr, "cudaDeviceSynchronize");
   return error == cudaSuccess ? emulator::fault_not_yet_seen() : error;
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
+  emulator::count_call(__func__);
   *version = emulator::driver_version;
   return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
+  emulator::count_call(__func__);
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
@@ -373,6 +405,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 // --- Memory ------------------------------------------------------------------------
 
 cudaError_t cudaMalloc(void** address, size_t size) {
+  emulator::count_call(__func__);
   *address = size == 0 ? nullptr : emulator::allocate(size);
   const cudaError_t error = fail_unless_only_device(0);
   if (error != cudaSuccess || size == 0 || *address != nullptr) return error;
@@ -381,17 +414,20 @@ cudaError_t cudaMalloc(void** address, size_t size) {
 }
 
 cudaError_t cudaFree(void* address) {
+  emulator::count_call(__func__);
   if (address == nullptr || emulator::release(address)) return cudaSuccess;
   return fail(cudaErrorInvalidValue, "cudaFree of an address that is not allocated");
 }
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  emulator::count_call(__func__);
   *total = emulator::memory_limit();
   *free = *total - std::min(*total, emulator::bytes_allocated());
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+static cudaError_t copy_now(void* to, const void* from, size_t size,
+                            cudaMemcpyKind kind) {
   if (size == 0) return cudaSuccess;
   switch (kind) {
     case cudaMemcpyHostToHost:
@@ -407,60 +443,84 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind k
   return fail(cudaErrorInvalidValue, "cudaMemcpy of an unknown kind");
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size,
-                            cudaMemcpyKind kind, cudaStream_t stream) {
-  return emulator::put_on(stream, [=] { return cudaMemcpy(to, from, size, kind); });
+cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+  emulator::count_call(__func__);
+  return copy_now(to, from, size, kind);
 }
 
-cudaError_t cudaMemset(void* address, int byte, size_t size) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size,
+                            cudaMemcpyKind kind, cudaStream_t stream) {
+  emulator::count_call(__func__);
+  return emulator::put_on(stream, [=] { return copy_now(to, from, size, kind); });
+}
+
+static cudaError_t fill_now(void* address, int byte, size_t size) {
   if (size == 0) return cudaSuccess;
   return fail_if(emulator::fill(address, byte, size));
 }
 
+cudaError_t cudaMemset(void* address, int byte, size_t size) {
+  emulator::count_call(__func__);
+  return fill_now(address, byte, size);
+}
+
 cudaError_t cudaMemsetAsync(void* address, int byte, size_t size, cudaStream_t stream) {
-  return emulator::put_on(stream, [=] { return cudaMemset(address, byte, size); });
+  emulator::count_call(__func__);
+  return emulator::put_on(stream, [=] { return fill_now(address, byte, size); });
 }
 
 // --- Streams and events ------------------------------------------------------------
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  emulator::count_call(__func__);
   *stream = new CUstream_st();
   return fail_unless_only_device(0);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return cudaStreamCreate(stream);
+  emulator::count_call(__func__);
+  *stream = new CUstream_st();
+  return fail_unless_only_device(0);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  emulator::count_call(__func__);
   delete stream;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  emulator::count_call(__func__);
   const cudaError_t error = fail_if_recorded(stream, "cudaStreamSynchronize");
   return error == cudaSuccess ? emulator::fault_not_yet_seen() : error;
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  emulator::count_call(__func__);
   *event = new CUevent_st();
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  emulator::count_call(__func__);
   delete event;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  emulator::count_call(__func__);
   event->time = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return emulator::fault_not_yet_seen(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  emulator::count_call(__func__);
+  return emulator::fault_not_yet_seen();
+}
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
                                  cudaEvent_t end) {
+  emulator::count_call(__func__);
   const std::chrono::duration<float, std::milli> elapsed = end->time - start->time;
   *milliseconds = elapsed.count();
   return cudaSuccess;
@@ -469,6 +529,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
 // --- Graphs ------------------------------------------------------------------------
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  emulator::count_call(__func__);
   if (stream == nullptr) {
     return fail(cudaErrorStreamCaptureUnsupported,
                 "the null stream cannot be recorded");
@@ -483,6 +544,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  emulator::count_call(__func__);
   *graph = nullptr;
   if (stream == nullptr || stream->graph == nullptr) {
     return fail(cudaErrorIllegalState, "the stream is not being recorded");
@@ -498,11 +560,13 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable,
                                           cudaGraph_t graph, unsigned long long) {
+  emulator::count_call(__func__);
   *executable = new CUgraphExec_st{graph->nodes};
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  emulator::count_call(__func__);
   for (const DeviceWork& node : executable->nodes) {
     if (const cudaError_t error = node(); error != cudaSuccess) return error;
   }
@@ -510,11 +574,13 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  emulator::count_call(__func__);
   delete graph;
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  emulator::count_call(__func__);
   delete executable;
   return cudaSuccess;
 }
@@ -522,6 +588,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 // --- Launches ----------------------------------------------------------------------
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  emulator::count_call(__func__);
   *attributes = {};
   attributes->maxThreadsPerBlock = emulator::kMaxThreads;
   attributes->ptxVersion = emulator::code_version;
@@ -533,6 +600,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute,
                                  int value) {
+  emulator::count_call(__func__);
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
     return fail(cudaErrorInvalidValue, "the emulator does not know this attribute");
   }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -48,6 +49,7 @@ struct PacketsOfThread {
 };
 
 std::vector<LaunchStatistics> launches;
+std::map<std::string, uint64_t> calls;
 std::map<Visitor, uint64_t> executions;
 std::map<NthAccess, WarpAccess> open_accesses;
 std::map<Visitor, PacketsOfThread> packets_of_threads;
@@ -110,8 +112,13 @@ unsigned turns_of_packets(const unsigned (&places)[kLanesOfPackets]) {
 }
 
 void count_traffic(bool on) { traffic_is_counted = on; }
-void reset_statistics() { launches.clear(); }
+void reset_statistics() {
+  launches.clear();
+  calls.clear();
+}
 std::vector<LaunchStatistics> statistics() { return launches; }
+std::map<std::string, uint64_t> api_calls() { return calls; }
+void count_call(const char* function) { ++calls[function]; }
 
 void begin_launch_in_traffic(const cudaLaunchConfig_t& config) {
   executions.clear();

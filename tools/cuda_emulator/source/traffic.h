@@ -1,4 +1,5 @@
-// Counts what a launch asks of global memory, when a test wants to know.
+// Counts what a launch asks of global memory, when a test wants to know, and calls of
+// CUDA's API.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,9 @@ namespace emulator {
 enum class Access { kRead, kWrite };
 
 extern bool traffic_is_counted;
+
+// Of the function of CUDA's API with that name, in any case.
+void count_call(const char* function);
 
 void begin_launch_in_traffic(const cudaLaunchConfig_t& config);
 // Closes the books on the accesses of a block's warps.

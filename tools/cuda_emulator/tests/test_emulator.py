@@ -236,6 +236,7 @@ def planted_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.reset_statistics()
     module.set_memory_limit(2**32)
     module.set_capability(9, 0)
+    module.set_multiprocessors()
 
 
 def run(planted: Any, kernel: str, wrong: bool = False) -> Floats:
@@ -499,6 +500,28 @@ def test_the_device_has_the_capability_that_a_test_gives_it(planted: Any) -> Non
     planted.set_capability(7, 5)
     assert planted.device_attribute(major) == 7
     assert planted.device_attribute(minor) == 5
+
+
+def test_the_device_has_the_multiprocessors_that_a_test_gives_it(planted: Any) -> None:
+    count = 16  # cudaDevAttrMultiProcessorCount
+    usual = planted.device_attribute(count)
+    planted.set_multiprocessors(132)
+    assert planted.device_attribute(count) == 132
+    planted.set_multiprocessors()
+    assert planted.device_attribute(count) == usual
+    with pytest.raises(ValueError, match="at least one multiprocessor"):
+        planted.set_multiprocessors(0)
+
+
+def test_calls_of_the_api_are_counted_by_name(planted: Any) -> None:
+    run(planted, "read_out_of_bounds")
+    planted.device_attribute(16)
+    calls = planted.api_calls()
+    assert calls["cudaLaunchKernelEx"] == 1
+    assert calls["cudaDeviceGetAttribute"] == 1
+    assert calls["cudaMalloc"] == calls["cudaFree"] > 0
+    planted.reset_statistics()
+    assert planted.api_calls() == {}
 
 
 @pytest.mark.parametrize(

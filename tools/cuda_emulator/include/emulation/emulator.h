@@ -5,6 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "emulation/runtime_api.h"
@@ -41,13 +44,21 @@ void count_traffic(bool on);
 void reset_statistics();
 std::vector<LaunchStatistics> statistics();  // of every launch since the reset
 
+// How often each function of CUDA's API was called since the reset, by its name.
+std::map<std::string, uint64_t> api_calls();
+
 // The device's memory, in bytes: allocations beyond it fail.
 void set_memory_limit(size_t bytes);
 // What the device says that it is; the kernels run in any case.
 void set_capability(int major, int minor);
+constexpr int kUsualMultiprocessors = 4;
+void set_multiprocessors(int count);
 // What the kernels were compiled for, 75 for 7.5: by default, the device.
 void set_code_version(int version);
 // What the driver is for, as CUDA writes its versions: 12080 is 12.8, 0 is no driver.
 void set_driver_version(int version);
+// What to call when one of these has made another device of it: for programs that keep
+// what they once asked.
+void on_other_device(std::function<void()> forget);
 
 }  // namespace emulator
