@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -331,6 +331,68 @@ def test_tensor_cores_that_cut_off_are_within_the_distance(
     )
     assert unlike.sum() > 500
     assert vectors.differences(other, module) == []
+
+
+# --- The emulator that cuts off as well -------------------------------------------------
+
+
+@pytest.fixture(name="truncating")
+def truncating_module(module: Any) -> Iterator[Any]:
+    module.truncate_products(True)
+    yield module
+    module.truncate_products(False)
+    module.set_capability(9, 0)
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_truncated_sums_are_bit_for_bit_those_that_an_h100_recorded(
+    truncating: Any, name: str
+) -> None:
+    recorded = vectors.load()
+    assert "H100" in vectors.device_of(recorded)["name"]
+    instruction = f"multiply_matrices.{name}"
+    found = vectors.run(truncating, instruction, vectors.operands_of(recorded, instruction))
+    expected = recorded[result_key(instruction)]
+    undefined = np.isnan(expected.view(np.float32))
+    np.testing.assert_array_equal(np.isnan(found.view(np.float32)), undefined)
+    np.testing.assert_array_equal(found[~undefined], expected[~undefined])
+
+
+def sum_of(module: Any, start: float, product: float, count: int) -> float:
+    """What bfloat16 tensor cores make of a sum and some equal products behind it."""
+    factor = FACTORS["bfloat16"]
+    left = np.zeros((1, 16, 16))
+    left[..., :count] = product
+    operands = [
+        factor.left.pack(left).astype(factor.dtype).view(factor.stored),
+        factor.right.pack(np.ones((1, 16, 8))).astype(factor.dtype).view(factor.stored),
+        SUMS.pack(np.full((1, 16, 8), start, np.float32)),
+    ]
+    (found,) = np.unique(vectors.run(module, "multiply_matrices.bfloat16", operands))
+    return float(found.view(np.float32))
+
+
+ULP = 2.0**-23  # above one
+
+
+# What sixteen products, or one of three quarters of a unit, add to a sum of one.
+@pytest.mark.parametrize(
+    ("count", "product", "rounded", "on_a100", "on_h100"),
+    [(1, 0.75 * ULP, ULP, 0, 0), (16, ULP / 4, 0, 0, 4 * ULP), (16, ULP / 8, 0, 0, 0)],
+)
+def test_rounded_sums_differ_from_truncated_ones_and_these_by_the_device(
+    truncating: Any,
+    count: int,
+    product: float,
+    rounded: float,
+    on_a100: float,
+    on_h100: float,
+) -> None:
+    for capability, added in [((8, 0), on_a100), ((9, 0), on_h100)]:
+        truncating.set_capability(*capability)
+        assert sum_of(truncating, 1, product, count) == 1 + added
+    truncating.truncate_products(False)
+    assert sum_of(truncating, 1, product, count) == 1 + rounded
 
 
 def test_a_difference_is_shown_with_its_numbers_and_bits(

@@ -31,6 +31,7 @@ def cuda_core() -> Any:
     core.set_schedule(0)
     core.set_capability(9, 0)
     core.set_multiprocessors()
+    core.truncate_products(False)
     core.count_traffic(False)
     return core
 

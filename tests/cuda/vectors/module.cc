@@ -10,6 +10,9 @@
 #include <string>
 #include <vector>
 
+#if __has_include("emulation/controls.h")  // of the emulator's build
+#include "emulation/controls.h"
+#endif
 #include "numpy/device_info.h"
 #include "numpy/sample_times.h"
 #include "vectors.h"
@@ -131,4 +134,7 @@ NEGATIVE_COSINE_DEFINE(NEGATIVE_COSINE_VECTORS_MODULE, module) {
              "Milliseconds a launch of a kernel that does nothing, in each sample.");
   module.def("device_info", &negative_cosine::device_info,
              "The device's name and versions.");
+#if __has_include("emulation/controls.h")
+  emulator::define_controls(module);
+#endif
 }

@@ -50,6 +50,7 @@ void define_controls(py::module_& module) {
   module.def("set_capability", &set_capability, "major"_a, "minor"_a);
   module.def("set_multiprocessors", &set_at_least_one_multiprocessor,
              "count"_a = kUsualMultiprocessors);
+  module.def("truncate_products", &truncate_products, "on"_a);
   module.def("set_code_version", &set_code_version, "version"_a);
   module.def("set_driver_version", &set_driver_version, "version"_a);
 }

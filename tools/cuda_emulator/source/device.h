@@ -6,4 +6,7 @@ namespace emulator {
 // A fault of the running thread where the device is older than that.
 void require_capability(int major, int minor, const char* instruction);
 
+// 9 for compute capability 9.0.
+int device_generation();
+
 }  // namespace emulator

@@ -215,6 +215,8 @@ void require_capability(int major, int minor, const char* instruction) {
                   std::to_string(major) + "." + std::to_string(minor));
 }
 
+int device_generation() { return capability_major; }
+
 void set_capability(int major, int minor) {
   capability_major = major;
   capability_minor = minor;

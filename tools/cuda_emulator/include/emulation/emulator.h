@@ -57,6 +57,10 @@ void set_multiprocessors(int count);
 void set_code_version(int version);
 // What the driver is for, as CUDA writes its versions: 12080 is 12.8, 0 is no driver.
 void set_driver_version(int version);
+// Whether products of matrices are added as tensor cores do it: cut off where the
+// largest of them and the sum so far have their last bits, and then added. If not, each
+// addition rounds to nearest, which is nearer to the exact sum.
+void truncate_products(bool on);
 // What to call when one of these has made another device of it: for programs that keep
 // what they once asked.
 void on_other_device(std::function<void()> forget);
