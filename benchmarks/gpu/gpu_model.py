@@ -18,16 +18,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES, TileShape, shape_for
 from benchmarks.tables import print_table
 
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 MODES = ("forward", "train")
 SIZE_FORM = "BxKxD[ofC]"  # what `parse_size` reads
 
-# What tiles pad rows to, in bytes, see csrc/cuda/tiles/kernels.cu.
-ROWS_OF_TILES = (128, 256, 512, 1024, 2048, 3072, 4096)
-# The longest of which a tile keeps its own documents, see csrc/cuda/tiles/shape.cuh.
-LONGEST_KEPT_ROW = 512
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
 SECTOR_BYTES = 32
@@ -97,26 +93,24 @@ def l2_bytes(size: Size, training: bool) -> int:
     return 2 * rows + facts if training else rows
 
 
-def tile_rows(size: Size) -> int:
-    """Rows of a tile, see csrc/cuda/tiles/shape.cuh."""
-    if size.row_bytes <= 512 or (size.row_bytes <= 1024 and size.dtype != "float64"):
-        return 64
-    return 32 if size.row_bytes <= 2048 else 16
+def tile_shape(size: Size, multiprocessors: int) -> TileShape:
+    """The tile of a size, see csrc/cuda/tiles/shape.cuh."""
+    return shape_for(size.dtype, size.row_bytes, size.num_docs, multiprocessors)
 
 
-def tile_bytes(size: Size, training: bool = True) -> int:
+def tile_bytes(size: Size, multiprocessors: int, training: bool = True) -> int:
     """Bytes through the L2 by tiles, with ``ring`` or ``all``.
 
     In each pass a tile of M rows reads them and the M + K that they meet; a training step
     also writes both gradients, and the direction, which it reads again. For the direction
-    it needs the positives once more, which long rows leave no room to keep.
+    it needs the positives once more: panels take their place in shared memory.
     """
-    met = (2 + size.num_negatives / tile_rows(size)) * size.table_bytes
+    rows = tile_shape(size, multiprocessors).rows
+    met = (2 + size.num_negatives / rows) * size.table_bytes
     if not training:
         return round(met)
-    again = size.table_bytes if size.row_bytes > LONGEST_KEPT_ROW else 0
     outputs = memory_bytes(size, training=True) - 2 * size.table_bytes
-    return round(2 * met) + again + outputs
+    return round(2 * met) + size.table_bytes + outputs
 
 
 def memory_bytes(size: Size, training: bool) -> int:

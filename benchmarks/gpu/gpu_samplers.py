@@ -22,11 +22,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.gpu.gpu_model import (
-    BYTES,
     DEVICES,
     HASH_OPERATIONS,
     LAUNCH_SECONDS,
-    ROWS_OF_TILES,
     Device,
     Size,
     floating_rate,
@@ -34,7 +32,7 @@ from benchmarks.gpu.gpu_model import (
     memory_bytes,
     predicted_seconds,
     tile_bytes,
-    tile_rows,
+    tile_shape,
 )
 from benchmarks.tables import print_table
 
@@ -64,13 +62,13 @@ TENSOR_PRODUCTS = {
 }
 
 
-def tile_operations(size: Size, training: bool) -> int:
+def tile_operations(size: Size, rows: int, training: bool) -> int:
     """Two a multiply-add; the loss alone is a product for each pair of rows that meet.
 
-    Of the two passes of a training step each has a product and a weighted sum: on tensor
+    Tiles have so many ``rows``. Of the two passes of a training step each has a product and a weighted sum: on tensor
     cores of two 16-bit parts of each weight.
     """
-    pairs = size.batch_size * (tile_rows(size) + size.num_negatives)
+    pairs = size.batch_size * (rows + size.num_negatives)
     products = TENSOR_PRODUCTS.get(size.dtype)
     parts = products.parts if products else 1
     return 2 * pairs * size.dim * (2 * (1 + parts) if training else 1)
@@ -78,7 +76,7 @@ def tile_operations(size: Size, training: bool) -> int:
 
 @functools.cache
 def instructions_of_a_product(
-    architecture: str, name: str, elements: int
+    architecture: str, name: str, elements: int, kind: str
 ) -> dict[str, float]:
     """By pass: a warp's instructions for each of those that multiply."""
     code = pd.read_csv(CODE)
@@ -86,7 +84,7 @@ def instructions_of_a_product(
         (code["architecture"] == architecture)
         & (code["dtype"] == name)
         & (code["elements"] == elements)
-        & ~code["tight"]
+        & (code["kind"] == kind)
     ].set_index("pass")
     return {
         str(key): float(ratio) for key, ratio in (found["way"] / found["products"]).items()
@@ -96,11 +94,12 @@ def instructions_of_a_product(
 def issued_instructions(size: Size, training: bool, device: Device) -> float:
     """Instructions that the warps execute, of which some multiply."""
     products = TENSOR_PRODUCTS[size.dtype]
-    padded = next(length for length in ROWS_OF_TILES if length >= size.row_bytes)
-    elements = padded // BYTES[size.dtype]
-    step = tile_operations(replace(size, dim=elements), training=True)
+    tile = tile_shape(size, device.multiprocessors)
+    step = tile_operations(replace(size, dim=tile.dim), tile.rows, training=True)
     of_a_pass = step / products.operations / 2
-    issued = instructions_of_a_product(device.architecture, products.name, elements)
+    issued = instructions_of_a_product(
+        device.architecture, products.name, tile.dim, tile.kind
+    )
     if training:
         return of_a_pass * (issued["forward"] + issued["gradient"])
     # The loss alone sums no rows: that many products fewer.
@@ -109,18 +108,20 @@ def issued_instructions(size: Size, training: bool, device: Device) -> float:
 
 def waiting_factor(size: Size, device: Device) -> float:
     """How much longer the multiprocessors with the most tiles work than all on average."""
-    tiles = math.ceil(size.batch_size / tile_rows(size)) / device.multiprocessors
+    rows = tile_shape(size, device.multiprocessors).rows
+    tiles = math.ceil(size.batch_size / rows) / device.multiprocessors
     return math.ceil(tiles) / tiles
 
 
 def tile_limits(size: Size, training: bool, device: Device) -> dict[str, float]:
     """Seconds that each resource needs by tiles."""
-    met = size.batch_size * (1 + size.num_negatives / tile_rows(size))
+    rows = tile_shape(size, device.multiprocessors).rows
+    met = size.batch_size * (1 + size.num_negatives / rows)
     hashes = (2 if training else 1) * met
     waiting = waiting_factor(size, device)
-    operations = waiting * tile_operations(size, training)
+    operations = waiting * tile_operations(size, rows, training)
     bounds = {
-        "rows": tile_bytes(size, training) / device.l2_bandwidth,
+        "rows": tile_bytes(size, device.multiprocessors, training) / device.l2_bandwidth,
         "memory": memory_bytes(size, training) / device.memory_bandwidth,
         "hash": waiting * HASH_OPERATIONS * hashes / device.integer_rate,
     }

@@ -109,7 +109,7 @@ def describe(kernel: Kernel) -> dict[str, Any]:
         "pass": kernel.pass_of_tiles,
         "dtype": kernel.dtype,
         "elements": kernel.elements_of_tile,
-        "tight": kernel.is_tight,
+        "kind": kernel.kind_of_tile,
         "registers": kernel.registers,
         "loop_instructions": len(loop),
         "products": len(products),
@@ -125,7 +125,7 @@ def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
         for kernel in read_kernels(library, architecture)
         if kernel.is_tiled and kernel.dtype in TENSOR_CORES
     ]
-    order = ["architecture", "pass", "dtype", "elements", "tight"]
+    order = ["architecture", "pass", "dtype", "elements", "kind"]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 
@@ -140,9 +140,8 @@ COLUMNS = (
 
 def cells(row: Mapping[Any, Any]) -> list[str]:
     """A row of the table in words."""
-    tight = ", 99 KiB" if row["tight"] else ""
     return [
-        f"{row['pass']}, {row['dtype']} x {row['elements']}{tight}",
+        f"{row['pass']}, {row['dtype']} x {row['elements']}, {row['kind']}",
         str(row["registers"]),
         str(row["products"]),
         str(row["way"]),

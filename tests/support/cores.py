@@ -71,11 +71,18 @@ class EmulatedCore(Core):
         *,
         schedule: int = 0,
         capability: tuple[int, int] = (9, 0),
+        multiprocessors: int | None = None,
+        truncate_products: bool = False,
         **settings: Any,
     ) -> dict[str, Array]:
-        """The same; lanes, warps and blocks run in the order of ``schedule``, 0: theirs."""
+        """The same; lanes, warps and blocks run in the order of ``schedule``, 0: theirs.
+
+        A device of few ``multiprocessors`` takes few rows by tall tiles.
+        """
         self.module.set_schedule(schedule)
         self.module.set_capability(*capability)
+        self.module.set_multiprocessors(*([multiprocessors] if multiprocessors else []))
+        self.module.truncate_products(truncate_products)
         self.module.count_traffic(False)
         return super().run(batch, source, options, **settings)
 
