@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.checks import rounded
 from benchmarks.command_line import positive
 from benchmarks.cuda_core import load_core
-from benchmarks.gpu.gpu_model import BYTES
+from benchmarks.gpu.tile_shape import BYTES
 
 ROWS, DOCS, K = 37, 41, 20
 # Rows in bytes. Row kernels: an odd one and those that registers hold, of one warp and of

@@ -65,8 +65,8 @@ TENSOR_PRODUCTS = {
 def tile_operations(size: Size, rows: int, training: bool) -> int:
     """Two a multiply-add; the loss alone is a product for each pair of rows that meet.
 
-    Tiles have so many ``rows``. Of the two passes of a training step each has a product and a weighted sum: on tensor
-    cores of two 16-bit parts of each weight.
+    Tiles have so many ``rows``. Of the two passes of a training step each has a product
+    and a weighted sum: on tensor cores of two 16-bit parts of each weight.
     """
     pairs = size.batch_size * (rows + size.num_negatives)
     products = TENSOR_PRODUCTS.get(size.dtype)

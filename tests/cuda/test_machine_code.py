@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import machine_code, tile_code
-from benchmarks.gpu.gpu_model import BYTES, ROWS_OF_TILES
 from benchmarks.gpu.machine_code import Kernel
+from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES
 from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 

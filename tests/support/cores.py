@@ -51,7 +51,7 @@ class Core:
     ) -> None:
         """Everything against the oracle."""
         expected = run_oracle(batch, source, options)
-        results = self.run(batch, source, options, **self.varied(batch), **settings)
+        results = self.run(batch, source, options, **{**self.varied(batch), **settings})
         assert_values_close(results, expected, batch.dtype)
         assert_gradients_close(results, expected, batch.dtype)
 
@@ -87,8 +87,12 @@ class EmulatedCore(Core):
         return super().run(batch, source, options, **settings)
 
     def varied(self, batch: Batch) -> dict[str, Any]:
-        """What the right order hides, such as a race, another one shows."""
-        return {"schedule": batch.seed[0] % 5}
+        """What the right order hides, such as a race, another one shows.
+
+        Every second batch meets a device that is full with one tile: it takes tall ones.
+        """
+        few = {"multiprocessors": 1} if batch.seed[0] % 2 else {}
+        return {"schedule": batch.seed[0] % 5, **few}
 
 
 def open_core(name: str) -> Core:

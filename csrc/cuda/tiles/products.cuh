@@ -42,13 +42,12 @@ struct SplitPair {
 template <typename Factor>
 constexpr bool kOnTensorCores = !std::is_arithmetic_v<Factor>;  // all but float, double
 
-// The cosine of a query and a document; `nan_addend` is NaN if one of them holds it
-// (rows.cuh). Both passes multiply in this order: a large scale would magnify a bit
-// that differs.
+// The cosine of a query and a document. Both passes multiply in this order: a large
+// scale would magnify a bit that differs.
 template <typename Real>
-__device__ __forceinline__ Real cosine_of_pair(Real product, Real query_inverse_norm,
-                                               Real doc_inverse_norm, Real nan_addend) {
-  return multiply_add(product * query_inverse_norm, doc_inverse_norm, nan_addend);
+__device__ __forceinline__ Real cosine_of_pair(Real product, Real query_norm,
+                                               Real doc_norm) {
+  return product * query_norm * doc_norm;
 }
 
 // e^exponent of a softmax. With products of the tensor cores its argument is rounded
