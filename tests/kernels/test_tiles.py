@@ -619,7 +619,7 @@ def test_tensor_cores_that_cut_sums_off_keep_the_loss_of_near_parallel_rows(
     core: Core, dim: int, dtype: str
 ) -> None:
     batch = near_parallel(dim, dtype)
-    assert largest_error(core, batch, truncate_products=True) <= 1e-5
+    assert largest_error(core, batch, truncates=True) <= 1e-5
 
 
 # --- float32 rows of which the caller allows ten bits ------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.gpu.gpu_model import SECTOR_BYTES
 from tests.support import emulated
 from tests.support.cases import DTYPES, Batch
-from tests.support.cores import ON_EMULATOR
+from tests.support.cores import ON_EMULATOR, Core
 from tests.support.emulated import Launches, launches_of_a_step, moved
 
 pytestmark = ON_EMULATOR
@@ -94,6 +94,20 @@ def test_a_training_step_of_shuffle_is_at_most_three_launches(
     options = batch.only("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin")
     launches = launches_of_a_step(batch, **options, reduction=reduction)
     assert len(launches) == (2 if reduction == "none" else 3)
+
+
+def test_few_rows_are_spread_over_many_multiprocessors_and_give_the_same_bits(
+    core: Core,
+) -> None:
+    batch = Batch((256, 256, 64, 20), "float32")
+    blocks = {
+        count: launches_of_a_step(batch, multiprocessors=count)[0]["blocks"]
+        for count in (4, 132)
+    }
+    assert blocks[4] < blocks[132] == batch.rows
+    few, many = (core.run(batch, "shuffle", {}, multiprocessors=each) for each in blocks)
+    for name in ("row_loss", "query_gradient", "doc_gradient"):
+        assert few[name].tobytes() == many[name].tobytes(), name
 
 
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
