@@ -206,7 +206,7 @@ struct PlainTiles {
   using Real = typename Shape::Real;
   // Elements whose products are added up before they are added to the others': one long
   // chain of multiply-adds would lose a digit more.
-  static constexpr int kPart = Shape::kSliceDim % 32 == 0 ? 32 : 16;
+  static constexpr int kPart = 16;
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,
