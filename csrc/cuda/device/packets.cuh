@@ -73,19 +73,17 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
 
 // --- Packets of the input rows, which no kernel writes -------------------------------
 
-// 16 bytes of a row, for rows whose size and address are multiples of 16 bytes.
+// 16 bytes of a row: side by side, for rows whose size and address are multiples of 16
+// bytes.
 template <typename StorageType>
 struct VectorPacket {
   using Storage = StorageType;
   using Real = ComputeType<Storage>;
   static constexpr int kElements = 16 / static_cast<int>(sizeof(Storage));
+  static constexpr bool kIsWhole = true;
 
   __device__ __forceinline__ static VectorPacket load(const Storage* address) {
     return {__ldg(reinterpret_cast<const uint4*>(address))};
-  }
-  __device__ __forceinline__ static VectorPacket load_if_wanted(bool wanted,
-                                                                const void* address) {
-    return {load_if(wanted, address)};
   }
   __device__ __forceinline__ static VectorPacket zero() {
     return {make_uint4(0, 0, 0, 0)};
@@ -98,6 +96,12 @@ struct VectorPacket {
   }
 
   uint4 bits;
+};
+
+// Or in pieces, for other rows: see rows/columns.cuh.
+template <typename Storage>
+struct PiecePacket : VectorPacket<Storage> {
+  static constexpr bool kIsWhole = false;
 };
 
 // One element, for all other rows.
@@ -169,6 +173,9 @@ template <typename Real, typename Out>
 __device__ __forceinline__ void store_packet(const Real (&values)[1], Out* to) {
   store_element(values[0], to);
 }
+__device__ __forceinline__ void store_packet(const float (&values)[2], float* to) {
+  store_two(values, to);
+}
 __device__ __forceinline__ void store_packet(const float (&values)[4], float* to) {
   __stcs(reinterpret_cast<float4*>(to),
          make_float4(values[0], values[1], values[2], values[3]));
@@ -196,6 +203,12 @@ __device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords]
   }
 }
 
+template <typename Storage>
+__device__ __forceinline__ void store_packet(const float (&values)[2], Storage* to) {
+  uint32_t words[1];
+  round_to_words<Storage>(values, words);
+  __stcs(reinterpret_cast<uint32_t*>(to), words[0]);
+}
 template <typename Storage>
 __device__ __forceinline__ void store_packet(const float (&values)[4], Storage* to) {
   uint32_t words[2];
@@ -259,6 +272,12 @@ __device__ __forceinline__ void load_packet_from_l2(const float* from,
 __device__ __forceinline__ void load_packet_from_l2(const double* from,
                                                     double (&values)[1]) {
   values[0] = __ldcg(from);
+}
+__device__ __forceinline__ void load_packet_from_l2(const float* from,
+                                                    float (&values)[2]) {
+  const float2 packet = __ldcg(reinterpret_cast<const float2*>(from));
+  values[0] = packet.x;
+  values[1] = packet.y;
 }
 __device__ __forceinline__ void load_packet_from_l2(const float* from,
                                                     float (&values)[4]) {

@@ -163,9 +163,9 @@ template <typename Rows>
 __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
-                        const ForwardScratch scratch,
-                        const typename Rows::Real margin) {
-  const Rows rows(params.dim);
+                        const ForwardScratch scratch, const typename Rows::Real margin,
+                        const int piece_bytes) {
+  const Rows rows(params.dim, piece_bytes);
   const CandidateSource source(params);
   constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
   const int64_t rows_per_block = blockDim.x / kThreads;

@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     gradient_rows_kernel(const LossParams params, const GradientArguments arguments,
                          const GradientScratch scratch,
-                         const typename Rows::Real margin) {
+                         const typename Rows::Real margin, const int piece_bytes) {
   using Real = typename Rows::Real;
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
     }
     return;
   }
-  const Rows rows(params.dim);
+  const Rows rows(params.dim, piece_bytes);
   const CandidateSource source(params);
   constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
   const int64_t rows_per_block = blockDim.x / kThreads;

@@ -48,14 +48,32 @@ inline int64_t warps_of_row(const LossParams& params) {
   return std::max((params.dim + 1023) / 1024, (size + 4095) / 4096);
 }
 
+// Rows in pieces have kernels of their own, which only the lengths in use are worth:
+// 1024 elements of 16 bits are 2 KiB.
+constexpr int64_t kMostPacketsInPieces = 128;
+
 template <typename Storage, typename Call>
-cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
-  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+cudaError_t with_rows_in_pieces(int64_t packets, const Call& call) {
+  using Packet = PiecePacket<Storage>;
+  if (packets <= 8) return call(RowsTag<RegisterRows<Packet, 8, 1>>{});
+  if (packets <= 16) return call(RowsTag<RegisterRows<Packet, 16, 1>>{});
+  if (packets <= 32) return call(RowsTag<RegisterRows<Packet, 32, 1>>{});
+  if (packets <= 64) return call(RowsTag<RegisterRows<Packet, 32, 2>>{});
+  if (packets <= kMostPacketsInPieces) {
+    return call(RowsTag<RegisterRows<Packet, 32, 4>>{});
+  }
+  return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+}
+
+template <typename Storage, typename Call>
+cudaError_t with_rows(const LossParams& params, int piece_bytes, const Call& call) {
   using Vector = VectorPacket<Storage>;
+  const int64_t packets = (params.dim + Vector::kElements - 1) / Vector::kElements;
+  if (piece_bytes < 16) return with_rows_in_pieces<Storage>(packets, call);
   if (warps_of_row(params) > kMostWarpsPerBlock) {
     return call(RowsTag<StreamedRows<Vector>>{});
   }
-  return with_register_rows<Storage>(params.dim / Vector::kElements, call);
+  return with_register_rows<Storage>(packets, call);
 }
 
 template <typename Rows>
@@ -70,15 +88,16 @@ template <typename Storage>
 cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                                 const ForwardScratch& scratch, int multiprocessors,
                                 cudaStream_t stream, int64_t* num_blocks) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
-  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+  const int piece_bytes =
+      widest_piece(params, {params.query, params.doc}, outputs.query_direction);
+  return with_rows<Storage>(params, piece_bytes, [&](auto tag) {
     using Rows = typename decltype(tag)::type;
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     *num_blocks = grid.blocks;
     return launch(forward_rows_kernel<Rows>, grid.blocks,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  outputs, scratch, static_cast<typename Rows::Real>(params.margin));
+                  outputs, scratch, static_cast<typename Rows::Real>(params.margin),
+                  piece_bytes);
   });
 }
 
@@ -87,15 +106,17 @@ cudaError_t launch_gradient_rows(const LossParams& params,
                                  const GradientArguments& arguments,
                                  const GradientScratch& scratch, int multiprocessors,
                                  cudaStream_t stream) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
-                                 arguments.query_gradient, arguments.doc_gradient});
-  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+  const int piece_bytes = widest_piece(
+      params,
+      {params.query, params.doc, arguments.query_gradient, arguments.doc_gradient},
+      arguments.query_direction);
+  return with_rows<Storage>(params, piece_bytes, [&](auto tag) {
     using Rows = typename decltype(tag)::type;
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  arguments, scratch, static_cast<typename Rows::Real>(params.margin));
+                  arguments, scratch, static_cast<typename Rows::Real>(params.margin),
+                  piece_bytes);
   });
 }
 

@@ -3,8 +3,7 @@
 // are in flight together.
 //
 // RegisterRows (register.cuh) keeps all three in registers. StreamedRows (streamed.cuh)
-// is for every other row, longer still or not of whole packets. Both have the same
-// members, so that a kernel is written once:
+// is for longer rows. Both have the same members, so that a kernel is written once:
 //
 //   load_unit      a row at unit length
 //
