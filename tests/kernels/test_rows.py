@@ -351,6 +351,25 @@ def test_documents_that_few_queries_draw_from_match_the_oracle(
     core.check(batch, source, batch.only(*names))
 
 
+# A block keeps the keys of 128 draws, of domains above 512: csrc/cuda/candidates. Rows of
+# one warp, four in a block or one, and of four warps.
+@pytest.mark.parametrize("k", [1, 31, 33, 127, 128, 129, 200])
+@pytest.mark.parametrize("docs", [512, 513, 1500])
+@pytest.mark.parametrize("rows", [5, 300])
+def test_draws_with_kept_keys_and_without_match_the_oracle(
+    core: Core, rows: int, docs: int, k: int
+) -> None:
+    core.check(Batch((rows, docs, 4, k), "float32"), "shuffle", {})
+
+
+@pytest.mark.parametrize("source", ["shuffle", "ring"])
+@pytest.mark.parametrize("docs", [300, 600])
+def test_draws_of_rows_of_several_warps_match_the_oracle(
+    core: Core, docs: int, source: str
+) -> None:
+    core.check(Batch((7, docs, 1032, 130), "float32"), source, {})
+
+
 @pytest.mark.parametrize("docs", [0, 3])
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])

@@ -84,6 +84,13 @@ RowGrid grid_of(const LossParams& params, int multiprocessors) {
                   multiprocessors);
 }
 
+template <typename Rows>
+RowSettings<typename Rows::Real> settings_of(const LossParams& params,
+                                             int piece_bytes) {
+  return {static_cast<typename Rows::Real>(params.margin), piece_bytes,
+          feistel_shape(params.num_candidates)};
+}
+
 template <typename Storage>
 cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                                 const ForwardScratch& scratch, int multiprocessors,
@@ -96,8 +103,7 @@ cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& 
     *num_blocks = grid.blocks;
     return launch(forward_rows_kernel<Rows>, grid.blocks,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  outputs, scratch, static_cast<typename Rows::Real>(params.margin),
-                  piece_bytes);
+                  outputs, scratch, settings_of<Rows>(params, piece_bytes));
   });
 }
 
@@ -115,8 +121,7 @@ cudaError_t launch_gradient_rows(const LossParams& params,
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  arguments, scratch, static_cast<typename Rows::Real>(params.margin),
-                  piece_bytes);
+                  arguments, scratch, settings_of<Rows>(params, piece_bytes));
   });
 }
 

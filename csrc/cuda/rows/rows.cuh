@@ -21,6 +21,7 @@
 #pragma once
 
 #include "core/norms.h"
+#include "core/sampler.h"
 #include "cuda/device/arithmetic.cuh"
 #include "cuda/device/packets.cuh"
 #include "cuda/device/warp.cuh"
@@ -30,6 +31,14 @@ namespace cuda {
 
 // A warp takes a row, or a block where the row is long.
 constexpr int kMostWarpsPerBlock = 4;
+
+// What the host finds once for all rows.
+template <typename Real>
+struct RowSettings {
+  Real margin;
+  int piece_bytes;  // see columns.cuh
+  FeistelShape shape;
+};
 
 template <typename Real>
 struct RowProducts {
