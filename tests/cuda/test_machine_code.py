@@ -103,11 +103,11 @@ def test_a_tile_of_rows_is_loaded_by_packets_that_are_in_flight_together(
 
 
 def chosen_warps(kernel: Kernel) -> int:
-    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh chooses them."""
+    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh and matrix.cuh choose."""
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats
-    if bytes_of_lane > 64:
+    if bytes_of_lane > 64 and not kernel.as_matrices:
         return 8
     return 12 if bytes_of_lane > 32 or kernel.dtype != "float32" else 16
 
@@ -120,6 +120,17 @@ def test_the_registers_leave_room_for_the_chosen_warps(architecture: str) -> Non
         if kernel.in_registers and kernel.warps_of_a_multiprocessor < chosen_warps(kernel)
     ]
     assert not names(too_large)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_short_rows_of_bfloat16_are_multiplied_by_the_tensor_cores(
+    architecture: str,
+) -> None:
+    found = [kernel for kernel in row_kernels(architecture) if kernel.as_matrices]
+    assert len(found) == 4  # of two lengths, in two passes
+    for kernel in found:
+        loop = machine_code.gather_loop(kernel)
+        assert sum("HMMA" in text for _, text in loop) >= 16, kernel.rows
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

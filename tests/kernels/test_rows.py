@@ -255,12 +255,52 @@ def test_rows_of_any_length_give_what_the_cpu_gives(
         )
 
 
-@pytest.mark.parametrize("dim", [64, 33, 515], ids=["packets", "pieces", "streamed"])
+# As the tensor cores multiply them: their gradients are rounded to 8 bits.
+@pytest.mark.parametrize("dim", [40, 64, 104, 128])
+@pytest.mark.parametrize("length", [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38])
+def test_bfloat16_rows_of_any_length_give_what_the_cpu_gives(
+    core: Core, length: float, dim: int
+) -> None:
+    batch = Batch((9, 12, dim, 37), "bfloat16")
+    for rows in (batch.query, batch.doc):
+        for row in (3, 5):
+            values = rows[row].astype(np.float64)
+            rows[row] = (values * (length / np.linalg.norm(values))).astype(rows.dtype)
+    gpu = core.run(batch, "shuffle", {})
+    cpu = run_on_arrays(_core, batch, "shuffle", {})
+    for name in ALL_OUTPUTS:
+        found, expected = gpu[name].astype(np.float64), cpu[name].astype(np.float64)
+        size = np.abs(expected).max(axis=-1, keepdims=True) if expected.ndim else 1
+        tolerance = 2**-7 if "gradient" in name else 1e-5
+        assert (np.abs(found - expected) <= tolerance * (size + (size == 0))).all(), name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dim", [40, 64, 100, 128, 256])
+def test_losses_of_nearly_parallel_rows_match_the_oracle(
+    core: Core, dim: int, dtype: str
+) -> None:
+    batch = Batch((37, 41, dim, 31), dtype)
+    random = np.random.default_rng(0)
+    common = random.uniform(0.5, 1.5, dim)
+    for rows in (batch.query, batch.doc):
+        noise = 1e-2 * random.normal(size=rows.shape)
+        rows[:] = (common * (1 + noise)).astype(rows.dtype)
+    core.check(batch, "shuffle", {})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim"),
+    [
+        *[("float32", 64), ("float32", 33), ("float32", 515)],
+        *[("bfloat16", 40), ("bfloat16", 128)],
+    ],
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
-    core: Core, bad: float, dim: int
+    core: Core, bad: float, dtype: str, dim: int
 ) -> None:
-    batch = Batch((37, 41, dim, 3), "float32")
+    batch = Batch((37, 41, dim, 3), dtype)
     batch.doc[39, 2] = bad
     table = oracle.sample_negatives(37, 41, 3, "shuffle", batch.seed)
     results = core.run(batch, "shuffle", {})

@@ -44,10 +44,18 @@ class PacketColumns {
 
   __device__ __forceinline__ Row load(const Storage* row, bool wanted) const {
     Row loaded;
+    if constexpr (Packet::kIsFactor) {
+      const Storage* first = row + first_column_;
+      const int columns = wanted ? dim_ - first_column_ : 0;
 #pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      loaded.packets[v].bits = load_if(wanted && has_packet(v),
-                                       static_cast<const void*>(row + column_of(v)));
+      for (int v = 0; v < kPackets; ++v) {
+        loaded.packets[v].bits = load_packet_if(v * kStep < columns, first + v * kStep);
+      }
+    } else {
+#pragma unroll
+      for (int v = 0; v < kPackets; ++v) {
+        loaded.packets[v].bits = load_if(wanted && has_packet(v), row + column_of(v));
+      }
     }
     return loaded;
   }
@@ -57,32 +65,34 @@ class PacketColumns {
     constexpr bool kShares = kElements * sizeof(Out) > 16;
     if constexpr (kShares) share_packets(&row);
     if (lane_of_thread() >= kLanes) return;
+    const int lane = hidden_lane_of_row();
 #pragma unroll
     for (int v = 0; v < kPackets; ++v) {
       if constexpr (kShares) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int column = shared_column_of(v, half);
+          const int column = shared_column_of(lane, v, half);
           if (column < dim_) store_half(row.values[v], half, to + column);
         }
-      } else if (has_packet(v)) {
-        store_packet(row.values[v], to + column_of(v));
+      } else if (const int column = lane * kElements + v * kStep; column < dim_) {
+        store_packet(row.values[v], to + column);
       }
     }
   }
 
   __device__ __forceinline__ Reals load_reals(const Real* from) const {
     Reals row = {};
+    const int lane = hidden_lane_of_row();
 #pragma unroll
     for (int v = 0; v < kPackets; ++v) {
       if constexpr (kSharesPackets) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int column = shared_column_of(v, half);
+          const int column = shared_column_of(lane, v, half);
           if (column < dim_) load_half_from_l2(from + column, half, row.values[v]);
         }
-      } else if (has_packet(v)) {
-        load_packet_from_l2(from + column_of(v), row.values[v]);
+      } else if (const int column = lane * kElements + v * kStep; column < dim_) {
+        load_packet_from_l2(from + column, row.values[v]);
       }
     }
     if constexpr (kSharesPackets) share_packets(&row);
@@ -91,6 +101,7 @@ class PacketColumns {
 
  private:
   static constexpr int kElements = Packet::kElements;
+  static constexpr int kStep = kLanes * kWarps * kElements;  // to a lane's next packet
 
   // Eight elements of 16 bits are a packet, which as floats is 32 bytes, too many for
   // one access. Two neighbouring lanes then share their packets: together they access
@@ -114,17 +125,24 @@ class PacketColumns {
     }
   }
 
-  // The column of half `half` of what the lane holds of shared packet v.
-  __device__ __forceinline__ int shared_column_of(int v, int half) const {
-    const int lane = lane_of_row();
-    return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
+  // The column of half `half` of what a lane holds of shared packet v.
+  __device__ __forceinline__ static int shared_column_of(int lane, int v, int half) {
+    return ((lane & ~1) + half) * kElements + lane % 2 * kHalf + v * kStep;
+  }
+
+  // The compiler does not know it: columns that are used once a row are not worked out
+  // before all rows, where they would take registers.
+  __device__ __forceinline__ static int hidden_lane_of_row() {
+    int lane = lane_of_row();
+    asm volatile("" : "+r"(lane));
+    return lane;
   }
 
   __device__ __forceinline__ static int lane_of_row() {
     return static_cast<int>(threadIdx.x) % (kLanes * kWarps);
   }
   __device__ __forceinline__ int column_of(int v) const {
-    return first_column_ + v * kLanes * kWarps * kElements;
+    return first_column_ + v * kStep;
   }
   __device__ __forceinline__ bool has_packet(int v) const {
     return column_of(v) < dim_;

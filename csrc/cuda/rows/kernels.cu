@@ -2,12 +2,14 @@
 // element type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "cuda/device/alignment.h"
 #include "cuda/device/launch.h"
 #include "cuda/rows/forward.cuh"
 #include "cuda/rows/gradient.cuh"
 #include "cuda/rows/kernels.h"
+#include "cuda/rows/matrix.cuh"
 #include "cuda/rows/register.cuh"
 #include "cuda/rows/streamed.cuh"
 
@@ -19,13 +21,19 @@ struct RowsTag {
   using type = Rows;
 };
 
-// Calls `call` with a RowsTag of the narrowest RegisterRows that hold a row of whole
-// packets.
+// Calls `call` with a RowsTag of the narrowest rows in registers that hold a row of
+// whole packets. The weights of float16 rows would leave its range as factors.
 template <typename Storage, typename Call>
 cudaError_t with_register_rows(int64_t packets, const Call& call) {
   using Vector = VectorPacket<Storage>;
-  if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
-  if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  if constexpr (std::is_same_v<Storage, BFloat16>) {
+    using Factor = FactorPacket<Storage>;
+    if (packets <= 8) return call(RowsTag<MatrixRows<Factor, 2>>{});
+    if (packets <= 16) return call(RowsTag<MatrixRows<Factor, 4>>{});
+  } else {
+    if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
+    if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  }
   if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
   if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
   if (packets <= 128) return call(RowsTag<RegisterRows<Vector, 32, 4>>{});

@@ -75,15 +75,9 @@ class RegisterRows {
 
   __device__ __forceinline__ Unit load_unit(const Storage* row,
                                             Real* inverse_norm) const {
-    Unit unit = unpacked(load_row(row, true));
-    Real squares = 0;
-    for_each([&](int v, int e) {
-      squares = multiply_add(unit.values[v][e], unit.values[v][e], squares);
-    });
-    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
-    team_.sum(total);
-    *inverse_norm = inverse_norm_of_row(total[0], row, dim_);
-    return times(unit, *inverse_norm);
+    const Row loaded = load_row(row, true);
+    *inverse_norm = inverse_norm_of_held(loaded, row);
+    return times(unpacked(loaded), *inverse_norm);
   }
 
   __device__ __forceinline__ Unit load_unit_of_norm(const Storage* row,
@@ -194,7 +188,7 @@ class RegisterRows {
     });
   }
 
- private:
+ protected:
   // Calls `work` with the columns of the row. The size of pieces is the same for all
   // threads.
   template <typename Work>
@@ -224,6 +218,19 @@ class RegisterRows {
   template <typename Out>
   __device__ __forceinline__ void store_row(const Reals& row, Out* to) const {
     with_columns([&](const auto& columns) { columns.store(row, to); });
+  }
+
+  // 1 / |row| of a row that is held, and where it lies.
+  __device__ __forceinline__ Real inverse_norm_of_held(const Row& held,
+                                                       const Storage* row) const {
+    const Reals reals = unpacked(held);
+    Real squares = 0;
+    for_each([&](int v, int e) {
+      squares = multiply_add(reals.values[v][e], reals.values[v][e], squares);
+    });
+    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(total);
+    return inverse_norm_of_row(total[0], row, dim_);
   }
 
   template <typename Work>
