@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cases import CASES, DEFAULT, UNNAMED
-from benchmarks.gpu.gpu_model import BYTES, MODES, SIZE_FORM, Size, parse_size
+from benchmarks.gpu.gpu_model import MODES, SIZE_FORM, Size, parse_size
+from benchmarks.gpu.tile_shape import BYTES
 from benchmarks.limits import default_memory_limit
 from benchmarks.ways import WAYS
 

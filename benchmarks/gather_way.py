@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from negative_cosine import _probes
 
-from benchmarks.gpu.gpu_model import BYTES
+from benchmarks.gpu.tile_shape import BYTES
 from benchmarks.problem import Array, Problem, Step
 from benchmarks.ways import Way
 

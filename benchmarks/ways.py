@@ -10,7 +10,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.gpu.gpu_model import BYTES, Size
+from benchmarks.gpu.gpu_model import Size
+from benchmarks.gpu.tile_shape import BYTES
 from benchmarks.problem import Problem, Step
 
 BASELINE = "fused"  # what ratios are to, where it is among the ways that run

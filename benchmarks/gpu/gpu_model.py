@@ -89,14 +89,16 @@ def tile_bytes(size: Size, multiprocessors: int, training: bool = True) -> int:
 
     In each pass a tile of M rows reads them and the M + K that they meet; a training step
     also writes both gradients, and the direction, which it reads again. For the direction
-    it needs the positives once more: panels take their place in shared memory.
+    it needs the positives once more: panels take their place in shared memory. Eight
+    elements of these at a time are half a sector of 16-bit rows.
     """
     rows = tile_shape(size, multiprocessors).rows
     met = (2 + size.num_negatives / rows) * size.table_bytes
     if not training:
         return round(met)
     outputs = memory_bytes(size, training=True) - 2 * size.table_bytes
-    return round(2 * met) + size.table_bytes + outputs
+    positives = size.table_bytes * (2 if BYTES[size.dtype] == 2 else 1)
+    return round(2 * met) + positives + outputs
 
 
 def memory_bytes(size: Size, training: bool) -> int:

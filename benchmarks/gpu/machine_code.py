@@ -95,7 +95,7 @@ class Kernel:
     @property
     def dtype(self) -> str:
         """The embeddings' element type; ``tf32`` where float32 ones are rounded."""
-        kinds = "VectorPacket|ScalarPacket|TileShape"
+        kinds = "VectorPacket|FactorPacket|PiecePacket|ScalarPacket|TileShape"
         types = r"f|d|NS\d*_\d+(?:B?Float16|Tf32)E"
         found = re.search(rf"(?:{kinds})I({types})(?:E|Li)", self.symbol)
         names = {"f": "float32", "d": "float64"}
@@ -106,14 +106,28 @@ class Kernel:
     def rows(self) -> str:
         """How it holds a row, see csrc/cuda/rows/rows.cuh."""
         layout = re.search(r"ELi(\d+)ELi(\d+)ELi(\d+)EE", self.symbol)
+        factors = re.search(r"MatrixRowsI\w+?Packet\w+?Li(\d+)E", self.symbol)
+        if factors:
+            return f"4 lanes x {factors[1]} packets x 1 warps as matrices"
         if "RegisterRows" in self.symbol and layout:
-            return "{} lanes x {} packets x {} warps".format(*layout.groups())
+            held = "{} lanes x {} packets x {} warps".format(*layout.groups())
+            return f"{held} in pieces" if self.in_pieces else held
         return "streamed packets" if "VectorPacket" in self.symbol else "streamed elements"
 
     @property
     def in_registers(self) -> bool:
         """Whether it holds rows in registers."""
-        return "RegisterRows" in self.symbol
+        return "RegisterRows" in self.symbol or self.as_matrices
+
+    @property
+    def as_matrices(self) -> bool:
+        """Whether the tensor cores multiply them, see csrc/cuda/rows/matrix.cuh."""
+        return "MatrixRows" in self.symbol
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether their packets are made of pieces, see csrc/cuda/rows/columns.cuh."""
+        return "PiecePacket" in self.symbol
 
     @property
     def warps_of_a_multiprocessor(self) -> int:
@@ -184,9 +198,9 @@ def stall_count(word: int) -> int:
     return word >> 41 & 15
 
 
-def count_packet_loads(code: Instructions) -> int:
-    """Instructions that load 16 bytes of global memory."""
-    return sum("LDG.E.128" in text for _, text in code)
+def count_packet_loads(code: Instructions, width: int = 128) -> int:
+    """Instructions that load so many bits of global memory."""
+    return sum(f"LDG.E.{width}" in text for _, text in code)
 
 
 def main_part(instructions: Instructions) -> Instructions:
@@ -209,9 +223,17 @@ def loops(kernel: Kernel) -> Iterator[Instructions]:
 
 
 def gather_loop(kernel: Kernel) -> Instructions:
-    """The loop over tiles, [] if there is none."""
+    """The loop over tiles, [] if there is none.
+
+    Of rows in pieces it has a branch for each size; the widest pieces, of 8 bytes, are two
+    a packet. It hands out indices by shuffles, other loops with as many such loads do not.
+    """
+    pieces = 2 if kernel.in_pieces else 1
     found = [
-        loop for loop in loops(kernel) if count_packet_loads(loop) >= PACKETS_OF_A_TILE
+        loop
+        for loop in loops(kernel)
+        if count_packet_loads(loop, 128 // pieces) >= pieces * PACKETS_OF_A_TILE
+        and (pieces == 1 or any("SHFL" in text for _, text in loop))
     ]
     return min(found, key=len, default=[])
 
@@ -230,16 +252,22 @@ def target_of(text: str) -> int:
     return int(jump[1], 16) if jump else -1
 
 
-def packets_in_flight(loop: Instructions) -> int:
-    """The most 16-byte loads that are issued before one of their results is used."""
+def packets_in_flight(kernel: Kernel) -> int:
+    """The packets of the gather loop that are asked for before one of them is used."""
+    loop = gather_loop(kernel)
+    return loads_in_flight(loop, 64) // 2 if kernel.in_pieces else loads_in_flight(loop)
+
+
+def loads_in_flight(loop: Instructions, width: int = 128) -> int:
+    """The most loads of so many bits that are issued before one's result is used."""
     most = 0
     pending: list[set[str]] = []
     for _, text in loop:
-        load = re.search(r"LDG\.E\.128\S*\s+R(\d+)", text)
+        load = re.search(rf"LDG\.E\.{width}\S*\s+R(\d+)", text)
         operands = set(re.findall(r"\bR\d+\b", text))
         if load:
             first = int(load[1])
-            pending.append({f"R{first + word}" for word in range(4)})
+            pending.append({f"R{first + word}" for word in range(width // 32)})
             most = max(most, len(pending))
         elif any(operands & results for results in pending):
             pending = []
@@ -259,7 +287,7 @@ def describe(kernel: Kernel) -> dict[str, Any]:
         "stack_bytes": kernel.stack,
         "local_accesses": kernel.count(LOCAL_ACCESS),
         "atomics": kernel.count(ATOMIC),
-        "packets_in_flight": packets_in_flight(loop),
+        "packets_in_flight": packets_in_flight(kernel),
         "loop_instructions": len(loop),
     }
 

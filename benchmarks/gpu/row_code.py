@@ -28,15 +28,17 @@ from benchmarks.gpu.machine_code import (
 )
 from benchmarks.gpu.tile_code import HASH
 
-PACKET_LOAD = r"\bLDG\.E\.128"
-SUM = r"\b[FD]FMA\b"  # the last one adds a row's elements to the sums
+# Of rows in pieces there is a branch for each size: the widest, two a packet.
+PACKET_LOADS = {False: r"\bLDG\.E\.128", True: r"\bLDG\.E\.64"}
+SUM = r"\b([FD]FMA|HMMA)\b"  # the last one adds a row's elements to the sums
 INDICES_OF_A_WARP = 32
 
 
 def way_of_loop(kernel: Kernel) -> Way:
     """What a warp executes in a pass of the loop."""
     loop = gather_loop(kernel)
-    stops = [*places_of(loop, PACKET_LOAD), *places_of(loop, SUM)[-1:]]
+    loads = places_of(loop, PACKET_LOADS[kernel.in_pieces])
+    stops = [*loads, *places_of(loop, SUM)[-1:]]
     return measure(kernel, loop, stops)
 
 

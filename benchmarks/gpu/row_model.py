@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ from benchmarks.gpu.tile_shape import BYTES
 CODE = Path(__file__).parents[1] / "results" / "row_code.csv"
 
 PACKET_BYTES = 16
+MOST_WARPS = 4  # of a row
+# docs/sampler.md counts 67 operations of an index; six keys come from shared memory, of a
+# block's first draws (csrc/cuda/candidates/candidates.cuh).
+HASH_WITH_KEYS = 67 + 6
+KEPT_DRAWS = 128
 # Loads that wait for each other: the row, the indices' rows, what is read once more.
 LOADS = 3
 
@@ -55,30 +60,48 @@ def compiled() -> Mapping[Any, Mapping[str, float]]:
 
 def layout(size: Size) -> str | None:
     """How a warp holds a row, see csrc/cuda/rows/kernels.cu; None where it is streamed."""
-    whole_packets = size.row_bytes % PACKET_BYTES == 0
-    warps = max(math.ceil(size.dim / 1024), math.ceil(size.row_bytes / 4096))
-    if not whole_packets or warps > SCHEDULERS:
+    packets = math.ceil(size.row_bytes / PACKET_BYTES)
+    short = [(8, 1, 1), (16, 1, 1), (32, 1, 1), (32, 2, 1), (32, 4, 1)]
+    if size.row_bytes % PACKET_BYTES:
+        held = narrowest(short, packets)
+        return held and f"{held} in pieces"
+    if size.dtype == "bfloat16" and packets <= 16:
+        return f"4 lanes x {2 if packets <= 8 else 4} packets x 1 warps as matrices"
+    if max(math.ceil(size.dim / 1024), math.ceil(size.row_bytes / 4096)) > MOST_WARPS:
         return None
-    packets = size.row_bytes // PACKET_BYTES
     most = 4 if BYTES[size.dtype] == 2 else 8
-    choices = [(8, 1, 1), (16, 1, 1), (32, 1, 1), (32, 2, 1), (32, 4, 1)]
-    choices += [(32, 8, 1)] if most > 4 else []
-    choices += [(32, most // 2, 4), (32, most, 4)]
-    lanes, of_lane, warps = next(
-        choice for choice in choices if packets <= math.prod(choice)
-    )
-    return f"{lanes} lanes x {of_lane} packets x {warps} warps"
+    longer = [(32, most, 1), (32, most // 2, MOST_WARPS), (32, most, MOST_WARPS)]
+    return narrowest(short + longer, packets)
+
+
+def narrowest(choices: Sequence[tuple[int, int, int]], packets: int) -> str | None:
+    """The first lanes, packets of a lane and warps that hold so many packets."""
+    for lanes, of_lane, warps in choices:
+        if packets <= lanes * of_lane * warps:
+            return f"{lanes} lanes x {of_lane} packets x {warps} warps"
+    return None
+
+
+def warps_of(rows: str) -> int:
+    """The warps that share a row."""
+    return int(rows.split(" warps")[0].split()[-1])
 
 
 @functools.cache
-def hash_instructions(architecture: str) -> float:
-    """Of an index, as tiles compute it: the same code (tile_code.py)."""
+def hash_without_keys(architecture: str) -> float:
+    """Of an index whose keys are found with it, as those of tiles are (tile_code.py)."""
     found = [
         row["hash_instructions"]
         for key, row in tile_model.compiled().items()
         if key[0] == architecture
     ]
     return statistics.median(found)
+
+
+def hash_instructions(architecture: str, indices: float) -> float:
+    """Of so many indices of a row, of which the first ones' keys are kept."""
+    kept = min(indices, KEPT_DRAWS)
+    return kept * HASH_WITH_KEYS + (indices - kept) * hash_without_keys(architecture)
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,8 @@ class RowPass:
     def hashes(self) -> float:
         """A warp's instructions for the indices of a row."""
         turns = math.ceil(self.size.num_negatives / LANES)
-        return turns * hash_instructions(self.device.architecture)
+        indices = turns * LANES
+        return hash_instructions(self.device.architecture, indices) / LANES
 
     @property
     def warp(self) -> Warp:
@@ -119,13 +143,13 @@ class RowPass:
     @property
     def rounds(self) -> int:
         """Rows that a warp takes, one after another."""
-        warps_of_row = int(self.rows.split()[-2])
+        warps_of_row = warps_of(self.rows)
         together = int(self.code["warps"]) // warps_of_row * self.device.multiprocessors
         return math.ceil(self.size.num_docs / together)
 
     def limits(self) -> dict[str, float]:
         """Seconds that each resource needs by itself."""
-        warps = self.size.num_docs * int(self.rows.split()[-2])
+        warps = self.size.num_docs * warps_of(self.rows)
         return {
             "instructions": warps * self.warp.instructions / self.device.issue_rate,
             "stalls": self.rounds * self.warp.stalls / self.device.clock,
@@ -135,14 +159,14 @@ class RowPass:
         """The time where the warps of a scheduler hide little of each other's waiting."""
         warps = math.ceil(int(self.code["warps"]) / SCHEDULERS)
         clocks = self.warp.slow_clocks(warps) + LOADS * LATENCY
-        clocks += slow_clocks_outside(self.warp, self.code["other_instructions"], warps)
+        clocks += slow_clocks_outside(self.code["other_instructions"], warps)
         return self.rounds * clocks / self.device.clock
 
 
 def resources(size: Size, training: bool, device: Device) -> dict[str, float]:
     """Seconds of the whole step's bytes and operations."""
-    hashes = (2 if training else 1) * size.batch_size * size.num_negatives
-    operations = hashes * hash_instructions(device.architecture)
+    rows = (2 if training else 1) * size.batch_size
+    operations = rows * hash_instructions(device.architecture, size.num_negatives)
     return {
         "L2": gather_seconds(size, training, device),
         "memory": memory_bytes(size, training) / device.memory_bandwidth,

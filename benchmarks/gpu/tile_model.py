@@ -218,7 +218,7 @@ class TilePass:
         warps = math.ceil(self.tile.warps * self.blocks_together / SCHEDULERS)
         panel = self.loop.warp + self.hashes
         clocks = self.panels * panel.slow_clocks(warps)
-        clocks += slow_clocks_outside(panel, self.loop.other_instructions, warps)
+        clocks += slow_clocks_outside(self.loop.other_instructions, warps)
         loads = LOADS[self.name]
         if self.name == "gradient":
             loads += LOADS_OF_A_QUERY * math.ceil(self.tile.rows / self.tile.warps)

@@ -19,16 +19,24 @@ constexpr double kCostOfLaunches = 20e3;
 // The sort takes 16 bytes a pair: 512 MiB.
 constexpr int64_t kMostDraws = int64_t{1} << 25;
 
+// So many numbers of each block of a reduction over the batch.
+int64_t bytes_of_parts(const LossParams& params, int64_t numbers) {
+  if (params.normalize_over != NormalizeOver::kBatch) return 0;
+  return numbers * kMostReductionBlocks * int64_t{sizeof(double)};
+}
+
 }  // namespace
 
 ForwardLayout::ForwardLayout(const LossParams& params)
-    : total(params.num_candidates * int64_t{sizeof(double)}) {}
+    : parts_offset(params.num_candidates * int64_t{sizeof(double)}),
+      total(parts_offset + bytes_of_parts(params, 3)) {}
 
 // Whether rows are streamed also depends on addresses, so there is room for their sums
 // in any case.
 GradientLayout::GradientLayout(const LossParams& params) {
   const int64_t row_bytes = params.dim * compute_size_of(params.data_type);
   const int64_t sum_rows = std::min(kStreamedWarps, params.num_candidates);
+  sums_offset = parts_offset + bytes_of_parts(params, 1);
   table_offset = sums_offset + round_up(sum_rows * row_bytes, 256);
   total =
       table_offset + (needs_rows_of_docs(params) ? inverted_table_bytes(params) : 0);

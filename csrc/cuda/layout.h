@@ -8,10 +8,11 @@
 namespace negative_cosine {
 namespace cuda {
 
-// The forward pass's whole scratch is one array.
+// The forward pass's parts, one behind the other.
 struct ForwardLayout {
   explicit ForwardLayout(const LossParams& params);
 
+  int64_t parts_offset;  // behind the blocks' losses
   int64_t total;
 };
 
@@ -19,7 +20,8 @@ struct ForwardLayout {
 struct GradientLayout {
   explicit GradientLayout(const LossParams& params);
 
-  int64_t sums_offset = 256;  // behind the sum of the coefficients
+  int64_t parts_offset = 256;  // behind the sum of the coefficients
+  int64_t sums_offset;
   int64_t table_offset;
   int64_t total;
 };

@@ -39,7 +39,10 @@ void with_factor_type(const LossParams& params, const Call& call) {
 
 cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outputs,
                            const Device& device, cudaStream_t stream) {
-  const ForwardScratch scratch{static_cast<double*>(params.scratch)};
+  char* memory = static_cast<char*>(params.scratch);
+  const ForwardScratch scratch{
+      reinterpret_cast<double*>(memory),
+      reinterpret_cast<double*>(memory + ForwardLayout(params).parts_offset)};
   int64_t num_blocks = 0;
   if (params.num_candidates > 0) {
     cudaError_t error = cudaSuccess;
@@ -59,8 +62,7 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
       params.normalize_over == NormalizeOver::kCandidates) {
     return cudaSuccess;
   }
-  return launch_finish_forward(params, outputs, scratch.block_losses, num_blocks,
-                               stream);
+  return launch_finish_forward(params, outputs, scratch, num_blocks, stream);
 }
 
 cudaError_t launch_gradient(const LossParams& params,
@@ -71,8 +73,9 @@ cudaError_t launch_gradient(const LossParams& params,
   auto* coefficient_sum = reinterpret_cast<double*>(memory);
   GradientScratch scratch{coefficient_sum, memory + layout.sums_offset, RowsOfDocs{}};
   if (params.normalize_over == NormalizeOver::kBatch) {
-    const cudaError_t error =
-        launch_coefficient_sum(params, arguments, coefficient_sum, stream);
+    const cudaError_t error = launch_coefficient_sum(
+        params, arguments, reinterpret_cast<double*>(memory + layout.parts_offset),
+        coefficient_sum, stream);
     if (error != cudaSuccess) return error;
   }
   if (needs_rows_of_docs(params) && arguments.doc_gradient != nullptr) {

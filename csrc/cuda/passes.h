@@ -22,8 +22,8 @@ using Stream = void*;  // a cudaStream_t
 NEGATIVE_COSINE_API Status check_device();
 
 // Properties of devices and kernels are asked for once in a process. After this they
-// are asked again: for where a device becomes another, as after cudaDeviceReset.
-NEGATIVE_COSINE_API void forget_devices();
+// are asked again: for where a device becomes another. Other libraries do not see it.
+void forget_devices();
 
 NEGATIVE_COSINE_API int64_t forward_scratch_bytes(const LossParams& params);
 NEGATIVE_COSINE_API int64_t gradient_scratch_bytes(const LossParams& params);

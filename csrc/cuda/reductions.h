@@ -1,10 +1,12 @@
 // Launches of what needs every row: the reduced loss, the softmax over the batch, and
-// the sum of the rows' coefficients. One block each; host side.
+// the sum of the rows' coefficients. One block each, but several for many rows of a
+// batch; host side.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "core/params.h"
+#include "cuda/device/scratch.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -16,12 +18,13 @@ cudaError_t find_kernel();
 // partial sums and, under NormalizeOver::kBatch, every row's loss.
 cudaError_t launch_finish_forward(const LossParams& params,
                                   const ForwardOutputs& outputs,
-                                  const double* block_losses, int64_t num_blocks,
+                                  const ForwardScratch& scratch, int64_t num_blocks,
                                   cudaStream_t stream);
 
-// Writes sum_j a_j of core/formulas.h for NormalizeOver::kBatch.
+// Writes sum_j a_j of core/formulas.h for NormalizeOver::kBatch. `parts` has room for
+// kMostReductionBlocks numbers.
 cudaError_t launch_coefficient_sum(const LossParams& params,
-                                   const GradientArguments& arguments,
+                                   const GradientArguments& arguments, double* parts,
                                    double* coefficient_sum, cudaStream_t stream);
 
 }  // namespace cuda

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import code_ways, machine_code, tile_code
-from benchmarks.gpu.gpu_model import BYTES, ROWS_OF_TILES
 from benchmarks.gpu.machine_code import Kernel
+from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES
 from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 
 ARCHITECTURES = ("sm_80", "sm_90")
-# Rows of each way to hold them in registers, and two that stream them.
+# Rows of each way to hold them in registers, of whole packets. Five more hold them in
+# pieces, and two stream them.
 LAYOUTS = {"float16": 7, "bfloat16": 7, "float32": 8, "float64": 8}
 
 LIBRARY = machine_code.find_library()
@@ -58,7 +59,7 @@ def test_every_way_to_hold_a_row_is_there(
         for kernel in row_kernels(architecture)
         if (kernel.pass_name, kernel.dtype) == (pass_name, dtype)
     }
-    assert len(found) == LAYOUTS[dtype] + 2
+    assert len(found) == LAYOUTS[dtype] + 5 + 2
 
 
 # With all 255 registers in use this one kernel, for float16 rows of 512 bytes on sm_90,
@@ -96,19 +97,17 @@ def test_a_tile_of_rows_is_loaded_by_packets_that_are_in_flight_together(
     too_few = [
         kernel
         for kernel in row_kernels(architecture)
-        if kernel.in_registers
-        and machine_code.packets_in_flight(machine_code.gather_loop(kernel))
-        < LEAST_IN_FLIGHT
+        if kernel.in_registers and machine_code.packets_in_flight(kernel) < LEAST_IN_FLIGHT
     ]
     assert not names(too_few)
 
 
 def chosen_warps(kernel: Kernel) -> int:
-    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh chooses them."""
+    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh and matrix.cuh choose."""
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats
-    if bytes_of_lane > 64:
+    if bytes_of_lane > 64 and not kernel.as_matrices:
         return 8
     return 12 if bytes_of_lane > 32 or kernel.dtype != "float32" else 16
 
@@ -121,6 +120,17 @@ def test_the_registers_leave_room_for_the_chosen_warps(architecture: str) -> Non
         if kernel.in_registers and kernel.warps_of_a_multiprocessor < chosen_warps(kernel)
     ]
     assert not names(too_large)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_short_rows_of_bfloat16_are_multiplied_by_the_tensor_cores(
+    architecture: str,
+) -> None:
+    found = [kernel for kernel in row_kernels(architecture) if kernel.as_matrices]
+    assert len(found) == 4  # of two lengths, in two passes
+    for kernel in found:
+        loop = machine_code.gather_loop(kernel)
+        assert sum("HMMA" in text for _, text in loop) >= 16, kernel.rows
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -381,4 +391,4 @@ def test_local_memory_is_seen(faulty: dict[str, Kernel]) -> None:
 def test_loads_that_wait_for_each_other_are_seen(faulty: dict[str, Kernel]) -> None:
     loop = machine_code.gather_loop(faulty["waits"])
     assert machine_code.count_packet_loads(loop) >= 8
-    assert machine_code.packets_in_flight(loop) == 1
+    assert machine_code.loads_in_flight(loop) == 1

@@ -23,11 +23,16 @@ from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
 OPTIONS = sorted(Batch((2, 2, 2, 1), "float32").options)
 
 # Rows of each way to hold them, by bytes: 8, 16 and 32 lanes of one packet, whole and in
-# part; two, four and eight packets a lane; several warps; rows of no whole packets.
+# part; two, four and eight packets a lane; several warps.
 ROW_BYTES = [16, 80, 128, 144, 240, 256, 320, 512, 528, 1024, 1040, 2048, 2064, 4096]
 LONG_ROW_BYTES = [4112, 6144, 8192, 12288, 16384, 16400]
-ODD_ROW_ELEMENTS = [1, 3, 33, 129, 1025]
-
+# Rows of no whole packets: the longest of each way to hold them in pieces of so many
+# bytes, and one that is streamed.
+IN_PIECES = [
+    (row_bytes - piece, piece)
+    for row_bytes in (128, 256, 512, 1024, 2048, 4096)
+    for piece in (8, 4, 2)
+]
 
 ALL_OUTPUTS = ("loss", "row_loss", "positive_cosine", "query_gradient", "doc_gradient")
 
@@ -50,18 +55,39 @@ def test_every_way_to_hold_a_row_matches_the_oracle(
     core.check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
 
 
+@pytest.mark.parametrize(
+    ("dtype", "row_bytes"),
+    [
+        (dtype, row_bytes)
+        for dtype in DTYPES
+        for row_bytes, piece in IN_PIECES
+        if piece >= np.dtype(DTYPES[dtype]).itemsize
+    ],
+)
+def test_every_way_to_hold_a_row_in_pieces_matches_the_oracle(
+    core: Core, dtype: str, row_bytes: int
+) -> None:
+    dim = row_bytes // np.dtype(DTYPES[dtype]).itemsize
+    core.check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("dim", ODD_ROW_ELEMENTS)
-def test_rows_of_no_whole_packets_match_the_oracle(
+@pytest.mark.parametrize("dim", range(1, 71))
+def test_rows_of_every_small_length_match_the_oracle(
     core: Core, dim: int, dtype: str
 ) -> None:
-    core.check(Batch((9, 12, dim, 37), dtype), "shuffle", {})
+    core.check(Batch((5, 7, dim, 9), dtype), "shuffle", {})
 
 
 @ON_CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_at_an_odd_address_match_the_oracle(core: Core, dtype: str) -> None:
-    core.check(Batch((9, 12, 64, 37), dtype), "shuffle", {}, embedding_offset=1)
+@pytest.mark.parametrize("elements", [1, 2, 4])
+@pytest.mark.parametrize("dim", [64, 100])
+def test_rows_off_an_aligned_address_match_the_oracle(
+    core: Core, dim: int, elements: int, dtype: str
+) -> None:
+    batch = Batch((9, 12, dim, 37), dtype)
+    core.check(batch, "shuffle", {}, embedding_offset=elements)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -133,7 +159,7 @@ def test_every_odd_size_matches_the_oracle(core: Core, rows: int) -> None:
 # more streamed rows than take turns.
 LARGE = {
     "indices": [(2100, 2100, 4, 40), (2200, 2200, 4, 1000)],
-    "shuffle": [(2100, 2300, 3, 2), (4200, 4300, 3, 2)],
+    "shuffle": [(2100, 2300, 3, 2), (2100, 2300, 515, 2), (4200, 4300, 515, 1)],
 }
 
 
@@ -211,7 +237,7 @@ def test_a_tiny_loss_keeps_its_digits(core: Core, scale: float) -> None:
     np.testing.assert_allclose(results["row_loss"], expected.row_loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dim", [64, 33], ids=["registers", "streamed"])
+@pytest.mark.parametrize("dim", [64, 33, 515], ids=["packets", "pieces", "streamed"])
 @pytest.mark.parametrize("length", [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38])
 def test_rows_of_any_length_give_what_the_cpu_gives(
     core: Core, length: float, dim: int
@@ -229,12 +255,52 @@ def test_rows_of_any_length_give_what_the_cpu_gives(
         )
 
 
-@pytest.mark.parametrize("dim", [64, 33], ids=["registers", "streamed"])
+# As the tensor cores multiply them: their gradients are rounded to 8 bits.
+@pytest.mark.parametrize("dim", [40, 64, 104, 128])
+@pytest.mark.parametrize("length", [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38])
+def test_bfloat16_rows_of_any_length_give_what_the_cpu_gives(
+    core: Core, length: float, dim: int
+) -> None:
+    batch = Batch((9, 12, dim, 37), "bfloat16")
+    for rows in (batch.query, batch.doc):
+        for row in (3, 5):
+            values = rows[row].astype(np.float64)
+            rows[row] = (values * (length / np.linalg.norm(values))).astype(rows.dtype)
+    gpu = core.run(batch, "shuffle", {})
+    cpu = run_on_arrays(_core, batch, "shuffle", {})
+    for name in ALL_OUTPUTS:
+        found, expected = gpu[name].astype(np.float64), cpu[name].astype(np.float64)
+        size = np.abs(expected).max(axis=-1, keepdims=True) if expected.ndim else 1
+        tolerance = 2**-7 if "gradient" in name else 1e-5
+        assert (np.abs(found - expected) <= tolerance * (size + (size == 0))).all(), name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dim", [40, 64, 100, 128, 256])
+def test_losses_of_nearly_parallel_rows_match_the_oracle(
+    core: Core, dim: int, dtype: str
+) -> None:
+    batch = Batch((37, 41, dim, 31), dtype)
+    random = np.random.default_rng(0)
+    common = random.uniform(0.5, 1.5, dim)
+    for rows in (batch.query, batch.doc):
+        noise = 1e-2 * random.normal(size=rows.shape)
+        rows[:] = (common * (1 + noise)).astype(rows.dtype)
+    core.check(batch, "shuffle", {})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim"),
+    [
+        *[("float32", 64), ("float32", 33), ("float32", 515)],
+        *[("bfloat16", 40), ("bfloat16", 128)],
+    ],
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_reach_the_rows_that_use_them_alone(
-    core: Core, bad: float, dim: int
+    core: Core, bad: float, dtype: str, dim: int
 ) -> None:
-    batch = Batch((37, 41, dim, 3), "float32")
+    batch = Batch((37, 41, dim, 3), dtype)
     batch.doc[39, 2] = bad
     table = oracle.sample_negatives(37, 41, 3, "shuffle", batch.seed)
     results = core.run(batch, "shuffle", {})
@@ -325,6 +391,25 @@ def test_documents_that_few_queries_draw_from_match_the_oracle(
     core.check(batch, source, batch.only(*names))
 
 
+# A block keeps the keys of 128 draws, of domains above 512: csrc/cuda/candidates. Rows of
+# one warp, four in a block or one, and of four warps.
+@pytest.mark.parametrize("k", [1, 31, 33, 127, 128, 129, 200])
+@pytest.mark.parametrize("docs", [512, 513, 1500])
+@pytest.mark.parametrize("rows", [5, 300])
+def test_draws_with_kept_keys_and_without_match_the_oracle(
+    core: Core, rows: int, docs: int, k: int
+) -> None:
+    core.check(Batch((rows, docs, 4, k), "float32"), "shuffle", {})
+
+
+@pytest.mark.parametrize("source", ["shuffle", "ring"])
+@pytest.mark.parametrize("docs", [300, 600])
+def test_draws_of_rows_of_several_warps_match_the_oracle(
+    core: Core, docs: int, source: str
+) -> None:
+    core.check(Batch((7, docs, 1032, 130), "float32"), source, {})
+
+
 @pytest.mark.parametrize("docs", [0, 3])
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
@@ -356,7 +441,7 @@ def test_two_runs_give_the_same_bits(core: Core, dtype: str, source: str) -> Non
 @ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", ["shuffle", "indices"])
-@pytest.mark.parametrize("dim", [32, 64, 128, 256, 33, 2048])
+@pytest.mark.parametrize("dim", [32, 64, 128, 256, 33, 1025, 2048])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
     core: Core, normalize_over: str, dim: int, source: str, dtype: str

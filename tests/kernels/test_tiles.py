@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from negative_cosine import _core
 
+from benchmarks.gpu import tile_shape
 from tests.support import oracle
 from tests.support.cases import DTYPES, Array, Batch, run_on_arrays, run_oracle
 from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
@@ -40,9 +41,9 @@ SHAPES = [
 SHORT_ROWS = [1, 3, 8, 33, 50, 63, 65, 100, 127, 129, 255]
 # 1024 to 4096 bytes, and what is padded to them; 16 bits, 32, 64.
 LONG_ROWS = {
-    2: [257, 512, 768, 1024, 1280, 1536, 2048],
-    4: [200, 256, 300, 512, 640, 768, 1000],
-    8: [65, 128, 200, 256, 320, 384, 512],
+    2: [257, 384, 512, 700, 768, 1024, 1280, 1536, 2048],
+    4: [180, 192, 200, 256, 300, 384, 512, 640, 768, 1000],
+    8: [65, 96, 128, 180, 192, 200, 256, 320, 384, 512],
 }
 TOO_LONG_ROWS = {2: [2049, 2560], 4: [1025, 1280], 8: [513, 520]}
 
@@ -62,6 +63,75 @@ def test_every_shape_and_dtype_matches_the_oracle(
     core: Core, shape: tuple[int, int, int, int], sampler: str, dtype: str
 ) -> None:
     core.check(Batch(shape, dtype), sampler, {})
+
+
+# A device that few rows fill takes them by tall tiles, see csrc/cuda/tiles/kernels.cu.
+FULL = {"multiprocessors": 1}
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_tall_tiles_match_the_oracle(
+    core: Core, shape: tuple[int, int, int, int], sampler: str, dtype: str
+) -> None:
+    core.check(Batch(shape, dtype), sampler, {}, **FULL)
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize("dtype", DTYPES)
+@SAMPLERS
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("multiprocessors", [1, 132])
+def test_every_option_holds_in_tall_and_flat_tiles(
+    core: Core, multiprocessors: int, option: str, sampler: str, dtype: str
+) -> None:
+    batch = Batch((70, 140, 72, 90), dtype)
+    core.check(batch, sampler, batch.only(option), multiprocessors=multiprocessors)
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize(
+    ("dtype", "row_bytes"),
+    [(dtype, length) for dtype in (*DTYPES, "tf32") for length in tile_shape.ROWS_OF_TILES],
+)
+def test_the_tiles_are_those_that_the_model_knows(dtype: str, row_bytes: int) -> None:
+    storage = "float32" if dtype == "tf32" else dtype
+    batch = Batch((70, 150, row_bytes // tile_shape.BYTES[dtype], 5), storage)
+    for kind in tile_shape.kinds_of(dtype, row_bytes):
+        found = launches_of_a_step(
+            batch,
+            "ring",
+            allow_tf32=dtype == "tf32",
+            capability=(8, 6) if kind == "tight" else (9, 0),
+            multiprocessors=132 if kind == "flat" else 1,
+        )
+        shape = tile_shape.TileShape(dtype, row_bytes, kind)
+        tiles = -(-150 // shape.rows)
+        threads = [launch["threads"] for launch in (found[0], found[-1])]
+        of_block = 32 * shape.warps
+        # The gradient pass has one block more, for the scale.
+        assert threads == [tiles * of_block, (tiles + 1) * of_block], kind
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize(("dtype", "dim"), [("bfloat16", 1024), ("float64", 256)])
+@SAMPLERS
+def test_wide_bands_find_the_norms_of_all_documents_first(
+    core: Core, sampler: str, dtype: str, dim: int
+) -> None:
+    batch = Batch((640, 640, dim, 639), dtype)
+    launches = launches_of_a_step(batch, sampler)
+    assert len(launches) == 4  # norms, forward, the sum of the loss, gradient
+    batch = Batch((600, 640, dim, 639), dtype)
+    batch.doc[7] = 0
+    batch.doc[9, 3] = np.nan
+    options = {"doc_ids": np.arange(640), "reduction": "none"}
+    results = core.run(batch, sampler, options)
+    cpu = run_on_arrays(_core, batch, sampler, options)
+    for name in ("row_loss", "positive_cosine", "num_kept", "positive_rank"):
+        np.testing.assert_allclose(results[name], cpu[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,7 +194,9 @@ SMALLER = pytest.mark.parametrize("capability", [(8, 6), (8, 9), (12, 0)], ids=s
 
 
 @ON_EMULATOR
-@by_element_size({2: [200, 256, 300, 512], 4: [100, 128, 200, 256], 8: [64]})
+@by_element_size(
+    {2: [100, 128, 200, 256, 300, 384, 512], 4: [64, 100, 128, 192, 256], 8: [64]}
+)
 @SAMPLERS
 def test_tight_tiles_match_the_oracle(
     core: Core, sampler: str, dtype: str, dim: int
@@ -258,12 +330,12 @@ def test_an_empty_batch_has_loss_zero_and_no_gradient(
 
 # --- What a caller may not ask for -------------------------------------------------------
 
-# Rows whose own documents a tile keeps, and longer ones.
-KEPT_OR_NOT = pytest.mark.parametrize("dim", [64, 512])
+# Rows whose columns groups of warps share, and longer ones, that are cut into slices.
+SHORT_OR_LONG = pytest.mark.parametrize("dim", [64, 512])
 
 
 @ON_CUDA
-@KEPT_OR_NOT
+@SHORT_OR_LONG
 @SAMPLERS
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
 def test_a_step_without_statistics_gives_the_same_bits(
@@ -279,7 +351,7 @@ def test_a_step_without_statistics_gives_the_same_bits(
 
 
 @ON_CUDA
-@KEPT_OR_NOT
+@SHORT_OR_LONG
 @SAMPLERS
 @pytest.mark.parametrize("statistics", [False, True])
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
@@ -324,7 +396,7 @@ LENGTHS = {
 @pytest.mark.parametrize(
     ("dtype", "length"), [(dtype, length) for dtype in LENGTHS for length in LENGTHS[dtype]]
 )
-@KEPT_OR_NOT
+@SHORT_OR_LONG
 def test_rows_of_any_length_give_what_the_cpu_gives(
     core: Core, dim: int, dtype: str, length: float, sampler: str
 ) -> None:
@@ -513,6 +585,43 @@ def test_sums_of_one_sign_lose_at_most_a_last_bit_with_each_addition(
         assert error.max() < 1e-2 * expected.gradient_sizes[name]
 
 
+# --- How exact near-parallel rows are, by docs/numerics.md -------------------------------
+
+
+def near_parallel(dim: int, dtype: str) -> Batch:
+    """Rows that differ by a hundredth from one: their products are sums of one sign."""
+    random = np.random.default_rng(dim)
+    batch = Batch((96, 96, dim, 95), dtype)
+    one = abs(random.normal(size=dim))
+    for rows in (batch.query, batch.doc):
+        rows[:] = (one + 0.01 * random.normal(size=rows.shape)).astype(rows.dtype)
+    return batch
+
+
+def largest_error(core: Core, batch: Batch, **settings: Any) -> float:
+    expected = run_oracle(batch, "all", {})
+    results = core.run(batch, "all", {}, **settings)
+    return float(abs(results["row_loss"] - expected.row_loss).max())
+
+
+@ON_CUDA
+@pytest.mark.parametrize("dim", [64, 128, 256, 512, 1000])
+def test_the_loss_of_near_parallel_float32_rows_is_exact_to_5e_6(
+    core: Core, dim: int
+) -> None:
+    assert largest_error(core, near_parallel(dim, "float32")) <= 5e-6
+
+
+@ON_EMULATOR
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dim", [64, 128, 256, 512, 1024, 2048])
+def test_tensor_cores_that_cut_sums_off_keep_the_loss_of_near_parallel_rows(
+    core: Core, dim: int, dtype: str
+) -> None:
+    batch = near_parallel(dim, dtype)
+    assert largest_error(core, batch, truncates=True) <= 1e-5
+
+
 # --- float32 rows of which the caller allows ten bits ------------------------------------
 
 
@@ -619,15 +728,17 @@ def test_equal_documents_tie_with_the_positive_when_rounded_too(
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])
-@KEPT_OR_NOT
+@SHORT_OR_LONG
 def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
     core: Core, dim: int, normalize_over: str, sampler: str, dtype: str
 ) -> None:
     batch = Batch((70, 75, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
-    in_order = core.run(batch, sampler, options)
-    for schedule in (1, 2):
-        again = core.run(batch, sampler, options, schedule=schedule)
-        for name, values in in_order.items():
-            assert again[name].tobytes() == values.tobytes(), name
+    for multiprocessors in (1, 132):
+        device = {"multiprocessors": multiprocessors}
+        in_order = core.run(batch, sampler, options, **device)
+        for schedule in (1, 2):
+            again = core.run(batch, sampler, options, schedule=schedule, **device)
+            for name, values in in_order.items():
+                assert again[name].tobytes() == values.tobytes(), name

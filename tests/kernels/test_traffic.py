@@ -12,7 +12,7 @@ import pytest
 from benchmarks.gpu.gpu_model import SECTOR_BYTES
 from tests.support import emulated
 from tests.support.cases import DTYPES, Batch
-from tests.support.cores import ON_EMULATOR
+from tests.support.cores import ON_EMULATOR, Core
 from tests.support.emulated import Launches, launches_of_a_step, moved
 
 pytestmark = ON_EMULATOR
@@ -79,6 +79,51 @@ def test_rows_are_read_by_packets_of_16_bytes(dtype: str) -> None:
     assert 16 * forward["reads_of_16_bytes"] >= rows_of_a_pass(batch)
 
 
+# What the pass reads by pieces of so many bytes, of what its rows are.
+def share_read_by(piece: int, batch: Batch) -> float:
+    forward = launches_of_a_step(batch)[0]
+    return piece * forward[f"reads_of_{piece}_bytes"] / rows_of_a_pass(batch)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim", "piece"),
+    [
+        *[("bfloat16", 128, 16), ("bfloat16", 100, 8), ("bfloat16", 50, 4)],
+        *[("float16", 300, 8), ("float32", 50, 8), ("float32", 33, 4)],
+        *[("float32", 300, 16), ("float64", 33, 8)],
+    ],
+)
+def test_rows_are_read_by_the_widest_pieces_that_fit(
+    dtype: str, dim: int, piece: int
+) -> None:
+    assert share_read_by(piece, Batch((256, 256, dim, 50), dtype)) >= 0.95
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_odd_rows_of_16_bits_are_read_by_their_elements(dtype: str) -> None:
+    batch = Batch((256, 256, 99, 50), dtype)
+    assert max(share_read_by(piece, batch) for piece in (16, 8, 4)) < 0.1
+
+
+# A piece of 8 bytes is a lane's, those of a row lie side by side: an access of 128 or 256
+# bytes that starts within a sector takes one sector more.
+@pytest.mark.parametrize(
+    ("dtype", "dim", "packets_dim"),
+    [
+        *[("bfloat16", 100, 104), ("float16", 300, 304)],
+        *[("float32", 50, 52), ("float64", 33, 34)],
+    ],
+)
+def test_pieces_read_at_most_a_fifth_more_sectors_than_packets(
+    dtype: str, dim: int, packets_dim: int
+) -> None:
+    pieces, packets = (
+        launches_of_a_step(Batch((256, 256, d, 50), dtype)) for d in (dim, packets_dim)
+    )
+    for first, second in ((pieces[0], packets[0]), (pieces[-1], packets[-1])):
+        assert first["sectors_read"] <= 1.2 * second["sectors_read"]
+
+
 def test_the_loss_alone_moves_half_of_a_step() -> None:
     batch = Batch((256, 256, 256, 64), "float32")
     step = launches_of_a_step(batch)
@@ -94,6 +139,20 @@ def test_a_training_step_of_shuffle_is_at_most_three_launches(
     options = batch.only("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin")
     launches = launches_of_a_step(batch, **options, reduction=reduction)
     assert len(launches) == (2 if reduction == "none" else 3)
+
+
+def test_few_rows_are_spread_over_many_multiprocessors_and_give_the_same_bits(
+    core: Core,
+) -> None:
+    batch = Batch((256, 256, 64, 20), "float32")
+    blocks = {
+        count: launches_of_a_step(batch, multiprocessors=count)[0]["blocks"]
+        for count in (4, 132)
+    }
+    assert blocks[4] < blocks[132] == batch.rows
+    few, many = (core.run(batch, "shuffle", {}, multiprocessors=each) for each in blocks)
+    for name in ("row_loss", "query_gradient", "doc_gradient"):
+        assert few[name].tobytes() == many[name].tobytes(), name
 
 
 @pytest.mark.parametrize("normalize_over", ["candidates", "batch"])

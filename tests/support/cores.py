@@ -51,7 +51,7 @@ class Core:
     ) -> None:
         """Everything against the oracle."""
         expected = run_oracle(batch, source, options)
-        results = self.run(batch, source, options, **self.varied(batch), **settings)
+        results = self.run(batch, source, options, **{**self.varied(batch), **settings})
         assert_values_close(results, expected, batch.dtype)
         assert_gradients_close(results, expected, batch.dtype)
 
@@ -71,24 +71,29 @@ class EmulatedCore(Core):
         *,
         schedule: int = 0,
         capability: tuple[int, int] = (9, 0),
-        multiprocessors: int | None = None,
-        truncate_products: bool = False,
+        multiprocessors: int = 4,
+        truncates: bool = False,
         **settings: Any,
     ) -> dict[str, Array]:
         """The same; lanes, warps and blocks run in the order of ``schedule``, 0: theirs.
 
-        A device of few ``multiprocessors`` takes few rows by tall tiles.
+        A device that few rows leave half idle takes ``ring`` and ``all`` by flat tiles.
+        With ``truncates`` tensor cores cut off as a device's do, and do not round.
         """
         self.module.set_schedule(schedule)
         self.module.set_capability(*capability)
-        self.module.set_multiprocessors(*([multiprocessors] if multiprocessors else []))
-        self.module.truncate_products(truncate_products)
+        self.module.set_multiprocessors(multiprocessors)
+        self.module.truncate_products(truncates)
         self.module.count_traffic(False)
         return super().run(batch, source, options, **settings)
 
     def varied(self, batch: Batch) -> dict[str, Any]:
-        """What the right order hides, such as a race, another one shows."""
-        return {"schedule": batch.seed[0] % 5}
+        """What the right order hides, such as a race, another one shows.
+
+        Every second batch meets a device that is full with one tile: it takes tall ones.
+        """
+        multiprocessors = 1 if batch.seed[0] % 2 else 132
+        return {"schedule": batch.seed[0] % 5, "multiprocessors": multiprocessors}
 
 
 def open_core(name: str) -> Core:

@@ -45,16 +45,15 @@ def launches_of_a_step(
     training: bool = True,
     capability: tuple[int, int] = (9, 0),
     code_version: int | None = None,
-    multiprocessors: int | None = None,
+    multiprocessors: int = 4,
     **options: Any,
 ) -> Launches:
     """The emulator's counts of a training step, or of the loss alone."""
     core = cuda_core()
     core.set_capability(*capability)
+    core.set_multiprocessors(multiprocessors)
     if code_version is not None:
         core.set_code_version(code_version)
-    if multiprocessors is not None:
-        core.set_multiprocessors(multiprocessors)
     candidates: dict[str, Any] = {"sampler": source, "seed": np.array(batch.seed)}
     if source == "indices":
         candidates = {"negative_indices": batch.indices}

@@ -2,7 +2,8 @@
 //
 // The forward pass asks for a query's candidates, the gradient pass for the queries
 // that drew a document. An index is hashed once, by one lane, and goes to the others by
-// shuffles.
+// shuffles. What the hash takes from the seed and the number of a draw alone is the
+// same for all rows: a block finds it once.
 #pragma once
 
 #include "core/rules.h"
@@ -112,6 +113,74 @@ class PlaceOrder {
   bool is_ring_;
 };
 
+// The permutations that the rows of a block draw by, numbers `first_number` and on. The
+// keys of the first ones, half of what a draw costs, are kept in shared memory.
+class BlockPermutations {
+ public:
+  // All threads of the block call it, with a barrier before any of them draws. It keeps
+  // the keys of up to `count` permutations.
+  __device__ __forceinline__ BlockPermutations(const LossParams& params,
+                                               const FeistelShape& shape,
+                                               uint32_t first_number, int64_t count)
+      : shape_(shape), first_number_(first_number) {
+    __shared__ SharedElement<uint32_t> keys[kMostRounds * kDraws];
+    __shared__ SharedElement<uint32_t> state[2];
+    keys_ = keys;
+    state_ = state;
+    const uint32_t kept = !keeps_keys()     ? 0
+                          : count >= kDraws ? kDraws
+                                            : static_cast<uint32_t>(count);
+    if (params.seed == nullptr || (threadIdx.x != 0 && threadIdx.x >= kept)) return;
+    const SeedState found = seed_state(load_index(params.seed, params.seed_type, 0),
+                                       load_index(params.seed, params.seed_type, 1));
+    if (threadIdx.x == 0) {
+      state[0] = found.first;
+      state[1] = found.second;
+    }
+#pragma unroll 1
+    for (uint32_t draw = threadIdx.x; draw < kept; draw += blockDim.x) {
+      const PermutationKeys keys_of_draw(found, first_number + draw);
+#pragma unroll 2
+      for (int round = 0; round < shape.rounds; ++round) {
+        keys[round * kDraws + draw] = keys_of_draw(round);
+      }
+    }
+  }
+
+  // Calls `draw` with the keys of a permutation.
+  template <typename Draw>
+  __device__ __forceinline__ uint32_t with_keys(uint32_t number,
+                                                const Draw& draw) const {
+    const uint32_t place = number - first_number_;
+    if (keeps_keys() && place < kDraws) {
+      const SharedElement<uint32_t>* keys = keys_ + place;
+      return draw([keys](int round) -> uint32_t { return keys[round * kDraws]; });
+    }
+    return draw(found_keys(number));
+  }
+
+  // The same keys, not from shared memory: for what is drawn once.
+  __device__ __forceinline__ PermutationKeys found_keys(uint32_t number) const {
+    return PermutationKeys(SeedState{state_[0], state_[1]}, number);
+  }
+
+  __device__ __forceinline__ const FeistelShape& shape() const { return shape_; }
+
+ private:
+  // 4 KiB. Smaller domains, of 512 numbers or less, have more rounds.
+  static constexpr int kDraws = 128;
+  static constexpr int kMostRounds = 8;
+
+  __device__ __forceinline__ bool keeps_keys() const {
+    return shape_.rounds <= kMostRounds;
+  }
+
+  const FeistelShape& shape_;
+  const uint32_t first_number_;
+  const SharedElement<uint32_t>* keys_;
+  const SharedElement<uint32_t>* state_;
+};
+
 class CandidateSource {
  public:
   // What is looked up once for a row or a document.
@@ -119,13 +188,19 @@ class CandidateSource {
     uint32_t place;
   };
 
-  __device__ __forceinline__ explicit CandidateSource(const LossParams& params)
-      : order_(params),
+  // All threads of the block call it, with a barrier before they ask for rows.
+  __device__ __forceinline__ CandidateSource(const LossParams& params,
+                                             const FeistelShape& shape)
+      : is_ring_(params.sampler == Sampler::kRing),
         draws_by_place_(params.negative_indices == nullptr &&
-                        params.sampler != Sampler::kShuffle) {}
+                        params.sampler != Sampler::kShuffle),
+        permutations_(params, shape, draws_by_place_ ? 0 : 1,
+                      draws_by_place_ ? 1 : params.num_negatives) {}
 
   __device__ __forceinline__ Start start(int64_t row) const {
-    return {draws_by_place_ ? order_.place_of(static_cast<uint32_t>(row)) : 0};
+    const auto index = static_cast<uint32_t>(row);
+    if (!draws_by_place_ || !is_ring_) return {index};
+    return {permute_back(permutations_.shape(), permutations_.found_keys(0), index)};
   }
 
   // Candidate number k of a query row. An index that is no row of doc is dropped: it is
@@ -137,9 +212,7 @@ class CandidateSource {
         params.negative_indices != nullptr
             ? load_index(params.negative_indices, params.negative_indices_type,
                          row * params.num_negatives + k)
-        : draws_by_place_
-            ? order_.index_at(uint64_t{start.place} + static_cast<uint64_t>(k) + 1)
-            : order_.permutations()[k + 1].forward(static_cast<uint32_t>(row));
+            : drawn_candidate(params, start, row, static_cast<uint32_t>(k));
     const bool exists = candidate >= 0 && candidate < params.num_candidates;
     if (!exists || is_dropped(params, row, candidate)) return kNotKept;
     return static_cast<int32_t>(candidate);
@@ -150,18 +223,50 @@ class CandidateSource {
                                                    Start start, int64_t doc,
                                                    int64_t k) const {
     if (k >= params.num_negatives) return kNotKept;
-    const auto candidates = static_cast<uint64_t>(params.num_candidates);
-    const uint32_t row =
-        draws_by_place_
-            ? order_.index_at(start.place + candidates - static_cast<uint64_t>(k) - 1)
-            : order_.permutations()[k + 1].inverse(static_cast<uint32_t>(doc));
+    const uint32_t row = drawing_row(params, start, static_cast<uint32_t>(doc),
+                                     static_cast<uint32_t>(k));
     if (row >= params.batch_size || is_dropped(params, row, doc)) return kNotKept;
     return static_cast<int32_t>(row);
   }
 
  private:
-  PlaceOrder order_;
-  bool draws_by_place_;
+  __device__ __forceinline__ uint32_t drawn_candidate(const LossParams& params,
+                                                      Start start, int64_t row,
+                                                      uint32_t k) const {
+    uint32_t number = k + 1;
+    uint32_t x = static_cast<uint32_t>(row);
+    if (draws_by_place_) {
+      number = 0;
+      x = wrapped(params, uint64_t{start.place} + k + 1);
+      if (!is_ring_) return x;
+    }
+    return permutations_.with_keys(number, [&](const auto& keys) {
+      return permute(permutations_.shape(), keys, x);
+    });
+  }
+
+  __device__ __forceinline__ uint32_t drawing_row(const LossParams& params, Start start,
+                                                  uint32_t doc, uint32_t k) const {
+    if (draws_by_place_) {
+      const auto count = static_cast<uint64_t>(params.num_candidates);
+      const uint32_t place = wrapped(params, start.place + count - k - 1);
+      return is_ring_
+                 ? permute(permutations_.shape(), permutations_.found_keys(0), place)
+                 : place;
+    }
+    return permutations_.with_keys(k + 1, [&](const auto& keys) {
+      return permute_back(permutations_.shape(), keys, doc);
+    });
+  }
+
+  __device__ __forceinline__ static uint32_t wrapped(const LossParams& params,
+                                                     uint64_t place) {
+    return PlaceOrder::wrapped(place, static_cast<uint64_t>(params.num_candidates));
+  }
+
+  const bool is_ring_;
+  const bool draws_by_place_;
+  const BlockPermutations permutations_;
 };
 
 }  // namespace cuda

@@ -83,8 +83,9 @@ class Digits {
 };
 
 // The lanes whose pair has the same digit, none for a lane without a pair. By a ballot
-// a bit: a match takes devices a turn for each different digit. The lane's own bit is
-// read from the ballot, or the compiler keeps a mask for each bit of all items.
+// a bit, whose time is known: others found that a match takes longer the more digits
+// there are. The lane's own bit is read from the ballot, or the compiler keeps a mask
+// for each bit of all items.
 __device__ __forceinline__ unsigned peers_of(bool present, int digit) {
   unsigned peers = __ballot_sync(kWholeWarp, present);
 #pragma unroll

@@ -2,6 +2,7 @@
 // address that is a multiple of it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 
@@ -20,6 +21,24 @@ inline bool has_whole_packets(const LossParams& params,
     whole = whole && reinterpret_cast<uintptr_t>(array) % size == 0;
   }
   return whole;
+}
+
+// The widest pieces, of 16 bytes or less, by which rows can be moved in every one of
+// the arrays, and as many elements of one more array, which is of the compute type.
+inline int widest_piece(const LossParams& params,
+                        std::initializer_list<const void*> arrays,
+                        const void* computed) {
+  const int64_t element = storage_size_of(params.data_type);
+  int64_t bytes = 16;
+  for (; bytes > element; bytes /= 2) {
+    const int64_t piece = bytes / element * compute_size_of(params.data_type);
+    const auto access = static_cast<uintptr_t>(std::min<int64_t>(piece, 16));
+    if (has_whole_packets(params, arrays, static_cast<int>(bytes)) &&
+        reinterpret_cast<uintptr_t>(computed) % access == 0) {
+      break;
+    }
+  }
+  return static_cast<int>(bytes);
 }
 
 }  // namespace cuda

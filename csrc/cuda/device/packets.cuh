@@ -71,21 +71,33 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
   values[1] = __uint_as_float(bits & 0xffff0000u);
 }
 
+// Pairs of numbers rounded to 16-bit elements, two in a word.
+template <typename Storage, int kWords>
+__device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
+                                               uint32_t (&words)[kWords]) {
+#pragma unroll
+  for (int word = 0; word < kWords; ++word) {
+    Storage low, high;
+    round_to(values[2 * word], &low);
+    round_to(values[2 * word + 1], &high);
+    words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
+  }
+}
+
 // --- Packets of the input rows, which no kernel writes -------------------------------
 
-// 16 bytes of a row, for rows whose size and address are multiples of 16 bytes.
+// 16 bytes of a row: side by side, for rows whose size and address are multiples of 16
+// bytes.
 template <typename StorageType>
 struct VectorPacket {
   using Storage = StorageType;
   using Real = ComputeType<Storage>;
   static constexpr int kElements = 16 / static_cast<int>(sizeof(Storage));
+  static constexpr bool kIsWhole = true;
+  static constexpr bool kIsFactor = false;
 
   __device__ __forceinline__ static VectorPacket load(const Storage* address) {
     return {__ldg(reinterpret_cast<const uint4*>(address))};
-  }
-  __device__ __forceinline__ static VectorPacket load_if_wanted(bool wanted,
-                                                                const void* address) {
-    return {load_if(wanted, address)};
   }
   __device__ __forceinline__ static VectorPacket zero() {
     return {make_uint4(0, 0, 0, 0)};
@@ -98,6 +110,34 @@ struct VectorPacket {
   }
 
   uint4 bits;
+};
+
+// The same of rows that the tensor cores multiply word by word.
+template <typename Storage>
+struct FactorPacket : VectorPacket<Storage> {
+  static constexpr bool kIsFactor = true;
+
+  __device__ __forceinline__ uint32_t word(int number) const {
+    return number == 0   ? this->bits.x
+           : number == 1 ? this->bits.y
+           : number == 2 ? this->bits.z
+                         : this->bits.w;
+  }
+  // Rounded: of 16-bit elements.
+  __device__ __forceinline__ void multiply(float factor) {
+    float values[FactorPacket::kElements];
+    this->unpack_to(values);
+    for (float& value : values) value *= factor;
+    uint32_t words[4];
+    round_to_words<Storage>(values, words);
+    this->bits = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+};
+
+// Or in pieces, for other rows: see rows/columns.cuh.
+template <typename Storage>
+struct PiecePacket : VectorPacket<Storage> {
+  static constexpr bool kIsWhole = false;
 };
 
 // One element, for all other rows.
@@ -169,6 +209,9 @@ template <typename Real, typename Out>
 __device__ __forceinline__ void store_packet(const Real (&values)[1], Out* to) {
   store_element(values[0], to);
 }
+__device__ __forceinline__ void store_packet(const float (&values)[2], float* to) {
+  store_two(values, to);
+}
 __device__ __forceinline__ void store_packet(const float (&values)[4], float* to) {
   __stcs(reinterpret_cast<float4*>(to),
          make_float4(values[0], values[1], values[2], values[3]));
@@ -183,19 +226,12 @@ __device__ __forceinline__ void store_packet(const double (&values)[2], double* 
   __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
 }
 
-// Pairs of numbers rounded to 16-bit elements, two in a word.
-template <typename Storage, int kWords>
-__device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
-                                               uint32_t (&words)[kWords]) {
-#pragma unroll
-  for (int word = 0; word < kWords; ++word) {
-    Storage low, high;
-    round_to(values[2 * word], &low);
-    round_to(values[2 * word + 1], &high);
-    words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
-  }
+template <typename Storage>
+__device__ __forceinline__ void store_packet(const float (&values)[2], Storage* to) {
+  uint32_t words[1];
+  round_to_words<Storage>(values, words);
+  __stcs(reinterpret_cast<uint32_t*>(to), words[0]);
 }
-
 template <typename Storage>
 __device__ __forceinline__ void store_packet(const float (&values)[4], Storage* to) {
   uint32_t words[2];
@@ -259,6 +295,12 @@ __device__ __forceinline__ void load_packet_from_l2(const float* from,
 __device__ __forceinline__ void load_packet_from_l2(const double* from,
                                                     double (&values)[1]) {
   values[0] = __ldcg(from);
+}
+__device__ __forceinline__ void load_packet_from_l2(const float* from,
+                                                    float (&values)[2]) {
+  const float2 packet = __ldcg(reinterpret_cast<const float2*>(from));
+  values[0] = packet.x;
+  values[1] = packet.y;
 }
 __device__ __forceinline__ void load_packet_from_l2(const float* from,
                                                     float (&values)[4]) {

@@ -10,8 +10,13 @@ namespace cuda {
 // their warps. At most this many run at once and take the rows in turn.
 constexpr int64_t kStreamedWarps = 2048;
 
+// What needs every row of a batch, in at most so many blocks.
+constexpr int64_t kMostReductionBlocks = 256;
+
 struct ForwardScratch {
   double* block_losses;  // [C]: a block's part of the loss; a block has a row or more
+  // [3, kMostReductionBlocks] for NormalizeOver::kBatch
+  double* reduction_parts = nullptr;
 };
 
 // The rows that drew each document; null where permutations are inverted.

@@ -158,21 +158,21 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
                            state.softmax.shift, result);
 }
 
-// The margin is passed beside the parameters, converted once on the host.
 template <typename Rows>
 __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     forward_rows_kernel(const LossParams params, const ForwardOutputs outputs,
                         const ForwardScratch scratch,
-                        const typename Rows::Real margin) {
-  const Rows rows(params.dim);
-  const CandidateSource source(params);
+                        const RowSettings<typename Rows::Real> settings) {
+  const Rows rows(params.dim, settings.piece_bytes);
+  const CandidateSource source(params, settings.shape);
+  __syncthreads();
   constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
   const int64_t rows_per_block = blockDim.x / kThreads;
   double loss = 0;  // of this row's first lane
   for (int64_t row = blockIdx.x * rows_per_block + threadIdx.x / kThreads;
        row < params.num_candidates; row += gridDim.x * rows_per_block) {
-    loss += forward_row(params, outputs, source, rows, row, margin);
+    loss += forward_row(params, outputs, source, rows, row, settings.margin);
   }
   if (params.reduction == Reduction::kNone) return;
   const double block_loss = sum_over_warps(loss);

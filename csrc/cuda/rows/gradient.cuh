@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
                                   Rows::kBlocksPerMultiprocessor)
     gradient_rows_kernel(const LossParams params, const GradientArguments arguments,
                          const GradientScratch scratch,
-                         const typename Rows::Real margin) {
+                         const RowSettings<typename Rows::Real> settings) {
   using Real = typename Rows::Real;
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
@@ -189,8 +189,9 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
     }
     return;
   }
-  const Rows rows(params.dim);
-  const CandidateSource source(params);
+  const Rows rows(params.dim, settings.piece_bytes);
+  const CandidateSource source(params, settings.shape);
+  __syncthreads();
   constexpr int kThreads = Rows::kWarps * kWarpSize;  // of a row
   const int64_t rows_per_block = blockDim.x / kThreads;
   const int64_t first_row = (blockIdx.x - 1) * rows_per_block + threadIdx.x / kThreads;
@@ -203,7 +204,7 @@ __global__ void __launch_bounds__(kMostWarpsPerBlock* kWarpSize,
       query_gradient_row(params, arguments, scratch, rows, row);
     }
     if (arguments.doc_gradient != nullptr) {
-      doc_gradient_row(params, arguments, scratch, source, rows, row, margin,
+      doc_gradient_row(params, arguments, scratch, source, rows, row, settings.margin,
                        sum_memory);
     }
   }

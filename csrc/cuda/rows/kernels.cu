@@ -2,12 +2,14 @@
 // element type, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "cuda/device/alignment.h"
 #include "cuda/device/launch.h"
 #include "cuda/rows/forward.cuh"
 #include "cuda/rows/gradient.cuh"
 #include "cuda/rows/kernels.h"
+#include "cuda/rows/matrix.cuh"
 #include "cuda/rows/register.cuh"
 #include "cuda/rows/streamed.cuh"
 
@@ -19,13 +21,19 @@ struct RowsTag {
   using type = Rows;
 };
 
-// Calls `call` with a RowsTag of the narrowest RegisterRows that hold a row of whole
-// packets.
+// Calls `call` with a RowsTag of the narrowest rows in registers that hold a row of
+// whole packets. The weights of float16 rows would leave its range as factors.
 template <typename Storage, typename Call>
 cudaError_t with_register_rows(int64_t packets, const Call& call) {
   using Vector = VectorPacket<Storage>;
-  if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
-  if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  if constexpr (std::is_same_v<Storage, BFloat16>) {
+    using Factor = FactorPacket<Storage>;
+    if (packets <= 8) return call(RowsTag<MatrixRows<Factor, 2>>{});
+    if (packets <= 16) return call(RowsTag<MatrixRows<Factor, 4>>{});
+  } else {
+    if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
+    if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+  }
   if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
   if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
   if (packets <= 128) return call(RowsTag<RegisterRows<Vector, 32, 4>>{});
@@ -48,14 +56,32 @@ inline int64_t warps_of_row(const LossParams& params) {
   return std::max((params.dim + 1023) / 1024, (size + 4095) / 4096);
 }
 
+// Rows in pieces have kernels of their own, which only the lengths in use are worth:
+// 1024 elements of 16 bits are 2 KiB.
+constexpr int64_t kMostPacketsInPieces = 128;
+
 template <typename Storage, typename Call>
-cudaError_t with_rows(const LossParams& params, bool whole_packets, const Call& call) {
-  if (!whole_packets) return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+cudaError_t with_rows_in_pieces(int64_t packets, const Call& call) {
+  using Packet = PiecePacket<Storage>;
+  if (packets <= 8) return call(RowsTag<RegisterRows<Packet, 8, 1>>{});
+  if (packets <= 16) return call(RowsTag<RegisterRows<Packet, 16, 1>>{});
+  if (packets <= 32) return call(RowsTag<RegisterRows<Packet, 32, 1>>{});
+  if (packets <= 64) return call(RowsTag<RegisterRows<Packet, 32, 2>>{});
+  if (packets <= kMostPacketsInPieces) {
+    return call(RowsTag<RegisterRows<Packet, 32, 4>>{});
+  }
+  return call(RowsTag<StreamedRows<ScalarPacket<Storage>>>{});
+}
+
+template <typename Storage, typename Call>
+cudaError_t with_rows(const LossParams& params, int piece_bytes, const Call& call) {
   using Vector = VectorPacket<Storage>;
+  const int64_t packets = (params.dim + Vector::kElements - 1) / Vector::kElements;
+  if (piece_bytes < 16) return with_rows_in_pieces<Storage>(packets, call);
   if (warps_of_row(params) > kMostWarpsPerBlock) {
     return call(RowsTag<StreamedRows<Vector>>{});
   }
-  return with_register_rows<Storage>(params.dim / Vector::kElements, call);
+  return with_register_rows<Storage>(packets, call);
 }
 
 template <typename Rows>
@@ -66,19 +92,26 @@ RowGrid grid_of(const LossParams& params, int multiprocessors) {
                   multiprocessors);
 }
 
+template <typename Rows>
+RowSettings<typename Rows::Real> settings_of(const LossParams& params,
+                                             int piece_bytes) {
+  return {static_cast<typename Rows::Real>(params.margin), piece_bytes,
+          feistel_shape(params.num_candidates)};
+}
+
 template <typename Storage>
 cudaError_t launch_forward_rows(const LossParams& params, const ForwardOutputs& outputs,
                                 const ForwardScratch& scratch, int multiprocessors,
                                 cudaStream_t stream, int64_t* num_blocks) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, outputs.query_direction});
-  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+  const int piece_bytes =
+      widest_piece(params, {params.query, params.doc}, outputs.query_direction);
+  return with_rows<Storage>(params, piece_bytes, [&](auto tag) {
     using Rows = typename decltype(tag)::type;
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     *num_blocks = grid.blocks;
     return launch(forward_rows_kernel<Rows>, grid.blocks,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  outputs, scratch, static_cast<typename Rows::Real>(params.margin));
+                  outputs, scratch, settings_of<Rows>(params, piece_bytes));
   });
 }
 
@@ -87,15 +120,16 @@ cudaError_t launch_gradient_rows(const LossParams& params,
                                  const GradientArguments& arguments,
                                  const GradientScratch& scratch, int multiprocessors,
                                  cudaStream_t stream) {
-  const bool whole_packets =
-      has_whole_packets(params, {params.query, params.doc, arguments.query_direction,
-                                 arguments.query_gradient, arguments.doc_gradient});
-  return with_rows<Storage>(params, whole_packets, [&](auto tag) {
+  const int piece_bytes = widest_piece(
+      params,
+      {params.query, params.doc, arguments.query_gradient, arguments.doc_gradient},
+      arguments.query_direction);
+  return with_rows<Storage>(params, piece_bytes, [&](auto tag) {
     using Rows = typename decltype(tag)::type;
     const RowGrid grid = grid_of<Rows>(params, multiprocessors);
     return launch(gradient_rows_kernel<Rows>, grid.blocks + 1,
                   grid.rows_per_block * Rows::kWarps * kWarpSize, stream, params,
-                  arguments, scratch, static_cast<typename Rows::Real>(params.margin));
+                  arguments, scratch, settings_of<Rows>(params, piece_bytes));
   });
 }
 

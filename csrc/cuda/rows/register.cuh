@@ -1,4 +1,5 @@
-// Rows in registers: up to kLanes * kPackets packets of 16 bytes.
+// Rows in registers: up to kLanes * kPackets packets of 16 bytes, whole or in pieces
+// (columns.cuh).
 //
 // A row is spread over a group of kLanes lanes; a warp has 32 / kLanes groups, and each
 // has kRows rows in flight, so that a fragment is (32 / kLanes) * kRows rows. A long
@@ -6,6 +7,7 @@
 // side by side.
 #pragma once
 
+#include "cuda/rows/columns.cuh"
 #include "cuda/rows/rows.cuh"
 #include "cuda/rows/warp_team.cuh"
 
@@ -39,9 +41,7 @@ class RegisterRows {
                                                       ? 3
                                                       : 4;
 
-  struct Row {
-    Packet packets[kPackets];
-  };
+  using Row = RowOfPackets<Packet, kPackets>;
   struct Fragment {
     Row rows[kRows];
 
@@ -55,16 +55,14 @@ class RegisterRows {
       }
     }
   };
-  struct Reals {
-    Real values[kPackets][kElements];
-  };
+  using Reals = RowOfReals<Packet, kPackets>;
   using Unit = Reals;
   using Sums = Reals;
 
-  __device__ __forceinline__ explicit RegisterRows(int64_t dim)
+  __device__ __forceinline__ RegisterRows(int64_t dim, int piece_bytes)
       : dim_(static_cast<int>(dim)),
         row_bytes_(static_cast<uint32_t>(dim * sizeof(Storage))),
-        first_column_(lane_of_row() * kElements) {}
+        piece_bytes_(piece_bytes) {}
 
   // Whether this thread writes the scalars of a row.
   __device__ __forceinline__ static bool is_first_lane() {
@@ -77,15 +75,9 @@ class RegisterRows {
 
   __device__ __forceinline__ Unit load_unit(const Storage* row,
                                             Real* inverse_norm) const {
-    Unit unit = unpacked(load_row(row, true));
-    Real squares = 0;
-    for_each([&](int v, int e) {
-      squares = multiply_add(unit.values[v][e], unit.values[v][e], squares);
-    });
-    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
-    team_.sum(total);
-    *inverse_norm = inverse_norm_of_row(total[0], row, dim_);
-    return times(unit, *inverse_norm);
+    const Row loaded = load_row(row, true);
+    *inverse_norm = inverse_norm_of_held(loaded, row);
+    return times(unpacked(loaded), *inverse_norm);
   }
 
   __device__ __forceinline__ Unit load_unit_of_norm(const Storage* row,
@@ -107,16 +99,24 @@ class RegisterRows {
   __device__ __forceinline__ Fragment load_fragment(const Storage* matrix,
                                                     int32_t index, int first) const {
     const int group = lane_of_thread() / kLanes;
-    const auto* bytes = reinterpret_cast<const char*>(matrix);
-    Fragment fragment;
+    int indices[kRows];  // first of all, so that nothing comes between the loads
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int row = __shfl_sync(kWholeWarp, index, first + group * kRows + r);
-      // Two factors of 32 bits and a sum of 64: one instruction.
-      const char* address =
-          bytes + static_cast<uint64_t>(static_cast<uint32_t>(row)) * row_bytes_;
-      fragment.rows[r] = load_row(reinterpret_cast<const Storage*>(address), row >= 0);
+      indices[r] = __shfl_sync(kWholeWarp, index, first + group * kRows + r);
     }
+    const auto* bytes = reinterpret_cast<const char*>(matrix);
+    Fragment fragment = {};
+    with_columns([&](const auto& columns) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        // Two factors of 32 bits and a sum of 64: one instruction.
+        const char* address =
+            bytes +
+            static_cast<uint64_t>(static_cast<uint32_t>(indices[r])) * row_bytes_;
+        fragment.rows[r] =
+            columns.load(reinterpret_cast<const Storage*>(address), indices[r] >= 0);
+      }
+    });
     return fragment;
   }
 
@@ -174,7 +174,7 @@ class RegisterRows {
       const Real sum = sum_over_lanes<kWarpSize / 2, kLanes>(sums.values[v][e]);
       results.values[v][e] = combine(unit.values[v][e], sum, others.values[v][e]);
     });
-    store_row(&results, to);
+    store_row(results, to);
   }
 
   // to = factor * from: a row of the compute type. A factor of 0 gives 0, whatever the
@@ -182,84 +182,55 @@ class RegisterRows {
   template <typename Out>
   __device__ __forceinline__ void store_multiple(const Real* from, Real factor,
                                                  Out* to) const {
-    Reals row = factor == 0 ? Reals{} : times(load_reals(from), factor);
-    store_row(&row, to);
+    with_columns([&](const auto& columns) {
+      columns.store(factor == 0 ? Reals{} : times(columns.load_reals(from), factor),
+                    to);
+    });
   }
 
- private:
-  // Eight elements of 16 bits are a packet, which as floats is 32 bytes, too many for
-  // one access. Two neighbouring lanes then share their packets: together they access
-  // the 32 bytes of the one, then of the other, so that each access of the warp covers
-  // whole sectors. The even lane holds the first half of each, the odd lane the second.
-  static constexpr bool kSharesPackets = kElements * sizeof(Real) > 16;
-  static constexpr int kHalf = kElements / 2;
-
-  // Converts own packets to shared ones, and back: it is its own inverse.
-  __device__ __forceinline__ static void share_packets(Reals* row) {
-    const bool is_odd = lane_of_thread() % 2 != 0;
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-#pragma unroll
-      for (int e = 0; e < kHalf; ++e) {
-        Real& first = row->values[v][e];
-        Real& second = row->values[v][e + kHalf];
-        const Real given = __shfl_xor_sync(kWholeWarp, is_odd ? first : second, 1);
-        (is_odd ? first : second) = given;
+ protected:
+  // Calls `work` with the columns of the row. The size of pieces is the same for all
+  // threads.
+  template <typename Work>
+  __device__ __forceinline__ void with_columns(const Work& work) const {
+    if constexpr (Packet::kIsWhole) {
+      work(PacketColumns<Packet, kLanes, kPackets, kWarps>(dim_));
+    } else {
+      static_assert(kWarps == 1, "the pieces of a row are one warp's");
+      if (piece_bytes_ == 8) {
+        work(PieceColumns<8, Packet, kLanes, kPackets>(dim_));
+      } else if constexpr (sizeof(Storage) <= 4) {
+        if (piece_bytes_ == 4) {
+          work(PieceColumns<4, Packet, kLanes, kPackets>(dim_));
+        } else if constexpr (sizeof(Storage) == 2) {
+          work(PieceColumns<2, Packet, kLanes, kPackets>(dim_));
+        }
       }
     }
   }
 
-  // The column of half `half` of what the lane holds of shared packet v.
-  __device__ __forceinline__ int shared_column_of(int v, int half) const {
-    const int lane = lane_of_row();
-    return column_of(v) + ((lane & ~1) + half - lane) * kElements + lane % 2 * kHalf;
+  __device__ __forceinline__ Row load_row(const Storage* row, bool wanted) const {
+    Row loaded = {};
+    with_columns([&](const auto& columns) { loaded = columns.load(row, wanted); });
+    return loaded;
   }
 
   template <typename Out>
-  __device__ __forceinline__ void store_row(Reals* row, Out* to) const {
-    constexpr bool kShares = kElements * sizeof(Out) > 16;
-    if constexpr (kShares) share_packets(row);
-    if (lane_of_thread() >= kLanes) return;
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      if constexpr (kShares) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int column = shared_column_of(v, half);
-          if (column < dim_) store_half(row->values[v], half, to + column);
-        }
-      } else if (has_packet(v)) {
-        store_packet(row->values[v], to + column_of(v));
-      }
-    }
+  __device__ __forceinline__ void store_row(const Reals& row, Out* to) const {
+    with_columns([&](const auto& columns) { columns.store(row, to); });
   }
 
-  __device__ __forceinline__ Reals load_reals(const Real* from) const {
-    Reals row = {};
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      if constexpr (kSharesPackets) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int column = shared_column_of(v, half);
-          if (column < dim_) load_half_from_l2(from + column, half, row.values[v]);
-        }
-      } else if (has_packet(v)) {
-        load_packet_from_l2(from + column_of(v), row.values[v]);
-      }
-    }
-    if constexpr (kSharesPackets) share_packets(&row);
-    return row;
-  }
-
-  __device__ __forceinline__ static int lane_of_row() {
-    return static_cast<int>(threadIdx.x) % (kLanes * kWarps);
-  }
-  __device__ __forceinline__ int column_of(int v) const {
-    return first_column_ + v * kLanes * kWarps * kElements;
-  }
-  __device__ __forceinline__ bool has_packet(int v) const {
-    return column_of(v) < dim_;
+  // 1 / |row| of a row that is held, and where it lies.
+  __device__ __forceinline__ Real inverse_norm_of_held(const Row& held,
+                                                       const Storage* row) const {
+    const Reals reals = unpacked(held);
+    Real squares = 0;
+    for_each([&](int v, int e) {
+      squares = multiply_add(reals.values[v][e], reals.values[v][e], squares);
+    });
+    Real total[1] = {sum_over_lanes<kLanes / 2, 1>(squares)};
+    team_.sum(total);
+    return inverse_norm_of_row(total[0], row, dim_);
   }
 
   template <typename Work>
@@ -269,17 +240,6 @@ class RegisterRows {
 #pragma unroll
       for (int e = 0; e < kElements; ++e) work(v, e);
     }
-  }
-
-  // Zeros where the row is not wanted, and behind its end.
-  __device__ __forceinline__ Row load_row(const Storage* row, bool wanted) const {
-    Row loaded;
-#pragma unroll
-    for (int v = 0; v < kPackets; ++v) {
-      loaded.packets[v] =
-          Packet::load_if_wanted(wanted && has_packet(v), row + column_of(v));
-    }
-    return loaded;
   }
 
   __device__ __forceinline__ static Reals unpacked(const Row& row) {
@@ -307,7 +267,7 @@ class RegisterRows {
 
   const int dim_;
   const uint32_t row_bytes_;
-  const int first_column_;
+  const int piece_bytes_;
   WarpTeam<Real, kWarps> team_;
 };
 

@@ -2,9 +2,10 @@
 // multiplied with, and the weighted sum of these. A fragment is a few rows whose loads
 // are in flight together.
 //
-// RegisterRows (register.cuh) keeps all three in registers. StreamedRows (streamed.cuh)
-// is for every other row, longer still or not of whole packets. Both have the same
-// members, so that a kernel is written once:
+// RegisterRows (register.cuh) keeps all three in registers, and so does MatrixRows
+// (matrix.cuh), which has the tensor cores multiply short rows. StreamedRows
+// (streamed.cuh) is for longer rows. All have the same members, so that a kernel is
+// written once:
 //
 //   load_unit      a row at unit length
 //
@@ -18,10 +19,11 @@
 //
 //   store          combine(unit row, sum, another row), element by element
 //
-// This file has what both share: inverse norms.
+// This file has what they share: inverse norms.
 #pragma once
 
 #include "core/norms.h"
+#include "core/sampler.h"
 #include "cuda/device/arithmetic.cuh"
 #include "cuda/device/packets.cuh"
 #include "cuda/device/warp.cuh"
@@ -31,6 +33,14 @@ namespace cuda {
 
 // A warp takes a row, or a block where the row is long.
 constexpr int kMostWarpsPerBlock = 4;
+
+// What the host finds once for all rows.
+template <typename Real>
+struct RowSettings {
+  Real margin;
+  int piece_bytes;  // see columns.cuh
+  FeistelShape shape;
+};
 
 template <typename Real>
 struct RowProducts {

@@ -31,7 +31,8 @@ class StreamedRows {
   };
   using Sums = Real*;
 
-  __device__ __forceinline__ explicit StreamedRows(int64_t dim) : dim_(dim) {}
+  __device__ __forceinline__ StreamedRows(int64_t dim, int /*piece_bytes*/)
+      : dim_(dim) {}
 
   __device__ __forceinline__ static bool is_first_lane() {
     return lane_of_thread() == 0;

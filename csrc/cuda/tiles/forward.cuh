@@ -144,9 +144,9 @@ class ForwardTile {
     for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
       const Real inverse_norm = team_.inverse_norm(memory_.queries.row(row));
       __syncwarp();
-      const RowNorm<Real> norm = team_.prepare(inverse_norm, memory_.queries.row(row));
+      const Real norm = team_.prepare(inverse_norm, memory_.queries.row(row));
       if (!team_.is_first_thread()) return;
-      memory_.queries.set_norm(row, norm);
+      memory_.queries.norm[row] = norm;
       memory_.query_inverse_norm[row] = inverse_norm;
     });
   }
@@ -162,9 +162,9 @@ class ForwardTile {
       memory_.docs.index[staged] = is_wanted ? doc : kNotKept;
       memory_.pair_inputs.copy(params_, Shape::kRows + staged, doc, is_wanted);
       if (norms_are_known_) {
-        memory_.docs.copy_norm(
-            static_cast<const Real*>(outputs_.doc_inverse_norm) + doc, is_wanted,
-            staged);
+        copy_async<sizeof(Real)>(
+            memory_.docs.norm + staged,
+            static_cast<const Real*>(outputs_.doc_inverse_norm) + doc, is_wanted);
       }
     });
     commit_copies();
@@ -177,12 +177,12 @@ class ForwardTile {
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
       const int staged = first_staged_row(panel) + row;
       const Real inverse_norm = norms_are_known_
-                                    ? memory_.docs.inverse_norm(staged)
+                                    ? static_cast<Real>(memory_.docs.norm[staged])
                                     : team_.inverse_norm(memory_.docs.row(staged));
       __syncwarp();
-      const RowNorm<Real> norm = team_.prepare(inverse_norm, memory_.docs.row(staged));
+      const Real norm = team_.prepare(inverse_norm, memory_.docs.row(staged));
       if (!team_.is_first_thread()) return;
-      memory_.docs.set_norm(staged, norm);
+      memory_.docs.norm[staged] = norm;
       const uint32_t column = first_column<Shape>(panel) + static_cast<uint32_t>(row);
       if (column >= Shape::kRows) return;
       memory_.doc_inverse_norm[column] = inverse_norm;
@@ -246,10 +246,9 @@ class ForwardTile {
           product = products[row / 2][fragment][element];
         }
       });
-      positive_cosine(row) = cosine_of_pair<Real>(
-          product, memory_.queries.norm_with_nan(row_in_tile<Shape>(row)),
-          memory_.docs.inverse_norm(staged + column),
-          memory_.docs.nan_addend(staged + column));
+      positive_cosine(row) =
+          cosine_of_pair<Real>(product, memory_.queries.norm[row_in_tile<Shape>(row)],
+                               memory_.docs.norm[staged + column]);
     });
   }
 
@@ -291,33 +290,28 @@ class ForwardTile {
   __device__ __forceinline__ void to_logits(int block, int staged,
                                             Products<Shape>& cosines,
                                             Products<Shape>& logits) const {
+    const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
     Real query_norm[2], positive[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = 2 * block + half;
-      query_norm[half] = memory_.queries.norm_with_nan(row_in_tile<Shape>(row));
+      query_norm[half] = memory_.queries.norm[row_in_tile<Shape>(row)];
       positive[half] = positive_cosine(row);
     }
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+      Real norms[2];
+      read_pair(first_norm + fragment * kFragmentColumns, norms);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         const int half = element / 2, j = element % 2;
         const Real cosine =
-            cosine_of_pair<Real>(cosines[fragment][element], query_norm[half],
-                                 norms.inverse_norm(j), norms.nan_addend(j));
+            cosine_of_pair(cosines[fragment][element], query_norm[half], norms[j]);
         cosines[fragment][element] = cosine;
         logits[fragment][element] =
             relative_logit(scale_, margin_, cosine, positive[half]);
       }
     }
-  }
-
-  __device__ __forceinline__ NormsOfPair<Real> norms_of_columns(int staged,
-                                                                int fragment) const {
-    return memory_.docs.norms_of_pair(staged + fragment * kFragmentColumns +
-                                      column_of_lane());
   }
 
   // Leaves the candidates of the lane's rows: those behind a row's own place that are
@@ -404,9 +398,11 @@ class ForwardTile {
   __device__ __forceinline__ void to_weights(int block, int staged,
                                              const Products<Shape>& logits,
                                              Products<Shape>& products) {
+    const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+      Real norms[2];
+      read_pair(first_norm + fragment * kFragmentColumns, norms);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         const int row = 2 * block + element / 2;
@@ -416,7 +412,7 @@ class ForwardTile {
         state_.cosine_sum[row] =
             multiply_add(weight, products[fragment][element], state_.cosine_sum[row]);
         products[fragment][element] =
-            weight * (kWeightFactor * norms.inverse_norm(element % 2));
+            weight * (kWeightFactor * finite_norm(norms[element % 2]));
       }
     }
   }
@@ -515,7 +511,7 @@ class ForwardTile {
     if (query < 0) return {query, 0, 0, 0, 0};
     return {query, result.weights.positive * memory_.doc_inverse_norm[in_tile],
             result.weights.candidates * (1 / kWeightFactor),
-            memory_.queries.norm_with_nan(in_tile) * result.projection,
+            memory_.queries.norm[in_tile] * result.projection,
             memory_.query_inverse_norm[in_tile]};
   }
 

@@ -176,12 +176,11 @@ class GradientTile {
     for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
       const int32_t doc = memory_.docs.index[row];
       if (doc < 0) {
-        if (team_.is_first_thread()) memory_.docs.set_norm(row, {0, 0});
+        if (team_.is_first_thread()) memory_.docs.norm[row] = 0;
         return;
       }
-      const RowNorm<Real> norm =
-          team_.prepare(doc_inverse_norm(doc), memory_.docs.row(row));
-      if (team_.is_first_thread()) memory_.docs.set_norm(row, norm);
+      const Real norm = team_.prepare(doc_inverse_norm(doc), memory_.docs.row(row));
+      if (team_.is_first_thread()) memory_.docs.norm[row] = norm;
     });
   }
 
@@ -224,14 +223,16 @@ class GradientTile {
   __device__ __forceinline__ void prepare_panel(int stage) const {
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
       const int staged = stage * Shape::kColumns + row;
-      const RowNorm<Real> norm = team_.prepare(memory_.query_inverse_norm(staged),
-                                               memory_.queries.row(staged));
+      const SavedRow<Real> saved = memory_.saved_of(staged);
+      const Real norm =
+          team_.prepare(saved.query_inverse_norm, memory_.queries.row(staged));
       if (!team_.is_first_thread()) return;
-      memory_.queries.set_norm(staged, norm);
-      const Real coefficient =
-          zero_safe_product(static_cast<Real>(memory_.candidate_coefficient(staged)),
-                            static_cast<Real>(memory_.upstream[staged]));
-      memory_.candidate_coefficient(staged) = coefficient;
+      const Real coefficient = zero_safe_product(
+          saved.candidate_coefficient, static_cast<Real>(memory_.upstream[staged]));
+      memory_.queries.norm[staged] = norm;
+      memory_.coefficients[staged] = coefficient;
+      memory_.positive_cosines[staged] = saved.positive_cosine;
+      memory_.shifts[staged] = saved.shift;
       if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
     });
   }
@@ -284,11 +285,7 @@ class GradientTile {
           [&](int half, int) { return row_in_tile<Shape>(2 * block + half); },
           [&](int, int column) { return Shape::kRows + staged + column; }, weights);
     }
-    for_each_product<Shape>([&](int fragment, int element, int, int column) {
-      const SavedRow<Real> saved = memory_.saved_of(staged + column);
-      Real& weight = weights[fragment][element];
-      weight = weight_of<Shape>(weight - saved.shift) * saved.candidate_coefficient;
-    });
+    to_weights(staged, weights);
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
     keep_queries(block, drew, staged, kept);
     if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
@@ -297,15 +294,17 @@ class GradientTile {
       keep_columns<Shape>(kept, Real(0), cosines);
       keep_columns<Shape>(kept, Real(0), weights);
     }
+    const auto* first_norm = memory_.queries.norm + staged + column_of_lane();
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+      Real norms[2];
+      read_pair(first_norm + fragment * kFragmentColumns, norms);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         const Real weight = weights[fragment][element];
         Real& projection = state_.projection[2 * block + element / 2];
         projection = multiply_add(weight, cosines[fragment][element], projection);
-        products[fragment][element] = weight * norms.inverse_norm(element % 2);
+        products[fragment][element] = weight * finite_norm(norms[element % 2]);
       }
     }
   }
@@ -313,30 +312,44 @@ class GradientTile {
   __device__ __forceinline__ void to_logits(int block, int staged,
                                             Products<Shape>& cosines,
                                             Products<Shape>& logits) const {
-    const Real doc_norm[2] = {
-        memory_.docs.norm_with_nan(row_in_tile<Shape>(2 * block)),
-        memory_.docs.norm_with_nan(row_in_tile<Shape>(2 * block + 1))};
+    const Real doc_norm[2] = {memory_.docs.norm[row_in_tile<Shape>(2 * block)],
+                              memory_.docs.norm[row_in_tile<Shape>(2 * block + 1)]};
+    const int first = staged + column_of_lane();
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      const NormsOfPair<Real> norms = norms_of_columns(staged, fragment);
+      Real norms[2], positives[2];
+      read_pair(memory_.queries.norm + first + fragment * kFragmentColumns, norms);
+      read_pair(memory_.positive_cosines + first + fragment * kFragmentColumns,
+                positives);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         const int j = element % 2;
-        const int column = fragment * kFragmentColumns + column_of_lane() + j;
         const Real cosine =
-            cosine_of_pair<Real>(cosines[fragment][element], norms.inverse_norm(j),
-                                 doc_norm[element / 2], norms.nan_addend(j));
+            cosine_of_pair(cosines[fragment][element], norms[j], doc_norm[element / 2]);
         cosines[fragment][element] = cosine;
-        logits[fragment][element] = relative_logit(
-            scale_, margin_, cosine, memory_.saved_of(staged + column).positive_cosine);
+        logits[fragment][element] =
+            relative_logit(scale_, margin_, cosine, positives[j]);
       }
     }
   }
 
-  __device__ __forceinline__ NormsOfPair<Real> norms_of_columns(int staged,
-                                                                int fragment) const {
-    return memory_.queries.norms_of_pair(staged + fragment * kFragmentColumns +
-                                         column_of_lane());
+  // Of logits, in place.
+  __device__ __forceinline__ void to_weights(int staged,
+                                             Products<Shape>& logits) const {
+    const int first = staged + column_of_lane();
+#pragma unroll
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      Real shifts[2], coefficients[2];
+      read_pair(memory_.shifts + first + fragment * kFragmentColumns, shifts);
+      read_pair(memory_.coefficients + first + fragment * kFragmentColumns,
+                coefficients);
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        const int j = element % 2;
+        Real& weight = logits[fragment][element];
+        weight = weight_of<Shape>(weight - shifts[j]) * coefficients[j];
+      }
+    }
   }
 
   // Leaves the queries that drew the documents of the lane's rows and did not drop
@@ -386,8 +399,9 @@ class GradientTile {
       const Real weight = memory_.own_coefficients[row_in_tile<Shape>(row)];
       if (weight == 0) continue;
       state_.projection[row] =
-          multiply_add(weight, memory_.positive_cosine(query), state_.projection[row]);
-      const Real weight_of_row = weight * memory_.queries.inverse_norm(query);
+          multiply_add(weight, memory_.positive_cosines[query], state_.projection[row]);
+      const Real weight_of_row =
+          weight * finite_norm<Real>(memory_.queries.norm[query]);
       for_each_product<Shape>([&](int fragment, int element, int of_half, int) {
         if (of_half == half && of_lane == fragment * kFragmentColumns + element % 2) {
           products[fragment][element] = weight_of_row;
@@ -473,10 +487,9 @@ class GradientTile {
     const Real divisor =
         FitNorms<Storage>::kScalesWeights ? state_.weight_divisor[row] : Real(1);
     if (is_unused_nan(inverse_norm, state_.projection[row])) return {divisor, 0, 0};
-    return {
-        divisor,
-        state_.projection[row] * memory_.docs.norm_with_nan(row_in_tile<Shape>(row)),
-        scale_ * inverse_norm};
+    return {divisor,
+            state_.projection[row] * memory_.docs.norm[row_in_tile<Shape>(row)],
+            scale_ * inverse_norm};
   }
 
   // Each lane writes the gradient's elements over those of the document, which it alone

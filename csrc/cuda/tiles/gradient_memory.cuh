@@ -29,6 +29,9 @@ struct GradientTileMemory {
         pair_inputs(&arrays, Shape::kRows + kStagedRows),
         saved(arrays.template take<Real>(kSavedNumbers * kStagedRows)),
         upstream(arrays.template take<Real>(kStagedRows)),
+        coefficients(arrays.template take<Real>(kStagedRows)),
+        positive_cosines(arrays.template take<Real>(kStagedRows)),
+        shifts(arrays.template take<Real>(kStagedRows)),
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
         places(&arrays),
         slices(&arrays),
@@ -38,38 +41,17 @@ struct GradientTileMemory {
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
       PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
       shared_bytes(kSavedNumbers * kStagedRows, sizeof(Real)) +
-      shared_bytes(kStagedRows, sizeof(Real)) +
+      4 * shared_bytes(kStagedRows, sizeof(Real)) +
       shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
       TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers>::kBytes;
 
-  // Of a query as it was given, in float32 by one access.
+  // What was saved of a query, as it was copied.
   __device__ __forceinline__ Saved saved_of(int staged) const {
-    static_assert(kSavedNumbers == 4, "a packet of float32");
     const auto* from = saved + kSavedNumbers * staged;
-    Real numbers[4];
-    if constexpr (sizeof(Real) == 4) {
-      read_packet(from, numbers);
-    } else {  // whose packets would meet in the same banks
-#pragma unroll
-      for (int i = 0; i < 4; ++i) numbers[i] = from[i];
-    }
-    return {numbers[offsetof(Saved, candidate_coefficient) / sizeof(Real)],
-            numbers[offsetof(Saved, positive_cosine) / sizeof(Real)],
-            numbers[offsetof(Saved, shift) / sizeof(Real)],
-            numbers[offsetof(Saved, query_inverse_norm) / sizeof(Real)]};
-  }
-  __device__ __forceinline__ Real positive_cosine(int staged) const {
-    return saved[kSavedNumbers * staged +
-                 offsetof(Saved, positive_cosine) / sizeof(Real)];
-  }
-  __device__ __forceinline__ SharedElement<Real>& candidate_coefficient(
-      int staged) const {
-    return saved[kSavedNumbers * staged +
-                 offsetof(Saved, candidate_coefficient) / sizeof(Real)];
-  }
-  __device__ __forceinline__ Real query_inverse_norm(int staged) const {
-    return saved[kSavedNumbers * staged +
-                 offsetof(Saved, query_inverse_norm) / sizeof(Real)];
+    return {from[offsetof(Saved, candidate_coefficient) / sizeof(Real)],
+            from[offsetof(Saved, positive_cosine) / sizeof(Real)],
+            from[offsetof(Saved, shift) / sizeof(Real)],
+            from[offsetof(Saved, query_inverse_norm) / sizeof(Real)]};
   }
 
   SharedArrays arrays;
@@ -78,6 +60,11 @@ struct GradientTileMemory {
   PairInputs<Shape> pair_inputs;        // of the docs, and behind them the queries
   SharedElement<Real>* const saved;     // SavedRow of the queries
   SharedElement<Real>* const upstream;  // the gradient of each query's loss
+  // What a pair needs of its query, each beside that of the next one. The coefficient
+  // is multiplied by the upstream gradient.
+  SharedElement<Real>* const coefficients;
+  SharedElement<Real>* const positive_cosines;
+  SharedElement<Real>* const shifts;
   SharedElement<Real>* const own_coefficients;  // of each document's own query
   TilePlaces<Shape::kThreads> places;           // of the queries
   TileSlices<Shape> slices;

@@ -42,13 +42,12 @@ struct SplitPair {
 template <typename Factor>
 constexpr bool kOnTensorCores = !std::is_arithmetic_v<Factor>;  // all but float, double
 
-// The cosine of a query and a document; `nan_addend` is NaN if one of them holds it
-// (rows.cuh). Both passes multiply in this order: a large scale would magnify a bit
-// that differs.
+// The cosine of a query and a document. Both passes multiply in this order: a large
+// scale would magnify a bit that differs.
 template <typename Real>
-__device__ __forceinline__ Real cosine_of_pair(Real product, Real query_inverse_norm,
-                                               Real doc_inverse_norm, Real nan_addend) {
-  return multiply_add(product * query_inverse_norm, doc_inverse_norm, nan_addend);
+__device__ __forceinline__ Real cosine_of_pair(Real product, Real query_norm,
+                                               Real doc_norm) {
+  return product * query_norm * doc_norm;
 }
 
 // e^exponent of a softmax. With products of the tensor cores its argument is rounded
@@ -207,7 +206,7 @@ struct PlainTiles {
   using Real = typename Shape::Real;
   // Elements whose products are added up before they are added to the others': one long
   // chain of multiply-adds would lose a digit more.
-  static constexpr int kPart = Shape::kSliceDim % 32 == 0 ? 32 : 16;
+  static constexpr int kPart = 16;
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,

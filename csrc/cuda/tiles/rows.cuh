@@ -9,8 +9,8 @@
 //   a row too long or too short for products and weights within its element type is
 //   multiplied by a power of two, which costs it no digit
 //
-//   a row with infinite or NaN elements becomes zeros and gets NaN as `nan_addend`,
-//   which is added to its cosines: a weight of zero then keeps it out of the sums
+//   a row with infinite or NaN elements becomes zeros and gets NaN as its norm, which
+//   makes its cosines NaN: a weight of zero then keeps it out of the sums
 //
 //   a row without direction (core/norms.h) becomes zeros
 #pragma once
@@ -65,12 +65,12 @@ __device__ __forceinline__ double power_of_two_below(double value) {
   return power > 0 ? power : __longlong_as_double(0x0010000000000000ll);
 }
 
-// What a row's products have to be multiplied by, and what is added then.
+// The inverse norm of a row in shared memory, NaN where the row held NaN or infinity:
+// what its weights have to be multiplied by.
 template <typename Real>
-struct RowNorm {
-  Real inverse_norm;  // of the row in shared memory
-  Real nan_addend;    // 0 or NaN
-};
+__device__ __forceinline__ Real finite_norm(Real norm) {
+  return norm == norm ? norm : Real(0);
+}
 
 // What the rows' addresses and sizes have in common.
 struct RowAlignment {
@@ -134,13 +134,12 @@ class RowTeam {
     return result;
   }
 
-  // Prepares a row of that inverse norm in place. No thread of the warp may still be
-  // reading it.
-  __device__ __forceinline__ RowNorm<Real> prepare(Real inverse_norm,
-                                                   Element* row) const {
+  // Prepares a row of that inverse norm in place, and returns what its products have to
+  // be multiplied by. No thread of the warp may still be reading it.
+  __device__ __forceinline__ Real prepare(Real inverse_norm, Element* row) const {
     if (is_fit<Storage>(inverse_norm)) {
       if constexpr (std::is_same_v<Factor, Tf32>) round_elements(row);
-      return {inverse_norm, 0};
+      return inverse_norm;
     }
     const bool has_direction = inverse_norm > 0;  // it may be NaN
     const Real factor = has_direction ? power_of_two_below(inverse_norm) : Real(0);
@@ -153,8 +152,7 @@ class RowTeam {
       }
     });
     const bool is_nan = inverse_norm != inverse_norm;
-    return {has_direction ? inverse_norm / factor : Real(0),
-            is_nan ? inverse_norm : Real(0)};
+    return has_direction ? inverse_norm / factor : is_nan ? inverse_norm : Real(0);
   }
 
   // Writes finished rows from shared memory.
