@@ -15,7 +15,7 @@ import re
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ ASYNCHRONOUS_COPY = r"LDGSTS\.E\.BYPASS\S*\.128"
 ATOMIC = r"^(@!?U?P\d+ )?(ATOM[GS]?|RED[GS]?)\b"
 
 Instructions = Sequence[tuple[int, str]]  # address, text
+# An instruction in a listing: address, text, and the second word of its encoding.
+LISTED = re.compile(
+    r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;\s*/\* 0x[0-9a-f]{16} \*/\s*/\* 0x([0-9a-f]{16}) \*/"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Kernel:
     stack: int
     shared_bytes: int  # that it declares, without what a launch asks for
     instructions: Instructions
+    stalls: Mapping[int, int] = field(default_factory=dict)  # by address, in clocks
 
     @property
     def pass_name(self) -> str:
@@ -167,17 +172,30 @@ def read_kernels(library: Path, architecture: str) -> list[Kernel]:
     }
     code = cuobjdump("-sass", "-arch", architecture, str(library))
     return [
-        Kernel(symbol, architecture, *resources[symbol], instructions)
-        for symbol, instructions in read_functions(code)
+        Kernel(symbol, architecture, *resources[symbol], instructions, stalls)
+        for symbol, instructions, stalls in read_functions(code)
     ]
 
 
-def read_functions(code: str) -> Iterator[tuple[str, Instructions]]:
-    """Symbols and instructions of a disassembly."""
+def read_functions(code: str) -> Iterator[tuple[str, Instructions, dict[int, int]]]:
+    """Symbols, instructions and stall counts of a disassembly."""
     for function in re.split(r"\n\s*Function : ", code)[1:]:
         symbol, _, body = function.partition("\n")
-        found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", body)
-        yield symbol.strip(), [(int(address, 16), text) for address, text in found]
+        listed = [
+            (int(address, 16), text, stall_count(int(word, 16)))
+            for address, text, word in LISTED.findall(body)
+        ]
+        instructions = [(address, text) for address, text, _ in listed]
+        yield symbol.strip(), instructions, {address: stall for address, _, stall in listed}
+
+
+def stall_count(word: int) -> int:
+    """Clocks before a warp's next instruction, of an encoding's second word.
+
+    From Volta on an instruction is two words of 64 bits, and the second one's bits 41 to 44
+    are this count (Jia et al., 2018, arXiv 1804.06826, section 2.1).
+    """
+    return word >> 41 & 15
 
 
 def count_packet_loads(code: Instructions, width: int = 128) -> int:

@@ -1,9 +1,10 @@
 """What the CUDA compiler made of the tile kernels that multiply on the tensor cores.
 
-A block meets other rows in a loop, and what a pass of it costs besides products is what a
-pair costs. The `way` is the fewest instructions that a warp can execute from the loop's
-start to its end with all its products, its copy and its norms: what is rare, such as a row
-that does not fit, is in the loop too, but is jumped over.
+A block meets panels of rows in a loop. The `way` is the fewest instructions that a warp can
+execute from the loop's start to its end with all its products and its copy: what is rare,
+such as a row that does not fit, is in the loop too, but is jumped over. So are the norms of
+the met rows, which wide bands find beforehand: `way_with_norms` has them. `stalls` are the
+clocks of a warp that nothing else delays.
 
     python -m benchmarks.gpu.tile_code --output benchmarks/results/tile_code.csv
 """
@@ -11,31 +12,30 @@ that does not fit, is in the loop too, but is jumped over.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.gpu.code_ways import Way, measure, places_of, way_between, ways_on
 from benchmarks.gpu.machine_code import (
     ASYNCHRONOUS_COPY,
     TENSOR_CORES,
     Instructions,
     Kernel,
     loops,
+    main_part,
     read_kernels,
     run_command,
-    target_of,
 )
 
 # The one load that a loop over blocks may wait for: of an odd number of 16-bit elements.
 EXPECTED_LOADS = r"LDG\.E\.U16\b"
 PRODUCT = r"\bHMMA\b"
-# What every pass does, rare things apart: the first copy of a row, the first norm.
-ONCE = (ASYNCHRONOUS_COPY, r"\bMUFU\.RSQ\b")
-# Without a condition: nothing goes on behind it.
-LEAVES = re.compile(r"BRA\b(?!\.DIV)|EXIT\b|RET\b")
+NORM = r"\bMUFU\.RSQ\b"
+# The first multiplication of `round_hash` in csrc/core/sampler.h, by 0x85ebca6b.
+HASH = r"\bIMAD\b.*-0x7a143595"
 
 
 def block_loop(kernel: Kernel) -> Instructions:
@@ -49,16 +49,6 @@ def block_loop(kernel: Kernel) -> Instructions:
     return min(found, key=len, default=[])
 
 
-def shortest_way(code: Instructions, stops: Sequence[int]) -> int:
-    """The instructions from the first to the last that pass all of these places."""
-    following = ways_on(code)
-    ways, at = 1, 0
-    for stop in (*sorted(stops), len(code) - 1):
-        ways += distance(following, at, stop)
-        at = stop
-    return ways
-
-
 def unexpected_loads(loop: Instructions) -> list[str]:
     """Loads from global memory that the threads wait for."""
     return [
@@ -68,42 +58,29 @@ def unexpected_loads(loop: Instructions) -> list[str]:
     ]
 
 
-def places_of(code: Instructions, pattern: str) -> list[int]:
-    """Where instructions match."""
-    return [i for i, (_, text) in enumerate(code) if re.search(pattern, text)]
+def ways_of_loop(kernel: Kernel) -> tuple[Way, Way]:
+    """What a warp executes for a panel: without its norms, and with them."""
+    loop = block_loop(kernel)
+    always = [*places_of(loop, PRODUCT), *places_of(loop, ASYNCHRONOUS_COPY)[:1]]
+    norms = places_of(loop, NORM)[:1]
+    return measure(kernel, loop, always), measure(kernel, loop, [*always, *norms])
 
 
-def ways_on(code: Instructions) -> list[list[int]]:
-    """Where each instruction goes on: forwards, so that a loop within counts once."""
-    place = {address: i for i, (address, _) in enumerate(code)}
-    following = []
-    for i, (address, text) in enumerate(code):
-        next_ones = [] if LEAVES.match(text) else [i + 1]
-        target = target_of(text)
-        if target > address and target in place and "BRA.DIV" not in text:
-            next_ones.append(place[target])
-        following.append(next_ones)
-    return following
+def hash_instructions(kernel: Kernel) -> int:
+    """What the loop executes for an index of `ring`, between its first and last round.
 
-
-def distance(following: Sequence[Sequence[int]], start: int, end: int) -> int:
-    """The fewest steps from one instruction to another."""
-    distances = {start: 0}
-    waiting = deque([start])
-    while waiting and end not in distances:
-        here = waiting.popleft()
-        for there in following[here]:
-            if there <= end and there not in distances:
-                distances[there] = distances[here] + 1
-                waiting.append(there)
-    return distances[end]
+    The compiler unrolls the rounds four times two at a time, and has three times two behind
+    it for the rest: six rounds are this rest.
+    """
+    loop = block_loop(kernel)
+    places = places_of(loop, HASH)
+    return len(way_between(ways_on(loop), places[0], places[-1])) if places else 0
 
 
 def describe(kernel: Kernel) -> dict[str, Any]:
     """A row of the table."""
     loop = block_loop(kernel)
-    products = places_of(loop, PRODUCT)
-    once = [place for pattern in ONCE for place in places_of(loop, pattern)[:1]]
+    way, with_norms = ways_of_loop(kernel)
     return {
         "architecture": kernel.architecture,
         "pass": kernel.pass_of_tiles,
@@ -112,8 +89,13 @@ def describe(kernel: Kernel) -> dict[str, Any]:
         "kind": kernel.kind_of_tile,
         "registers": kernel.registers,
         "loop_instructions": len(loop),
-        "products": len(products),
-        "way": shortest_way(loop, [*products, *once]),
+        "other_instructions": len(main_part(kernel.instructions)) - len(loop),
+        "hash_instructions": hash_instructions(kernel),
+        "products": len(places_of(loop, PRODUCT)),
+        "way": way.instructions,
+        "stalls": way.stalls,
+        "way_with_norms": with_norms.instructions,
+        "stalls_with_norms": with_norms.stalls,
     }
 
 
@@ -133,9 +115,15 @@ COLUMNS = (
     "kernel",
     "registers",
     "products",
-    "instructions on the way",
+    "instructions",
+    "clocks",
     "of the loop",
 )
+
+
+def with_more(figure: int, with_norms: int) -> str:
+    """A figure of the way, and what it is with the norms where that is another."""
+    return f"{figure}" if figure == with_norms else f"{figure}, {with_norms}"
 
 
 def cells(row: Mapping[Any, Any]) -> list[str]:
@@ -144,7 +132,8 @@ def cells(row: Mapping[Any, Any]) -> list[str]:
         f"{row['pass']}, {row['dtype']} x {row['elements']}, {row['kind']}",
         str(row["registers"]),
         str(row["products"]),
-        str(row["way"]),
+        with_more(row["way"], row["way_with_norms"]),
+        with_more(row["stalls"], row["stalls_with_norms"]),
         str(row["loop_instructions"]),
     ]
 

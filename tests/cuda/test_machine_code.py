@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import machine_code, tile_code
+from benchmarks.gpu import code_ways, machine_code, tile_code
 from benchmarks.gpu.machine_code import Kernel
 from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES
 from tests.support.cases import Batch
@@ -200,7 +200,7 @@ def test_rows_are_copied_asynchronously_by_16_bytes(architecture: str) -> None:
     without = [
         kernel
         for kernel in tile_kernels(architecture)
-        if len(tile_code.places_of(tile_code.block_loop(kernel), pattern))
+        if len(code_ways.places_of(tile_code.block_loop(kernel), pattern))
         <= copies_of_facts(kernel)
     ]
     assert not names(without)
@@ -297,8 +297,8 @@ def test_the_shortest_way_jumps_over_what_is_rare_and_passes_every_stop() -> Non
         (0x50, "FADD usual"),
         (0x60, "@P1 BRA 0x0"),
     ]
-    assert tile_code.shortest_way(code, []) == 4
-    assert tile_code.shortest_way(code, [3]) == 6
+    assert len(code_ways.shortest_way(code, [])) == 4
+    assert len(code_ways.shortest_way(code, [3])) == 6
 
 
 FAULTY = """
