@@ -83,9 +83,10 @@ results: install
 	$(HELD_TO_AVX2) $(BIN)/python -m benchmarks.step_cost --rounds 15 --output $(RESULTS)/step_cost_avx2.csv
 	$(BIN)/python -m benchmarks.end_to_end --rounds 11 --output $(RESULTS)/end_to_end.csv
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
-	$(BIN)/python -m benchmarks.gpu.gpu_model --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m benchmarks.gpu.tile_code --output $(RESULTS)/tile_code.csv
+	$(BIN)/python -m benchmarks.gpu.row_code --output $(RESULTS)/row_code.csv
+	$(BIN)/python -m benchmarks.gpu.gpu_predictions --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.gpu.gpu_samplers --output $(RESULTS)/gpu_samplers.csv \
 	  --wins $(RESULTS)/gpu_wins.csv
 	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results

@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks import end_to_end, errors, report, step_cost
 from benchmarks.evidence import report as evidence
-from benchmarks.gpu import gpu_model, gpu_samplers, machine_code, tile_code
+from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
 from examples import two_tower
 
@@ -67,7 +67,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/step_cost*.csv": step_cost.view,
     "benchmarks/results/end_to_end*.csv": end_to_end.view,
     "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
-        gpu_model.COLUMNS, gpu_model.cells, lambda row: ("shuffle", row["mode"])
+        gpu_predictions.COLUMNS, gpu_predictions.cells, lambda row: ("shuffle", row["mode"])
     ),
     "benchmarks/results/gpu_samplers.csv": evidence.beside_measured(
         gpu_samplers.COLUMNS, gpu_samplers.cells, lambda row: (row["sampler"], "train")

@@ -1,25 +1,15 @@
-"""Predicts the times on GPUs from bytes and operations, counted before anything ran.
+"""Problems and devices, and the bytes and operations of a step, counted by hand.
 
-A step takes as long as the slowest of the things it does at the same time, plus its
-launches: rows through the L2 cache, device memory, floating-point operations, the hash.
-
-    python -m benchmarks.gpu.gpu_model --output benchmarks/results/gpu_predictions.csv
+What times follow from these is in row_model.py and tile_model.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from dataclasses import dataclass
 
 from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES, TileShape, shape_for
-from benchmarks.tables import print_table
 
 MODES = ("forward", "train")
 SIZE_FORM = "BxKxD[ofC]"  # what `parse_size` reads
@@ -27,10 +17,6 @@ SIZE_FORM = "BxKxD[ofC]"  # what `parse_size` reads
 # The gradient pass reads 16 bytes of facts about each gathered row; a cache moves no
 # less than a sector.
 SECTOR_BYTES = 32
-# Integer operations of a candidate's hash in a pass: three rounds of 13 and three of 8,
-# as docs/sampler.md counts them. The keys of the rounds are left out.
-HASH_OPERATIONS = 63
-LAUNCH_SECONDS = 2.5e-6
 
 
 @dataclass(frozen=True)
@@ -136,16 +122,6 @@ def floating_operations(size: Size, training: bool) -> int:
     multiply_adds = 5 if training else 2
     elements = size.batch_size * (size.num_negatives + 1) * size.dim
     return 2 * multiply_adds * elements
-
-
-def hash_operations(size: Size, training: bool) -> int:
-    """Integer operations of the sampler, which hashes each candidate once a pass."""
-    return HASH_OPERATIONS * size.batch_size * size.num_negatives * (2 if training else 1)
-
-
-def launches(training: bool) -> int:
-    """Kernels: two of the forward pass, one of the gradient pass."""
-    return 3 if training else 2
 
 
 @dataclass(frozen=True)
@@ -256,97 +232,7 @@ def floating_rate(size: Size, device: Device) -> float:
     return device.floating_rate / (2 if size.dtype == "float64" else 1)
 
 
-def limits(size: Size, training: bool, device: Device) -> dict[str, float]:
-    """Seconds that each resource needs by itself."""
-    return {
-        "rows": gather_seconds(size, training, device),
-        "memory": memory_bytes(size, training) / device.memory_bandwidth,
-        "floating point": floating_operations(size, training) / floating_rate(size, device),
-        "hash": hash_operations(size, training) / device.integer_rate,
-    }
-
-
-def predicted_seconds(size: Size, training: bool, device: Device) -> float:
-    """The slowest resource, and the launches."""
-    slowest = max(limits(size, training, device).values())
-    return slowest + launches(training) * LAUNCH_SECONDS
-
-
 def floor_seconds(size: Size, training: bool, device: Device) -> float:
     """What the measured bandwidths alone allow."""
-    bound = limits(size, training, device)
-    return max(bound["rows"], bound["memory"])
-
-
-SIZES = tuple(map(parse_size, ("4096x20x128", "8192x64x256", "65536x50x128")))
-COLUMNS = (
-    "B x K x D",
-    "dtype",
-    "mode",
-    "L2, MB",
-    "memory, MB",
-    "Gflop",
-    *(f"{device.name}, µs" for device in DEVICES.values()),
-)
-
-
-def prediction(size: Size, training: bool) -> dict[str, Any]:
-    """A row of the table of predictions."""
-    times = {
-        key: 1e6 * predicted_seconds(size, training, device)
-        for key, device in DEVICES.items()
-    }
-    bounds = {key: limits(size, training, device) for key, device in DEVICES.items()}
-    return {
-        "size": str(size),
-        "dtype": size.dtype,
-        "mode": MODES[training],
-        "l2_bytes": l2_bytes(size, training),
-        "memory_bytes": memory_bytes(size, training),
-        "floating_operations": floating_operations(size, training),
-        "hash_operations": hash_operations(size, training),
-        "launches": launches(training),
-        **{f"{key}_us": round(time, 1) for key, time in times.items()},
-        **{
-            f"{key}_bound": max(bound, key=bound.__getitem__)
-            for key, bound in bounds.items()
-        },
-    }
-
-
-def predictions(sizes: Iterable[Size] = SIZES) -> pd.DataFrame:
-    """Every size in float32 and bfloat16, the loss alone and the training step."""
-    combinations = itertools.product(sizes, ("float32", "bfloat16"), (False, True))
-    return pd.DataFrame(
-        prediction(replace(size, dtype=dtype), training)
-        for size, dtype, training in combinations
-    )
-
-
-def cells(row: Mapping[Any, Any]) -> list[str]:
-    """A row of predictions as the tables show it."""
-    return [
-        row["size"].replace("x", " x "),
-        row["dtype"],
-        row["mode"],
-        f"{row['l2_bytes'] / 1e6:.0f}",
-        f"{row['memory_bytes'] / 1e6:.0f}",
-        f"{row['floating_operations'] / 1e9:.2f}",
-        *(f"{row[f'{key}_us']:.0f}" for key in DEVICES),
-    ]
-
-
-def main() -> None:
-    """Prints the table and, with --output, writes a CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    table = predictions()
-    print_table("Predictions: nothing ran", COLUMNS, map(cells, table.to_dict("records")))
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(arguments.output, index=False)
-
-
-if __name__ == "__main__":
-    main()
+    memory = memory_bytes(size, training) / device.memory_bandwidth
+    return max(gather_seconds(size, training, device), memory)

@@ -18,7 +18,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.gpu.code_ways import Way, measure, places_of, way_between, ways_on
+from benchmarks.gpu.code_ways import (
+    Way,
+    measure,
+    places_of,
+    shortest_way,
+    way_between,
+    ways_on,
+)
 from benchmarks.gpu.machine_code import (
     ASYNCHRONOUS_COPY,
     TENSOR_CORES,
@@ -34,6 +41,15 @@ from benchmarks.gpu.machine_code import (
 EXPECTED_LOADS = r"LDG\.E\.U16\b"
 PRODUCT = r"\bHMMA\b"
 NORM = r"\bMUFU\.RSQ\b"
+# Turns of 128 bytes that an access of a warp to shared memory takes, without conflicts:
+# four matrices are four; of 16 bytes a lane, eight lanes move together, of 8 bytes sixteen.
+WAVEFRONTS = (
+    (r"\bLDSM\b", 4),
+    (r"\b(LDS|STS|LDGSTS)\b\S*\.128\b", 4),
+    (r"\b(LDS|STS|LDGSTS)\b\S*\.64\b", 2),
+    (r"\b(LDS|STS|LDGSTS)\b", 1),
+)
+NO_ACCESS = r"@!PT LDS RZ"  # an empty instruction, before some copies on sm_80
 # The first multiplication of `round_hash` in csrc/core/sampler.h, by 0x85ebca6b.
 HASH = r"\bIMAD\b.*-0x7a143595"
 
@@ -58,12 +74,30 @@ def unexpected_loads(loop: Instructions) -> list[str]:
     ]
 
 
-def ways_of_loop(kernel: Kernel) -> tuple[Way, Way]:
-    """What a warp executes for a panel: without its norms, and with them."""
-    loop = block_loop(kernel)
+def stops_of(loop: Instructions) -> tuple[list[int], list[int]]:
+    """What a warp executes for each panel: without the panel's norms, and with them."""
     always = [*places_of(loop, PRODUCT), *places_of(loop, ASYNCHRONOUS_COPY)[:1]]
-    norms = places_of(loop, NORM)[:1]
-    return measure(kernel, loop, always), measure(kernel, loop, [*always, *norms])
+    return always, [*always, *places_of(loop, NORM)[:1]]
+
+
+def ways_of_loop(kernel: Kernel) -> tuple[Way, Way]:
+    """The ways by these."""
+    loop = block_loop(kernel)
+    without, with_norms = stops_of(loop)
+    return measure(kernel, loop, without), measure(kernel, loop, with_norms)
+
+
+def wavefronts(text: str) -> int:
+    """The turns of shared memory that an instruction takes."""
+    if re.search(NO_ACCESS, text):
+        return 0
+    return next((turns for pattern, turns in WAVEFRONTS if re.search(pattern, text)), 0)
+
+
+def wavefronts_of_way(loop: Instructions) -> int:
+    """Those of a panel, without its norms."""
+    way = shortest_way(loop, stops_of(loop)[0]) if loop else []
+    return sum(wavefronts(loop[place][1]) for place in way)
 
 
 def hash_instructions(kernel: Kernel) -> int:
@@ -94,6 +128,7 @@ def describe(kernel: Kernel) -> dict[str, Any]:
         "products": len(places_of(loop, PRODUCT)),
         "way": way.instructions,
         "stalls": way.stalls,
+        "wavefronts": wavefronts_of_way(loop),
         "way_with_norms": with_norms.instructions,
         "stalls_with_norms": with_norms.stalls,
     }

@@ -92,3 +92,23 @@ def test_an_index_is_hashed_by_the_rest_of_the_unrolled_rounds() -> None:
 def test_without_a_loop_there_is_no_way() -> None:
     kernel = kernel_of(("EXIT", 5))
     assert code_ways.measure(kernel, tile_code.block_loop(kernel), []) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        ("LDSM.16.M88.4 R12, [R28+0xc500]", 4),
+        ("LDSM.16.MT88.4 R12, [R28]", 4),
+        ("LDS.128 R4, [UR8+0x18800]", 4),
+        ("LDGSTS.E.BYPASS.128 [R37+0x2c00], [R38.64], P1", 4),
+        ("LDS.64 R74, [R77.X8+0xa80]", 2),
+        ("@P2 LDGSTS.E [R49+0xd500], [R32.64], P1", 1),
+        ("STS [R5+0x17f00], R60", 1),
+        ("@!PT LDS RZ, [RZ]", 0),
+        ("LDG.E.128 R4, [R2.64]", 0),
+    ],
+)
+def test_an_access_to_shared_memory_takes_a_turn_for_each_128_bytes(
+    text: str, turns: int
+) -> None:
+    assert tile_code.wavefronts(text) == turns

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.gpu import (
+    gpu_model,
+    gpu_predictions,
+    gpu_samplers,
+    kernel_time,
+    row_model,
+    tile_model,
+)
 from benchmarks.gpu.gpu_model import DEVICES, Device, Size
+from benchmarks.gpu.kernel_time import Prediction, Warp
+from benchmarks.gpu.tile_shape import TileShape
 from tests.support.checkout import ROOT
+
+H100 = DEVICES["H100"]
 
 
 def test_the_counts_of_the_model_are_those_made_by_hand() -> None:
@@ -24,8 +36,6 @@ def test_the_counts_of_the_model_are_those_made_by_hand() -> None:
     assert gpu_model.memory_bytes(size, training=True) == 6 * 320
     assert gpu_model.floating_operations(size, training=False) == 2 * 2 * 40 * 8
     assert gpu_model.floating_operations(size, training=True) == 2 * 5 * 40 * 8
-    assert gpu_model.hash_operations(size, training=False) == 63 * 30
-    assert gpu_model.hash_operations(size, training=True) == 2 * 63 * 30
     half = replace(size, dtype="bfloat16")
     assert gpu_model.l2_bytes(half, training=False) == 800
     assert gpu_model.memory_bytes(half, training=True) == 4 * 160 + 2 * 320
@@ -38,8 +48,6 @@ def test_what_the_l2_does_not_hold_comes_from_memory() -> None:
     half = replace(device, l2_capacity=2000)
     assert gpu_model.gather_seconds(size, False, half) == 200 + 2000
     assert gpu_model.floor_seconds(size, False, device) == 800  # both inputs read once
-    launches = 2 * 2.5e-6
-    assert gpu_model.predicted_seconds(size, False, device) == pytest.approx(800 + launches)
 
 
 def test_a_device_is_known_by_what_its_driver_calls_it() -> None:
@@ -51,160 +59,305 @@ def test_a_device_is_known_by_what_its_driver_calls_it() -> None:
 
 def test_the_predictions_on_file_are_the_models() -> None:
     file = ROOT / "benchmarks" / "results" / "gpu_predictions.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_model.predictions())
+    pd.testing.assert_frame_equal(pd.read_csv(file), gpu_predictions.predictions())
 
 
 def test_the_counts_of_tiles_are_those_made_by_hand() -> None:
     size = Size(128, 64, 8, "bfloat16")  # two tiles of 64, each meets itself and 64 more
     rows = 2 * (64 + 64 + 64)  # of a pass: queries, their positives, and the band
     written = 2 * 128 * 16 + 2 * 128 * 32  # both gradients; the direction, there and back
-    assert gpu_model.tile_bytes(size) == 2 * rows * 16 + written
+    # The positives are read once more for the direction.
+    assert gpu_model.tile_bytes(size, 1) == (2 * rows + 128) * 16 + written
     # The loss alone is one pass, and writes nothing of a row's size.
-    assert gpu_model.tile_bytes(size, training=False) == rows * 16
-
-
-@pytest.mark.parametrize(
-    ("dtype", "training", "limit", "operations"),
-    [
-        ("bfloat16", False, "tensor cores", 1),  # a product
-        # Two products and two weighted sums, these of two parts.
-        ("bfloat16", True, "tensor cores", 2 + 4),
-        # Rounded: half as fast, of one part.
-        ("float32", False, "tensor cores", 2 * 1),
-        ("float32", True, "tensor cores", 2 * (2 + 2)),
-        ("float64", False, "floating point", 1 * 2),
-        ("float64", True, "floating point", (2 + 2) * 2),
-    ],
-)
-def test_the_operations_of_tiles_are_those_made_by_hand(
-    dtype: str, training: bool, limit: str, operations: int
-) -> None:
-    size = Size(128, 64, 8, dtype)  # a tile of 64 rows meets 128: 128 x 128 pairs in all
-    device = Device("", 1.0, 1.0, 1.0, floating_rate=1.0, tensor_rate=1.0)
-    found = gpu_samplers.tile_limits(size, training, device)[limit]
-    assert found == 2 * operations * 128 * 128 * 8
-
-
-@pytest.mark.parametrize(
-    ("dim", "dtype", "rows"),
-    [
-        (128, "float32", 64),
-        (256, "float32", 64),
-        (257, "float32", 32),
-        (512, "bfloat16", 64),
-        (1025, "bfloat16", 16),
-        (64, "float64", 64),
-        (65, "float64", 32),
-    ],
-)
-def test_the_rows_of_a_tile_are_those_of_the_kernels(
-    dim: int, dtype: str, rows: int
-) -> None:
-    assert gpu_model.tile_rows(Size(8192, 64, dim, dtype)) == rows
-
-
-def test_long_rows_are_read_once_more() -> None:
-    size = Size(128, 64, 512, "bfloat16")  # 1024 bytes; two tiles of 64
-    rows = 2 * (2 * (64 + 64 + 64) + 64)
-    written = 2 * 128 * 1024 + 2 * 128 * 2048
-    assert gpu_model.tile_bytes(size) == rows * 1024 + written
-    assert gpu_model.tile_bytes(size, training=False) == 2 * (64 + 64 + 64) * 1024
+    assert gpu_model.tile_bytes(size, 1, training=False) == rows * 16
 
 
 def test_an_a100_has_less_room_for_a_tile() -> None:
     size = Size(8192, 64, 1024, "float32")
-    assert DEVICES["H100"].takes_tiles(size)
+    assert H100.takes_tiles(size)
     assert not DEVICES["A100"].takes_tiles(size)
     assert DEVICES["A100"].takes_tiles(replace(size, dim=768))
     assert not DEVICES["A100"].takes_tiles(replace(size, dim=257, dtype="float64"))
     assert DEVICES["A100"].takes_tiles(replace(size, dim=256, dtype="float64"))
 
 
+# --- The time of a kernel ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("warps", "clocks"),
+    [
+        (1, 1.31 * 1.61 * 1000),
+        # Two hide nothing of each other, more of them all but their instructions.
+        (2, 1.31 * 2.21 * 1000),
+        (3, 1.31 * (2.21 * 1000 + 400)),
+    ],
+)
+def test_a_scheduler_with_few_warps_waits_for_their_stalls(
+    warps: int, clocks: float
+) -> None:
+    assert Warp(400, 1000).slow_clocks(warps) == pytest.approx(clocks)
+
+
+def test_what_is_outside_of_a_loop_runs_at_its_pace() -> None:
+    loop = Warp(400, 1000)  # four clocks an instruction, with all that one warp waits
+    found = kernel_time.slow_clocks_outside(loop, 600, warps=1)
+    assert found == pytest.approx(0.5 * 600 * 1.61 * 1000 / 400)
+
+
+def test_a_step_is_its_kernels_and_its_launches() -> None:
+    kernels = [Prediction(1.0, 3.0, "L2"), Prediction(2.0, 5.0, "stalls")]
+    found = kernel_time.step(kernels, launches=3, finishes=True)
+    assert found.low == pytest.approx(3.0 + 3 * 0.81e-6)
+    assert found.high == pytest.approx(8.0 + 3 * 1.9e-6 + 3.8e-6)
+    assert found.bound == "stalls"
+
+
+# --- Tiles ------------------------------------------------------------------------------
+
+CODE = (
+    "architecture,pass,dtype,elements,kind,registers,other_instructions,"
+    "hash_instructions,products,way,stalls,wavefronts,way_with_norms,stalls_with_norms\n"
+    "sm_90,forward,bfloat16,128,tall,246,8000,160,192,900,2500,300,1000,2800\n"
+    "sm_90,gradient,bfloat16,128,tall,255,7000,160,192,950,2400,400,950,2400\n"
+)
+
+
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A table of compiled code with these figures."""
+    file = tmp_path / "code.csv"
+    file.write_text(CODE)
+    monkeypatch.setattr(tile_model, "CODE", file)
+    tile_model.compiled.cache_clear()
+    yield
+    tile_model.compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize(
+    ("option", "more"),
+    [
+        # 32 x 32 pairs are 32 of a lane.
+        ("doc_log_q", 2 * 32 * (86 + 49) / 16),
+        ("ids", 2 * 32 * 276 / 16),
+        ("statistics", 32 * (62 + 16) / 16),  # of the forward pass alone
+    ],
+)
+def test_options_cost_instructions_for_each_pair(option: str, more: float) -> None:
+    size = Size(8192, 8191, 128, "bfloat16")
+    found = tile_model.share_of_option(option, size, H100)
+    assert found == pytest.approx(more / (900 + 950))
+
+
+@pytest.mark.usefixtures("code")
+def test_the_limits_of_a_pass_are_those_made_by_hand() -> None:
+    # 128 tiles of 64 rows, one for each of 128 of the multiprocessors; 64 + 8191 rows are
+    # 65 panels of 128, which eight warps take 32 x 32 pairs at a time. Rows are padded.
+    size = Size(8192, 8191, 100, "bfloat16")
+    forward, gradient = tile_model.passes(size, True, H100, draws=False)
+    assert (forward.tile.rows, forward.tile.columns, forward.tile.warps) == (64, 128, 8)
+    assert (forward.panels, forward.tiles_in_turn, forward.blocks_together) == (65, 1, 1)
+    limits = forward.limits()
+    clock = 1.98e9
+    assert limits["stalls"] == pytest.approx(65 * 2500 / clock)  # norms are known
+    assert limits["instructions"] == pytest.approx(65 * 8 / 4 * 900 / clock)
+    # Three of the four groups give their sums away: 64 x 128 of them, there and back.
+    merged = 2 * 3 * 64 * 128 * 4 / 128
+    assert limits["shared memory"] == pytest.approx((65 * 8 * 300 + merged) / clock)
+    operations = 65 * 8 * 192 * 2 * 16 * 8 * 16
+    assert limits["tensor cores"] == pytest.approx(operations / (0.629 * 989e12 / 132))
+    half = gpu_model.tile_bytes(size, 132) / 2
+    assert limits["L2"] == pytest.approx(half / 6.9e12)
+    assert limits["memory"] == pytest.approx(
+        gpu_model.memory_bytes(size, True) / 2 / 3.35e12
+    )
+    # Two warps a scheduler; outside of the loop half is executed at 5.52 clocks each.
+    # Three loads wait for each other.
+    outside = 0.5 * 8000 * 2.21 * 2500 / 900
+    clocks = 65 * 1.31 * 2.21 * 2500 + outside + 3 * 475
+    assert forward.high() == pytest.approx(clocks / clock)
+    # And six, and two for each of the eight queries that a warp stores.
+    outside = 0.5 * 7000 * 2.21 * 2400 / 950
+    clocks = 65 * 1.31 * 2.21 * 2400 + outside + (6 + 2 * 8) * 475
+    assert gradient.high() == pytest.approx(clocks / clock)
+
+
+@pytest.mark.usefixtures("code")
+def test_the_loss_alone_sums_no_rows() -> None:
+    size = Size(8192, 8191, 128, "bfloat16")
+    (forward,) = tile_model.passes(size, False, H100, draws=False)
+    # 128 of 192 products are of the sums, two parts for each of the two blocks of rows;
+    # four turns bring what two fragments of 16 columns need.
+    assert forward.loop.products == 64
+    assert forward.loop.warp == Warp(900 - 128, 2500 - 6 * 128)
+    assert forward.loop.wavefronts == 300 - 128 / 2
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize(("candidates", "way"), [(50, 1000), (1000, 900)])
+def test_a_wide_band_finds_the_norms_by_a_launch_of_its_own(
+    candidates: int, way: int
+) -> None:
+    size = Size(8192, candidates, 128, "bfloat16")
+    forward, _ = tile_model.passes(size, True, H100, draws=False)
+    assert forward.loop.warp.instructions == way
+    tile = TileShape("bfloat16", 256)
+    assert tile_model.launches(size, True, tile) == (3 if way == 1000 else 4)
+
+
+@pytest.mark.usefixtures("code")
+def test_each_thread_hashes_some_places_of_a_panel() -> None:
+    size = Size(8192, 1000, 128, "bfloat16")
+    forward, _ = tile_model.passes(size, True, H100, draws=True)
+    # 128 places for eight warps of 32 lanes.
+    assert forward.hashes.instructions == 160 / 2
+    still, _ = tile_model.passes(size, True, H100, draws=False)
+    assert still.hashes.instructions == 0
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "tiles"), [(64 * 132, 1), (64 * 132 + 1, 2), (64 * 264, 2)]
+)
+def test_a_pass_waits_for_the_multiprocessors_with_the_most_tiles(
+    batch_size: int, tiles: int
+) -> None:
+    size = Size(batch_size, 10, 128, "bfloat16")
+    forward, _ = tile_model.passes(size, True, H100, draws=True)
+    assert forward.tiles_in_turn == tiles
+
+
+def test_few_rows_take_flat_tiles() -> None:
+    size = Size(1024, 1023, 128, "bfloat16")  # 16 tall tiles for 132 multiprocessors
+    forward, _ = tile_model.passes(size, True, H100, draws=False)
+    assert (forward.tile.kind, forward.tile.rows) == ("flat", 16)
+
+
+def test_of_float64_tiles_the_low_end_alone_is_known() -> None:
+    size = Size(128, 64, 8, "float64")  # a tile of 64 rows meets 128: 128 x 128 pairs
+    device = replace(H100, floating_rate=2.0, multiprocessors=2)
+    found = tile_model.predict(size, True, device)
+    # Two products and two weighted sums at half the rate, two operations each.
+    assert found.low == pytest.approx(2 * 4 * 128 * 128 * 8)
+    assert found.high == float("inf")
+    assert found.middle == found.low
+
+
+# --- Gathered rows ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "layout"),
+    [
+        (64, "bfloat16", "8 lanes x 1 packets x 1 warps"),
+        (128, "bfloat16", "16 lanes x 1 packets x 1 warps"),
+        (128, "float32", "32 lanes x 1 packets x 1 warps"),
+        (768, "bfloat16", "32 lanes x 4 packets x 1 warps"),
+        (1024, "float32", "32 lanes x 8 packets x 1 warps"),
+        (2048, "bfloat16", "32 lanes x 2 packets x 4 warps"),
+        (4096, "bfloat16", "32 lanes x 4 packets x 4 warps"),
+        (100, "bfloat16", None),
+        (8192, "bfloat16", None),
+    ],
+)
+def test_a_row_is_held_as_the_kernels_hold_it(
+    dim: int, dtype: str, layout: str | None
+) -> None:
+    assert row_model.layout(Size(8192, 50, dim, dtype)) == layout
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_every_layout_has_its_compiled_loop(dtype: str, device: str) -> None:
+    for dim in (32, 128, 256, 512, 1024, 2048):
+        size = Size(8192, 50, dim, dtype)
+        assert row_model.layout(size) is not None
+        found = row_model.predict(size, True, DEVICES[device])
+        assert 0 < found.low < found.high < 1
+
+
+def test_the_limits_of_gathered_rows_are_those_made_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = "16 lanes x 1 packets x 1 warps"
+    code = {
+        **{"warps": 12.0, "fragment_rows": 16.0, "loop_rows": 32.0},
+        **{"other_instructions": 2000.0, "way": 1000.0, "stalls": 1800.0},
+    }
+    table = {("sm_90", "forward", "bfloat16", layout): code}
+    monkeypatch.setattr(row_model, "compiled", lambda: table)
+    monkeypatch.setattr(row_model, "hash_instructions", lambda architecture: 150.0)
+    forward = row_model.RowPass(Size(8192, 50, 128, "bfloat16"), H100, layout, "forward")
+    # 50 rows are two fragments of 16 and two of the other 18; both by 32 indices.
+    assert forward.fragments == 4
+    assert forward.warp == Warp(2 * 1000 + 2 * 150, 2 * 1800 + 2 * 150 * 1.8)
+    assert forward.rounds == 6  # 12 warps of 132 multiprocessors take 1584 rows at a time
+    limits = forward.limits()
+    assert limits["instructions"] == pytest.approx(8192 * 2300 / (4 * 132 * 1.98e9))
+    assert limits["stalls"] == pytest.approx(6 * 4140 / 1.98e9)
+    clocks = 1.31 * (2.21 * 4140 + 2300)  # three warps a scheduler
+    outside = 0.5 * 2000 * (2.21 * 4140 + 2300) / 2300
+    assert forward.high() == pytest.approx(6 * (clocks + outside + 3 * 475) / 1.98e9)
+
+
+def test_a_candidate_is_hashed_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_model, "hash_instructions", lambda architecture: 150.0)
+    size = Size(8192, 50, 128, "bfloat16")
+    found = row_model.resources(size, True, H100)["hash"]
+    assert found == pytest.approx(2 * 8192 * 50 * 150 / 16.7e12)
+
+
+# --- The samplers -----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("dim", "dtype"), [(2064, "bfloat16"), (513, "float64")])
 def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
     dim: int, dtype: str
 ) -> None:
-    size, device = Size(8192, 64, dim, dtype), DEVICES["H100"]
-    gathered = gpu_model.predicted_seconds(size, True, device)
-    assert gpu_samplers.seconds("ring", size, True, device) == gathered
+    size, device = Size(8192, 64, dim, dtype), DEVICES["A100"]
+    gathered = row_model.predict(size, True, device)
+    assert gpu_samplers.predict("ring", size, True, device) == gathered
     fits = replace(size, dim=dim // 2)
-    assert gpu_samplers.seconds("ring", fits, True, device) < gathered / 2
+    assert gpu_samplers.seconds("ring", fits, True, device) < gathered.low / 2
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "factor"),
-    [(64, 4), (4 * 64, 1), (5 * 64, 8 / 5), (8 * 64 - 1, 1)],
+    ("dim", "bound"),
+    [
+        *[(64, "stalls"), (128, "tensor cores"), (256, "shared memory")],
+        *[(512, "shared memory"), (768, "shared memory"), (1024, "shared memory")],
+    ],
 )
-def test_a_step_waits_for_the_multiprocessors_with_the_most_tiles(
-    batch_size: int, factor: float
-) -> None:
-    device = Device("", 1.0, 1.0, 1.0, multiprocessors=4)
-    size = Size(batch_size, 10, 128, "bfloat16")
-    assert gpu_samplers.waiting_factor(size, device) == factor
-
-
-def test_a_warps_instructions_are_those_of_the_compiled_loops(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    file = tmp_path / "code.csv"
-    file.write_text(
-        "architecture,pass,dtype,elements,tight,products,way\n"
-        "sm_90,forward,bfloat16,128,False,96,1000\n"
-        "sm_90,gradient,bfloat16,128,False,96,920\n"
-        "sm_90,forward,bfloat16,128,True,1,7\nsm_80,forward,bfloat16,128,False,1,7\n"
-    )
-    monkeypatch.setattr(gpu_samplers, "CODE", file)
-    gpu_samplers.instructions_of_a_product.cache_clear()
-    # A warp takes 16 x 32 pairs at a time; rows of 100 are padded to 128.
-    size, device = Size(64, 64, 100, "bfloat16"), DEVICES["H100"]
-    passes = 64 * 128 / (16 * 32)
-    found = {
-        training: gpu_samplers.issued_instructions(size, training, device)
-        for training in (False, True)
-    }
-    gpu_samplers.instructions_of_a_product.cache_clear()
-    assert found[True] == pytest.approx(passes * (1000 + 920))
-    assert found[False] == pytest.approx(passes * (1000 - 64))  # 64 of 96 sum rows
-
-
-@pytest.mark.parametrize(
-    ("dim", "products_are_the_limit"),
-    [(64, False), (128, False), (256, True), (512, True), (768, False), (1024, False)],
-)
-def test_the_products_of_all_are_the_limit_where_the_page_says_so(
-    dim: int, products_are_the_limit: bool
-) -> None:
+def test_what_bounds_all_at_the_least_is_what_the_page_says(dim: int, bound: str) -> None:
     size = Size(8192, 8191, dim, "bfloat16")
-    limits = gpu_samplers.tile_limits(size, True, DEVICES["H100"])
-    close = 0.97 * limits["tensor cores"]  # as long, or longer
-    assert (limits["instructions"] < close) == products_are_the_limit
-    assert max(limits, key=limits.__getitem__) in ("tensor cores", "instructions")
+    assert gpu_samplers.predict("all", size, True, H100).bound == bound
 
 
 def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:
-    size, device = Size(8192, 20, 128, "bfloat16"), DEVICES["H100"]
+    size = Size(8192, 20, 128, "bfloat16")
     others = replace(size, num_negatives=8191)
     for training in (False, True):
-        times = {
-            gpu_samplers.seconds("all", size, training, device),
-            gpu_samplers.seconds("all", others, training, device),
-            gpu_samplers.seconds("ring", others, training, device),
-        }
-        assert len(times) == 1
+        few, every = (
+            gpu_samplers.predict("all", each, training, H100) for each in (size, others)
+        )
+        assert few == every
+        # A ring of all documents hashes their places besides.
+        assert gpu_samplers.predict("ring", others, training, H100).high > every.high
 
 
 def test_a_sampler_wins_from_the_first_k_on_behind_which_it_is_always_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def seconds(sampler: str, size: Size, training: bool, device: Device) -> float:
-        if sampler == "shuffle":
-            return size.num_negatives
-        return {1: 0.5, 2: 2.0, 3: 3.5}.get(size.num_negatives, 4.0)
+    def predict(sampler: str, size: Size, training: bool, device: Device) -> Prediction:
+        count = size.num_negatives
+        time = {1: 0.5, 2: 2.0, 3: 3.5}.get(count, 4.0)
+        middle = float(count) if sampler == "shuffle" else time
+        return Prediction(middle / 2, 2 * middle, "L2")
 
-    monkeypatch.setattr(gpu_samplers, "seconds", seconds)
-    size, device = Size(8, 1, 128, "bfloat16"), DEVICES["H100"]
-    assert gpu_samplers.first_win("all", size, device) == 5
-    assert gpu_samplers.first_win("all", replace(size, batch_size=5), device) is None
+    monkeypatch.setattr(gpu_samplers, "predict", predict)
+    size = Size(8, 1, 128, "bfloat16")
+    assert gpu_samplers.first_win("all", size, H100) == 5
+    assert gpu_samplers.first_win("all", replace(size, batch_size=5), H100) is None
 
 
 @pytest.mark.parametrize("name", ["predictions", "wins"])

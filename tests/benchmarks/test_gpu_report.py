@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import update_documents
 from benchmarks.evidence import kernels, ncu, peers, report, tables
-from benchmarks.gpu import gpu_model, gpu_samplers
+from benchmarks.gpu import gpu_predictions, gpu_samplers
 from benchmarks.report import Table
 
 H100 = {
@@ -91,7 +91,7 @@ def test_a_step_is_found_by_its_mode_and_size(results: Path) -> None:
     size = {"batch_size": 4096, "num_negatives": 20, "mode": "forward"}
     write(results / "gpu.csv", kernels.COLUMNS, {**USUAL, **size, "median_us": 12.6})
     view = update_documents.TABLES["benchmarks/results/gpu_predictions.csv"]
-    _, lines = view(gpu_model.predictions())
+    _, lines = view(gpu_predictions.predictions())
     found = {tuple(line[:3]): line[-1] for line in lines}
     assert found["4096 x 20 x 128", "bfloat16", "forward"] == "13"
     assert found["4096 x 20 x 128", "bfloat16", "train"] == "-"

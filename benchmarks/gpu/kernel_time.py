@@ -1,0 +1,101 @@
+"""How long a kernel takes: a range, from its compiled loop and what its resources allow.
+
+The low end is the slowest resource while everything else happens at the same time. The high
+end is the time of warps that hide little of each other's waiting: the compiler's own stall
+counts, times what the first measured kernels executed and waited beyond these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SCHEDULERS = 4  # of a multiprocessor; each issues an instruction a clock
+LANES = 32
+THREADS_OF_A_MULTIPROCESSOR = 2048
+REGISTERS_OF_A_MULTIPROCESSOR = 65536
+WAVEFRONT_BYTES = 128  # of shared memory, a clock and multiprocessor
+
+# What ncu counted on an H100 of the kernels at commit f08bcd7 (results/gpu_ncu.csv, `all`);
+# tests/benchmarks/test_gpu_validation.py computes these from it.
+# Instructions executed for each one of the shortest way, in both passes over 128 elements.
+EXECUTED = 1.31
+# Clocks for each stall of the executed instructions, of the slower pass: with one warp a
+# scheduler (128 elements) and with two (768).
+WAITED = {1: 1.61, 2: 2.21}
+# From an address to its data in device memory, in clocks, as docs/gpu.md takes it.
+LATENCY = 475
+# Of the instructions outside of a loop about half are for other cases: narrower copies,
+# float16's divisors, the sum of the scale's gradient.
+EXECUTED_OUTSIDE = 0.5
+
+# An empty kernel of a graph (benchmarks/results/gpu_checks.json), and one that the host
+# launches behind others: nine in ten steps of benchmarks/results/gpu.csv took about a
+# microsecond a launch longer than as a graph, or less.
+LAUNCH_LOW = 0.81e-6
+LAUNCH_HIGH = 1.9e-6
+# The kernel that adds up the blocks' losses: one block, one wave (gpu_ncu.csv, "unnamed").
+FINISH_HIGH = 3.8e-6
+
+
+class Prediction(NamedTuple):
+    """A time in seconds, and what bounds its low end."""
+
+    low: float
+    high: float
+    bound: str
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean; the low end where nothing is known of the high one."""
+        return math.sqrt(self.low * self.high) if math.isfinite(self.high) else self.low
+
+
+@dataclass(frozen=True)
+class Warp:
+    """What a warp executes in a kernel, and when nothing delays it the clocks of that."""
+
+    instructions: float
+    stalls: float
+
+    def __add__(self, other: Warp) -> Warp:
+        return Warp(self.instructions + other.instructions, self.stalls + other.stalls)
+
+    def times(self, factor: float) -> Warp:
+        """So many of it."""
+        return Warp(factor * self.instructions, factor * self.stalls)
+
+    def slow_clocks(self, warps: int) -> float:
+        """The most clocks that a scheduler takes for so many such warps.
+
+        Two warps hide none of each other; more of them hide all but their instructions.
+        """
+        first = WAITED[min(warps, 2)] * self.stalls
+        return EXECUTED * (first + max(warps - 2, 0) * self.instructions)
+
+
+def slow_clocks_outside(loop: Warp, other_instructions: float, warps: int) -> float:
+    """The most clocks of what is outside of a loop, at the loop's own pace."""
+    pace = loop.slow_clocks(warps) / (EXECUTED * loop.instructions)
+    return EXECUTED_OUTSIDE * other_instructions * pace
+
+
+def slowest(limits: Mapping[str, float]) -> tuple[float, str]:
+    """The largest of some times, and its name."""
+    bound = max(limits, key=limits.__getitem__)
+    return limits[bound], bound
+
+
+def step(kernels: Iterable[Prediction], launches: int, finishes: bool) -> Prediction:
+    """Kernels one after another, and their launches; the bound is the longest one's."""
+    found = list(kernels)
+    longest = max(found, key=lambda kernel: kernel.low)
+    return Prediction(
+        sum(kernel.low for kernel in found) + launches * LAUNCH_LOW,
+        sum(kernel.high for kernel in found)
+        + launches * LAUNCH_HIGH
+        + (FINISH_HIGH if finishes else 0),
+        longest.bound,
+    )
