@@ -417,7 +417,7 @@ def test_the_core_alone_is_timed_and_compared_with_floor_and_prediction(
     expected = 1e3 * 40 * 5 * 32 * 2 / 4e12
     np.testing.assert_allclose(gathered["floor_ms"], expected)
     np.testing.assert_allclose(gathered["share_of_floor"], expected / gathered["median_ms"])
-    assert (results["predicted_ms"] > 0.005).all()
+    assert (results["predicted_ms"] > 0.0016).all()  # two launches at the least
 
 
 def test_without_tensorflow_whatever_needs_none_is_timed_on_a_gpu() -> None:
