@@ -21,6 +21,18 @@ struct RowsTag {
   using type = Rows;
 };
 
+// Whether the device and the code for it multiply matrices of 16-bit elements as
+// MatrixRows need it.
+template <typename Factor>
+bool multiplies_matrices() {
+  constexpr int kAmpere = 80;
+  cudaFuncAttributes code = {};
+  const cudaError_t error =
+      cudaFuncGetAttributes(&code, forward_rows_kernel<MatrixRows<Factor, 4>>);
+  if (error != cudaSuccess) cudaGetLastError();  // or the next launch reports it
+  return error == cudaSuccess && code.ptxVersion >= kAmpere;
+}
+
 // Calls `call` with a RowsTag of the narrowest rows in registers that hold a row of
 // whole packets. The weights of float16 rows would leave its range as factors.
 template <typename Storage, typename Call>
@@ -28,12 +40,13 @@ cudaError_t with_register_rows(int64_t packets, const Call& call) {
   using Vector = VectorPacket<Storage>;
   if constexpr (std::is_same_v<Storage, BFloat16>) {
     using Factor = FactorPacket<Storage>;
-    if (packets <= 8) return call(RowsTag<MatrixRows<Factor, 2>>{});
-    if (packets <= 16) return call(RowsTag<MatrixRows<Factor, 4>>{});
-  } else {
-    if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
-    if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
+    if (packets <= 16 && multiplies_matrices<Factor>()) {
+      return packets <= 8 ? call(RowsTag<MatrixRows<Factor, 2>>{})
+                          : call(RowsTag<MatrixRows<Factor, 4>>{});
+    }
   }
+  if (packets <= 8) return call(RowsTag<RegisterRows<Vector, 8, 1>>{});
+  if (packets <= 16) return call(RowsTag<RegisterRows<Vector, 16, 1>>{});
   if (packets <= 32) return call(RowsTag<RegisterRows<Vector, 32, 1>>{});
   if (packets <= 64) return call(RowsTag<RegisterRows<Vector, 32, 2>>{});
   if (packets <= 128) return call(RowsTag<RegisterRows<Vector, 32, 4>>{});

@@ -29,7 +29,7 @@ namespace negative_cosine {
 namespace cuda {
 
 template <typename PacketType, int kPacketsOfLane>
-class MatrixRowsOfAmpere : public RegisterRows<PacketType, 4, kPacketsOfLane> {
+class MatrixRows : public RegisterRows<PacketType, 4, kPacketsOfLane> {
  public:
   using Base = RegisterRows<PacketType, 4, kPacketsOfLane>;
   using typename Base::Fragment;
@@ -222,22 +222,6 @@ class MatrixRowsOfAmpere : public RegisterRows<PacketType, 4, kPacketsOfLane> {
       for (int pair = 0; pair < 2; ++pair) work(v, pair);
     }
   }
-};
-
-// Turing multiplies no such matrices: there the rows are multiplied as others are.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-template <typename Packet, int kPackets>
-using MatrixRowsOfDevice = RegisterRows<Packet, 4, kPackets>;
-#else
-template <typename Packet, int kPackets>
-using MatrixRowsOfDevice = MatrixRowsOfAmpere<Packet, kPackets>;
-#endif
-
-template <typename Packet, int kPackets>
-class MatrixRows : public MatrixRowsOfDevice<Packet, kPackets> {
- public:
-  __device__ __forceinline__ MatrixRows(int64_t dim, int piece_bytes)
-      : MatrixRowsOfDevice<Packet, kPackets>(dim, piece_bytes) {}
 };
 
 }  // namespace cuda
