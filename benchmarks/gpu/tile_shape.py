@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "tf32": 4, "float64": 8}
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# Of what rows are multiplied as: rounded float32 numbers are not a dtype of embeddings.
+FACTOR_BYTES = {**BYTES, "tf32": 4}
 # What tiles pad rows to, in bytes.
 ROWS_OF_TILES = (128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
 KINDS = ("tall", "flat", "tight")
@@ -28,7 +30,7 @@ class TileShape:
     @property
     def dim(self) -> int:
         """The elements of a padded row."""
-        return self.row_bytes // BYTES[self.dtype]
+        return self.row_bytes // FACTOR_BYTES[self.dtype]
 
     @property
     def is_double(self) -> bool:
@@ -43,7 +45,7 @@ class TileShape:
     @property
     def most_sum_bytes(self) -> int:
         """What it may hold."""
-        return 512 if BYTES[self.dtype] < 4 or self.row_bytes <= 512 else 256
+        return 512 if FACTOR_BYTES[self.dtype] < 4 or self.row_bytes <= 512 else 256
 
     @property
     def row_blocks(self) -> int:
@@ -67,7 +69,7 @@ class TileShape:
             or self.row_bytes > 1024
             or self.is_double
             or (self.kind == "tight" and self.row_bytes > 256)
-            or (self.row_bytes == 512 and BYTES[self.dtype] == 4)
+            or (self.row_bytes == 512 and FACTOR_BYTES[self.dtype] == 4)
         )
         return 16 if is_narrow else 32
 

@@ -15,7 +15,13 @@ import pytest
 
 from benchmarks.gpu import code_ways, machine_code, tile_code
 from benchmarks.gpu.machine_code import Kernel
-from benchmarks.gpu.tile_shape import BYTES, ROWS_OF_TILES, WARP_SIZE, TileShape, kinds_of
+from benchmarks.gpu.tile_shape import (
+    FACTOR_BYTES,
+    ROWS_OF_TILES,
+    WARP_SIZE,
+    TileShape,
+    kinds_of,
+)
 from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 
@@ -227,7 +233,7 @@ def test_no_pass_over_a_block_waits_for_a_load(architecture: str) -> None:
 
 
 def shape_of(kernel: Kernel) -> TileShape:
-    size = BYTES[kernel.dtype]
+    size = FACTOR_BYTES[kernel.dtype]
     return TileShape(kernel.dtype, kernel.elements_of_tile * size, kernel.kind_of_tile)
 
 
