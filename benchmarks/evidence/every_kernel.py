@@ -19,10 +19,13 @@ from benchmarks.command_line import positive
 from benchmarks.cuda_core import load_core
 from benchmarks.gpu.tile_shape import BYTES
 
-ROWS, DOCS, K = 37, 41, 20
+ROWS, MORE_DOCS, K = 37, 4, 20
 # Rows in bytes. Row kernels: those that registers hold, in pieces and in packets, of one
 # warp and of several, and streamed ones; tiles: padded, of one slice and of several.
 ROW_BYTES = (68, 256, 512, 1024, 2048, 4096, 4104, 6144, 16400)
+# Of which every second multiprocessor of an H100 has a tile: tall ones. And so many
+# candidates that the documents' norms come first.
+ROWS_OF_TALL_TILES, WIDE_K = 4300, 1024
 STRIDE = 7  # prime to how many sources, row sizes and dtypes there are
 SOURCES = ("shuffle", "ring", "all", "indices")
 
@@ -33,6 +36,11 @@ def calls() -> Iterator[dict[str, Any]]:
         for tf32 in {False, dtype == "float32" and source in ("ring", "all")}:
             dim = row_bytes // BYTES[dtype] + (row_bytes == ROW_BYTES[0])
             yield {"dtype": dtype, "dim": dim, "source": source, "allow_tf32": tf32}
+    for dtype in ("float16", "bfloat16", "float32"):
+        tall = {"dtype": dtype, "source": "ring", "rows": ROWS_OF_TALL_TILES}
+        for row_bytes, k in ((256, K), (512, K), (256, WIDE_K)):
+            dim = row_bytes // BYTES[dtype]
+            yield {**tall, "dim": dim, "k": k, "allow_tf32": dtype == "float32"}
     for source in SOURCES:  # the softmax over the batch has kernels of its own
         setting = {"dtype": "float32", "dim": 64, "source": source, "allow_tf32": False}
         yield {**setting, "normalize_over": "batch"}
@@ -44,26 +52,34 @@ def spread(everything: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run(
-    core: Any, random: np.random.Generator, dtype: str, dim: int, source: str, **rest: Any
+    core: Any,
+    random: np.random.Generator,
+    dtype: str,
+    dim: int,
+    source: str,
+    rows: int = ROWS,
+    k: int = K,
+    **rest: Any,
 ) -> None:
     """A training step with ids, logQ and weights; some indices point nowhere."""
     real = np.float64 if dtype == "float64" else np.float32
-    query, doc = (rounded(random.normal(size=(n, dim)), dtype) for n in (ROWS, DOCS))
+    docs = rows + MORE_DOCS
+    query, doc = (rounded(random.normal(size=(n, dim)), dtype) for n in (rows, docs))
     candidates: dict[str, Any] = {
-        "num_negatives": DOCS - 1 if source == "all" else K,
+        "num_negatives": docs - 1 if source == "all" else k,
         "sampler": source,
         "seed": np.array([1, 2]),
     }
     if source == "indices":
-        candidates = {"negative_indices": random.integers(-1, DOCS + 1, (ROWS, K))}
+        candidates = {"negative_indices": random.integers(-1, docs + 1, (rows, k))}
     core.negative_cosine_loss(
         query,
         doc,
         **candidates,
-        doc_ids=random.integers(0, 20, DOCS),
-        query_ids=random.integers(0, 20, ROWS).astype(np.int32),
-        doc_log_q=random.normal(size=DOCS).astype(real),
-        sample_weight=random.uniform(size=ROWS).astype(real),
+        doc_ids=random.integers(0, 20, docs),
+        query_ids=random.integers(0, 20, rows).astype(np.int32),
+        doc_log_q=random.normal(size=docs).astype(real),
+        sample_weight=random.uniform(size=rows).astype(real),
         loss_gradient=np.ones((), real),
         **rest,
     )

@@ -37,6 +37,7 @@ from benchmarks.evidence import (
     tools,
 )
 from benchmarks.evidence import vectors as vectors_step
+from benchmarks.gpu import tile_shape
 from benchmarks.gpu.gpu_model import DEVICES, Size
 from benchmarks.problem import Problem, Step
 from benchmarks.steps import FAILED, LEFT_OUT, PASSED, LeftOutError, Outcome, Part
@@ -252,6 +253,15 @@ def test_a_sanitizer_watches_every_family_of_kernels() -> None:
         assert {call[name] for call in calls} == values
     assert {call["normalize_over"] for call in calls if "normalize_over" in call} == {
         "batch"
+    }
+    # Few rows take flat tiles on a device, these tall ones.
+    many = every_kernel.ROWS_OF_TALL_TILES
+    tall = tile_shape.shape_for("bfloat16", 256, many, DEVICES["H100"].multiprocessors)
+    assert tall.kind == "tall"
+    assert {call["dtype"] for call in calls if call.get("rows") == many} == {
+        "float16",
+        "bfloat16",
+        "float32",
     }
 
 

@@ -79,6 +79,15 @@ def test_tall_tiles_match_the_oracle(
     core.check(Batch(shape, dtype), sampler, {}, **FULL)
 
 
+@pytest.mark.cores("device", "cpu")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", [64, 128])
+def test_batches_that_fill_a_device_with_tall_tiles_match_the_oracle(
+    core: Core, dim: int, dtype: str
+) -> None:
+    core.check(Batch((4300, 4310, dim, 40), dtype), "ring", {})
+
+
 @ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
