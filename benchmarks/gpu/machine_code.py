@@ -292,16 +292,35 @@ def describe(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
-    """Every kernel that works on rows."""
+def table_of_kernels(
+    library: Path,
+    architectures: Sequence[str],
+    is_wanted: Callable[[Kernel], bool],
+    describe: Callable[[Kernel], dict[str, Any]],
+    order: Sequence[str],
+) -> pd.DataFrame:
+    """A row for each kernel that is wanted, in the order of these columns."""
     rows = [
         describe(kernel)
         for architecture in architectures
         for kernel in read_kernels(library, architecture)
-        if kernel.pass_name
+        if is_wanted(kernel)
     ]
-    order = ["architecture", "pass", "dtype", "rows"]
-    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    return pd.DataFrame(rows).sort_values(list(order), ignore_index=True)
+
+
+ORDER_OF_ROWS = ("architecture", "pass", "dtype", "rows")
+
+
+def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
+    """Every kernel that works on rows."""
+    return table_of_kernels(
+        library,
+        architectures,
+        lambda kernel: bool(kernel.pass_name),
+        describe,
+        ORDER_OF_ROWS,
+    )
 
 
 COLUMNS = ("kernel", "registers", "warps", "packets in flight", "stack, bytes")

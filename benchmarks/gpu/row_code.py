@@ -19,12 +19,13 @@ import pandas as pd
 
 from benchmarks.gpu.code_ways import Way, measure, places_of
 from benchmarks.gpu.machine_code import (
+    ORDER_OF_ROWS,
     PACKETS_OF_A_TILE,
     Kernel,
     gather_loop,
     main_part,
-    read_kernels,
     run_command,
+    table_of_kernels,
 )
 from benchmarks.gpu.tile_code import HASH
 
@@ -74,14 +75,13 @@ def describe(kernel: Kernel) -> dict[str, Any]:
 
 def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
     """Every kernel that holds rows in registers."""
-    rows = [
-        describe(kernel)
-        for architecture in architectures
-        for kernel in read_kernels(library, architecture)
-        if kernel.pass_name and kernel.in_registers
-    ]
-    order = ["architecture", "pass", "dtype", "rows"]
-    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    return table_of_kernels(
+        library,
+        architectures,
+        lambda kernel: bool(kernel.pass_name) and kernel.in_registers,
+        describe,
+        ORDER_OF_ROWS,
+    )
 
 
 COLUMNS = ("kernel", "rows of a pass", "instructions", "clocks")

@@ -33,8 +33,8 @@ from benchmarks.gpu.machine_code import (
     Kernel,
     loops,
     main_part,
-    read_kernels,
     run_command,
+    table_of_kernels,
 )
 
 # The one load that a loop over blocks may wait for: of an odd number of 16-bit elements.
@@ -136,14 +136,13 @@ def describe(kernel: Kernel) -> dict[str, Any]:
 
 def table(library: Path, architectures: Sequence[str]) -> pd.DataFrame:
     """Every tile kernel of the tensor cores."""
-    rows = [
-        describe(kernel)
-        for architecture in architectures
-        for kernel in read_kernels(library, architecture)
-        if kernel.is_tiled and kernel.dtype in TENSOR_CORES
-    ]
-    order = ["architecture", "pass", "dtype", "elements", "kind"]
-    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    return table_of_kernels(
+        library,
+        architectures,
+        lambda kernel: kernel.is_tiled and kernel.dtype in TENSOR_CORES,
+        describe,
+        ("architecture", "pass", "dtype", "elements", "kind"),
+    )
 
 
 COLUMNS = (

@@ -27,10 +27,6 @@ class Permutation {
     return permute(shape_, keys_, x);
   }
 
-  __device__ __forceinline__ uint32_t inverse(uint32_t x) const {
-    return permute_back(shape_, keys_, x);
-  }
-
  private:
   const FeistelShape& shape_;
   PermutationKeys keys_;
@@ -98,14 +94,6 @@ class PlaceOrder {
   __device__ __forceinline__ uint32_t index_at(uint64_t place) const {
     const uint32_t inside = wrapped(place, permutations_.num_candidates());
     return is_ring_ ? permutations_[0].forward(inside) : inside;
-  }
-
-  __device__ __forceinline__ uint32_t place_of(uint32_t index) const {
-    return is_ring_ ? permutations_[0].inverse(index) : index;
-  }
-
-  __device__ __forceinline__ const Permutations& permutations() const {
-    return permutations_;
   }
 
  private:

@@ -65,8 +65,8 @@ __device__ __forceinline__ double power_of_two_below(double value) {
   return power > 0 ? power : __longlong_as_double(0x0010000000000000ll);
 }
 
-// The inverse norm of a row in shared memory, NaN where the row held NaN or infinity:
-// what its weights have to be multiplied by.
+// What a row's weights are multiplied by: its norm, or 0 where that is NaN, since the
+// row's elements are then zeros.
 template <typename Real>
 __device__ __forceinline__ Real finite_norm(Real norm) {
   return norm == norm ? norm : Real(0);
