@@ -23,9 +23,10 @@ ROWS, MORE_DOCS, K = 37, 4, 20
 # Rows in bytes. Row kernels: those that registers hold, in pieces and in packets, of one
 # warp and of several, and streamed ones; tiles: padded, of one slice and of several.
 ROW_BYTES = (68, 256, 512, 1024, 2048, 4096, 4104, 6144, 16400)
-# Of which every second multiprocessor of an H100 has a tile: tall ones. And so many
-# candidates that the documents' norms come first.
-ROWS_OF_TALL_TILES, WIDE_K = 4300, 1024
+# Which an H100 takes by tiles of other kinds than so few. And so many candidates that
+# the documents' norms come first.
+ROWS_OF_KINDS = {"middle": 4000, "tall": 4300, "twin": 8600}
+WIDE_K = 1024
 STRIDE = 7  # prime to how many sources, row sizes and dtypes there are
 SOURCES = ("shuffle", "ring", "all", "indices")
 
@@ -37,10 +38,12 @@ def calls() -> Iterator[dict[str, Any]]:
             dim = row_bytes // BYTES[dtype] + (row_bytes == ROW_BYTES[0])
             yield {"dtype": dtype, "dim": dim, "source": source, "allow_tf32": tf32}
     for dtype in ("float16", "bfloat16", "float32"):
-        tall = {"dtype": dtype, "source": "ring", "rows": ROWS_OF_TALL_TILES}
-        for row_bytes, k in ((256, K), (512, K), (256, WIDE_K)):
-            dim = row_bytes // BYTES[dtype]
-            yield {**tall, "dim": dim, "k": k, "allow_tf32": dtype == "float32"}
+        ring = {"dtype": dtype, "source": "ring", "allow_tf32": dtype == "float32"}
+        dim = 256 // BYTES[dtype]
+        for rows in ROWS_OF_KINDS.values():
+            yield {**ring, "dim": dim, "rows": rows}
+        yield {**ring, "dim": 2 * dim, "rows": ROWS_OF_KINDS["tall"]}
+        yield {**ring, "dim": dim, "rows": ROWS_OF_KINDS["tall"], "k": WIDE_K}
     for source in SOURCES:  # the softmax over the batch has kernels of its own
         setting = {"dtype": "float32", "dim": 64, "source": source, "allow_tf32": False}
         yield {**setting, "normalize_over": "batch"}

@@ -95,7 +95,7 @@ class Kernel:
     @property
     def dtype(self) -> str:
         """The embeddings' element type; ``tf32`` where float32 ones are rounded."""
-        kinds = "VectorPacket|FactorPacket|PiecePacket|ScalarPacket|TileShape"
+        kinds = "VectorPacket|PiecePacket|ScalarPacket|TileShape"
         types = r"f|d|NS\d*_\d+(?:B?Float16|Tf32)E"
         found = re.search(rf"(?:{kinds})I({types})(?:E|Li)", self.symbol)
         names = {"f": "float32", "d": "float64"}
@@ -106,9 +106,6 @@ class Kernel:
     def rows(self) -> str:
         """How it holds a row, see csrc/cuda/rows/rows.cuh."""
         layout = re.search(r"ELi(\d+)ELi(\d+)ELi(\d+)EE", self.symbol)
-        factors = re.search(r"MatrixRowsI\w+?Packet\w+?Li(\d+)E", self.symbol)
-        if factors:
-            return f"4 lanes x {factors[1]} packets x 1 warps as matrices"
         if "RegisterRows" in self.symbol and layout:
             held = "{} lanes x {} packets x {} warps".format(*layout.groups())
             return f"{held} in pieces" if self.in_pieces else held
@@ -117,12 +114,7 @@ class Kernel:
     @property
     def in_registers(self) -> bool:
         """Whether it holds rows in registers."""
-        return "RegisterRows" in self.symbol or self.as_matrices
-
-    @property
-    def as_matrices(self) -> bool:
-        """Whether the tensor cores multiply them, see csrc/cuda/rows/matrix.cuh."""
-        return "MatrixRows" in self.symbol
+        return "RegisterRows" in self.symbol
 
     @property
     def in_pieces(self) -> bool:

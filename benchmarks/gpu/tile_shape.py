@@ -12,10 +12,11 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 FACTOR_BYTES = {**BYTES, "tf32": 4}
 # What tiles pad rows to, in bytes.
 ROWS_OF_TILES = (128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
-KINDS = ("tall", "flat", "tight")
-LONGEST_FLAT_ROW = 512
+# In the order in which shape.cuh numbers them.
+KINDS = ("tall", "flat", "tight", "middle", "twin")
+LONGEST_ROW_OF_GROUPS = 512
 TIGHT_ROWS = range(256, 1025)
-ROWS_OF_BLOCK = 16  # of a matrix, as the tensor cores take them
+ROWS_OF_WARP = 16  # of a matrix, as the tensor cores take them
 WARP_SIZE = 32
 
 
@@ -40,7 +41,7 @@ class TileShape:
     @property
     def sum_bytes(self) -> int:
         """What a lane holds of the sums of 16 rows."""
-        return self.dim * ROWS_OF_BLOCK // WARP_SIZE * (8 if self.is_double else 4)
+        return self.dim * ROWS_OF_WARP // WARP_SIZE * (8 if self.is_double else 4)
 
     @property
     def most_sum_bytes(self) -> int:
@@ -48,10 +49,10 @@ class TileShape:
         return 512 if FACTOR_BYTES[self.dtype] < 4 or self.row_bytes <= 512 else 256
 
     @property
-    def row_blocks(self) -> int:
-        """Blocks of 16 rows of a warp."""
-        fits = not self.is_double and 2 * self.sum_bytes <= self.most_sum_bytes
-        return 2 if self.kind != "flat" and fits else 1
+    def has_sixteen_warps(self) -> bool:
+        """Whether so many share a multiprocessor's registers."""
+        is_short = self.sum_bytes <= 256 and self.row_bytes <= LONGEST_ROW_OF_GROUPS
+        return is_short and not self.is_double
 
     @property
     def slices(self) -> int:
@@ -78,9 +79,11 @@ class TileShape:
         """Groups of warps that share the columns of a panel."""
         if self.kind == "flat":
             return 8
-        if self.row_bytes > 512 or self.is_double:
+        if self.row_bytes > LONGEST_ROW_OF_GROUPS or self.is_double:
             return 1
-        return 2 if self.kind == "tight" else 2 * self.row_blocks
+        if self.kind in ("tight", "twin"):
+            return 2
+        return 4 if self.kind == "middle" or self.has_sixteen_warps else 2
 
     @property
     def columns(self) -> int:
@@ -88,16 +91,11 @@ class TileShape:
         return self.groups * self.columns_of_warp
 
     @property
-    def rows_of_warp(self) -> int:
-        """Rows of the tile that are a warp's."""
-        return self.row_blocks * ROWS_OF_BLOCK
-
-    @property
     def rows(self) -> int:
         """Rows of the tile."""
-        if self.kind == "flat":
-            return self.rows_of_warp
-        if self.row_bytes <= 512:
+        if self.kind in ("flat", "middle"):
+            return ROWS_OF_WARP if self.kind == "flat" else 2 * ROWS_OF_WARP
+        if self.row_bytes <= LONGEST_ROW_OF_GROUPS:
             return 64
         longest = 1024 if self.kind == "tight" else 2048
         return 2 * self.columns if self.row_bytes <= longest else 16
@@ -105,7 +103,7 @@ class TileShape:
     @property
     def warps(self) -> int:
         """Warps of a block."""
-        return self.rows // self.rows_of_warp * self.groups * self.slices
+        return self.rows // ROWS_OF_WARP * self.groups * self.slices
 
 
 def padded_row_bytes(row_bytes: int) -> int:
@@ -124,10 +122,14 @@ def kinds_of(dtype: str, row_bytes: int) -> list[str]:
     """The kinds that there are kernels for."""
     if dtype == "float64":
         return ["tall"]
+    tall = TileShape(dtype, row_bytes)
+    has_groups = row_bytes <= LONGEST_ROW_OF_GROUPS
     is_there = {
         "tall": True,
-        "flat": row_bytes <= LONGEST_FLAT_ROW,
-        "tight": row_bytes in TIGHT_ROWS,
+        "flat": has_groups,
+        "tight": row_bytes in TIGHT_ROWS and not tall.has_sixteen_warps,
+        "middle": has_groups,
+        "twin": tall.has_sixteen_warps,
     }
     return [kind for kind in KINDS if is_there[kind]]
 
@@ -135,9 +137,14 @@ def kinds_of(dtype: str, row_bytes: int) -> list[str]:
 def shape_for(
     dtype: str, row_bytes: int, num_candidates: int, multiprocessors: int
 ) -> TileShape:
-    """The tile for so many rows, on a device with room for any."""
-    tall = TileShape(dtype, padded_row_bytes(row_bytes))
-    leaves_half_idle = 2 * -(-num_candidates // tall.rows) <= multiprocessors
-    if leaves_half_idle and "flat" in kinds_of(dtype, tall.row_bytes):
-        return TileShape(dtype, tall.row_bytes, "flat")
-    return tall
+    """The tile for so many rows, on a device with room for any.
+
+    The smallest of which all run at once, each on a multiprocessor of its own.
+    """
+    length = padded_row_bytes(row_bytes)
+    kinds = kinds_of(dtype, length)
+    for kind in ("flat", "middle", "tall"):
+        shape = TileShape(dtype, length, kind)
+        if kind in kinds and -(-num_candidates // shape.rows) <= multiprocessors:
+            return shape
+    return TileShape(dtype, length, "twin" if "twin" in kinds else "tall")

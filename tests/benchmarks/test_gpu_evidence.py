@@ -254,15 +254,16 @@ def test_a_sanitizer_watches_every_family_of_kernels() -> None:
     assert {call["normalize_over"] for call in calls if "normalize_over" in call} == {
         "batch"
     }
-    # Few rows take flat tiles on a device, these tall ones.
-    many = every_kernel.ROWS_OF_TALL_TILES
-    tall = tile_shape.shape_for("bfloat16", 256, many, DEVICES["H100"].multiprocessors)
-    assert tall.kind == "tall"
-    assert {call["dtype"] for call in calls if call.get("rows") == many} == {
-        "float16",
-        "bfloat16",
-        "float32",
-    }
+    # Few rows take flat tiles on a device.
+    multiprocessors = DEVICES["H100"].multiprocessors
+    for kind, rows in every_kernel.ROWS_OF_KINDS.items():
+        tile = tile_shape.shape_for("bfloat16", 256, rows, multiprocessors)
+        assert tile.kind == kind
+        assert {call["dtype"] for call in calls if call.get("rows") == rows} == {
+            "float16",
+            "bfloat16",
+            "float32",
+        }
 
 
 def test_the_calls_that_come_first_are_of_every_kind() -> None:

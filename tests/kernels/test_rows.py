@@ -255,7 +255,7 @@ def test_rows_of_any_length_give_what_the_cpu_gives(
         )
 
 
-# As the tensor cores multiply them: their gradients are rounded to 8 bits.
+# Their gradients are rounded to 8 bits.
 @pytest.mark.parametrize("dim", [40, 64, 104, 128])
 @pytest.mark.parametrize("length", [1e-13, 1e-10, 1e15, 3e19, 1e30, 2e38])
 def test_bfloat16_rows_of_any_length_give_what_the_cpu_gives(

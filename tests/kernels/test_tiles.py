@@ -65,7 +65,8 @@ def test_every_shape_and_dtype_matches_the_oracle(
     core.check(Batch(shape, dtype), sampler, {})
 
 
-# A device that few rows fill takes them by tall tiles, see csrc/cuda/tiles/kernels.cu.
+# Of devices that take 129 to 160 rows by tiles of a kind, see csrc/cuda/tiles/kernels.cu.
+MULTIPROCESSORS = {"twin": 1, "tall": 3, "middle": 5, "flat": 132}
 FULL = {"multiprocessors": 1}
 
 
@@ -73,31 +74,36 @@ FULL = {"multiprocessors": 1}
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_tall_tiles_match_the_oracle(
+def test_tiles_of_many_rows_match_the_oracle(
     core: Core, shape: tuple[int, int, int, int], sampler: str, dtype: str
 ) -> None:
     core.check(Batch(shape, dtype), sampler, {}, **FULL)
 
 
+# An H100 takes these by tiles of each kind: flat, middle, tall and twin ones.
 @pytest.mark.cores("device", "cpu")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("dim", [64, 128])
-def test_batches_that_fill_a_device_with_tall_tiles_match_the_oracle(
-    core: Core, dim: int, dtype: str
+@pytest.mark.parametrize(
+    ("rows", "dim"), [(1500, 64), (4000, 128), (4300, 64), (4300, 128), (8600, 128)]
+)
+def test_batches_of_every_size_match_the_oracle(
+    core: Core, rows: int, dim: int, dtype: str
 ) -> None:
-    core.check(Batch((4300, 4310, dim, 40), dtype), "ring", {})
+    core.check(Batch((rows, rows + 10, dim, 40), dtype), "ring", {})
 
 
 @ON_EMULATOR
 @pytest.mark.parametrize("dtype", DTYPES)
 @SAMPLERS
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("multiprocessors", [1, 132])
-def test_every_option_holds_in_tall_and_flat_tiles(
-    core: Core, multiprocessors: int, option: str, sampler: str, dtype: str
+@pytest.mark.parametrize("kind", MULTIPROCESSORS)
+def test_every_option_holds_in_tiles_of_every_kind(
+    core: Core, kind: str, option: str, sampler: str, dtype: str
 ) -> None:
     batch = Batch((70, 140, 72, 90), dtype)
-    core.check(batch, sampler, batch.only(option), multiprocessors=multiprocessors)
+    core.check(
+        batch, sampler, batch.only(option), multiprocessors=MULTIPROCESSORS[kind]
+    )
 
 
 @ON_EMULATOR
@@ -114,7 +120,7 @@ def test_the_tiles_are_those_that_the_model_knows(dtype: str, row_bytes: int) ->
             "ring",
             allow_tf32=dtype == "tf32",
             capability=(8, 6) if kind == "tight" else (9, 0),
-            multiprocessors=132 if kind == "flat" else 1,
+            multiprocessors=MULTIPROCESSORS.get(kind, 1),
         )
         shape = tile_shape.TileShape(dtype, row_bytes, kind)
         tiles = -(-150 // shape.rows)
@@ -744,7 +750,7 @@ def test_the_order_of_lanes_warps_and_blocks_does_not_change_a_bit(
     batch = Batch((70, 75, dim, 35), dtype)
     options = batch.only("doc_ids", "doc_log_q", "sample_weight")
     options["normalize_over"] = normalize_over
-    for multiprocessors in (1, 132):
+    for multiprocessors in (1, 2, 3, 132):
         device = {"multiprocessors": multiprocessors}
         in_order = core.run(batch, sampler, options, **device)
         for schedule in (1, 2):

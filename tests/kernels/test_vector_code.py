@@ -21,7 +21,6 @@ pytestmark = ON_EMULATOR  # compiled from the sources, on whatever machine has t
 SPELLED = {
     "float16": r"I\w*7Float16E",
     "bfloat16": r"I\w*8BFloat16E",
-    "bfloat16_8": r"I\w*11BFloat16Of8E",
     "tf32": r"I\w*4Tf32E",
     "float32": "IfE",
     "float64": "IdE",
@@ -36,8 +35,6 @@ SPELLED = {
 MACHINE_CODE = {
     "multiply_matrices.float16": [r"HMMA\.16816\.F32 "],
     "multiply_matrices.bfloat16": [r"HMMA\.16816\.F32\.BF16 "],
-    "multiply_matrices.bfloat16_8": [r"HMMA\.1688\.F32\.BF16 "],
-    "transpose_matrix": [r"MOVM\.16\.MT88 "],
     "multiply_matrices.tf32": [r"HMMA\.1688\.F32\.TF32 "],
     "load_matrices.float16": [r"LDSM\.16\.M88\.4 "],
     "load_matrices.bfloat16": [r"LDSM\.16\.M88\.4 "],

@@ -54,10 +54,6 @@ PLACES_OF_16_BITS: tuple[Place, Place] = (
     ),
     lambda i, group, number: (number * 2 + (i & 1) + (8 if i >= 2 else 0), group),
 )
-PLACES_OF_8: tuple[Place, Place] = (
-    lambda i, group, number: (group if i < 2 else group + 8, number * 2 + (i & 1)),
-    lambda i, group, number: (number * 2 + i, group),
-)
 PLACES_OF_TF32: tuple[Place, Place] = (
     lambda i, group, number: (
         group if i in (0, 2) else group + 8,
@@ -85,7 +81,6 @@ def matrices_of(elements: Array, place: Place, shape: tuple[int, int]) -> Array:
 PRODUCTS: dict[str, tuple[Callable[[Array], Array], tuple[Place, Place], int]] = {
     "float16": (lambda bits: bits.view(np.float16), PLACES_OF_16_BITS, 16),
     "bfloat16": (lambda bits: bits.view(ml_dtypes.bfloat16), PLACES_OF_16_BITS, 16),
-    "bfloat16_8": (lambda bits: bits.view(ml_dtypes.bfloat16), PLACES_OF_8, 8),
     "tf32": (
         lambda bits: (bits & np.uint32(0xFFFFE000)).view(np.float32),
         PLACES_OF_TF32,
@@ -166,12 +161,6 @@ def loaded(rows: Array, places: Array, transposed: bool) -> Array:
         matrices = matrices.swapaxes(2, 3)
     pairs = matrices.reshape(-1, 4, WARP, 2).swapaxes(1, 2)
     return np.ascontiguousarray(pairs).view(np.uint32).reshape(-1, 4)
-
-
-def transposed(words: Array) -> Array:
-    """PTX ISA, movmatrix: the same of a matrix whose rows the lanes give."""
-    matrices = as_16_bits(words).reshape(-1, 8, 8).swapaxes(1, 2)
-    return np.ascontiguousarray(matrices).view(np.uint32).ravel()
 
 
 def rounded_to_tf32(floats: Array) -> Array:
@@ -311,7 +300,6 @@ def roots(numbers: Array) -> Array:
 MODELS: dict[str, Callable[..., Array]] = {
     "load_matrices": lambda rows, places: loaded(rows, places, transposed=False),
     "load_transposed": lambda rows, places: loaded(rows, places, transposed=True),
-    "transpose_matrix": transposed,
     "copy_async": copied,
     "round_to_tf32": rounded_to_tf32,
     "round_pair.float16": lambda low, high: rounded_pair(low, high, np.float16),

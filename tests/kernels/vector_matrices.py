@@ -98,14 +98,6 @@ def _pairs(name: str, dtype: Any, wide: int) -> Factor:
     return Factor(name, dtype, 0, 16, wide, left, fragment(row, LANES // 4, (16, 8)))
 
 
-def _pairs_of_eight(name: str, dtype: Any, wide: int) -> Factor:
-    """The same, half as deep."""
-    row = LANES // 4 + ITEMS[:4] // 2 * 8
-    left = fragment(row, LANES % 4 * 2 + ITEMS[:4] % 2, (16, 8))
-    right = fragment(LANES % 4 * 2 + ITEMS[:2], LANES // 4, (8, 8))
-    return Factor(name, dtype, 0, 8, wide, left, right)
-
-
 def _singles(name: str, dtype: Any, dropped_bits: int, wide: int) -> Factor:
     """A type of 32 bits: a lane holds one element, and others four or eight away."""
     row = LANES // 4 + ITEMS[:4] % 2 * 8
@@ -117,7 +109,6 @@ def _singles(name: str, dtype: Any, dropped_bits: int, wide: int) -> Factor:
 FACTORS = {
     "float16": _pairs("float16", np.float16, 14),
     "bfloat16": _pairs("bfloat16", ml_dtypes.bfloat16, 50),
-    "bfloat16_8": _pairs_of_eight("bfloat16_8", ml_dtypes.bfloat16, 50),
     "tf32": _singles("tf32", np.float32, 13, 50),
 }
 

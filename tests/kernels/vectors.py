@@ -148,7 +148,6 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_conversions("float16", np.float16, HALF_TO_FLOAT),
     **_conversions("bfloat16", ml_dtypes.bfloat16, MOVED),
     "load_matrices.float32": Instruction(("rows", "places"), np.uint32, MOVED),
-    "transpose_matrix": Instruction(("single words",), np.uint32, MOVED),
     "unpack.float32": Instruction(("packets",), np.float32, MOVED),
     "unpack.float64": Instruction(("packets",), np.float64, MOVED),
     "half_to_float": Instruction(("halves",), np.float32, HALF_TO_FLOAT),

@@ -39,10 +39,6 @@ template <typename Element>
 __device__ __forceinline__ void load_transposed(const SharedElement<Element>* row,
                                                 uint32_t (&matrices)[4]);
 
-// A matrix of 8 rows of 16 bytes, transposed: a lane gives word lane % 4 of row lane /
-// 4, two elements of 16 bits.
-static __device__ __forceinline__ uint32_t transpose_matrix(uint32_t word);
-
 // sums += left * right for 16 x 16 and 16 x 8 elements, with float32 sums. A lane holds
 //   left:   rows lane / 4 (0, 2) and 8 more (1, 3), columns 2 (lane % 4) and the next
 //           (0, 1) and 8 more (2, 3)
@@ -52,11 +48,6 @@ template <typename Element>
 __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
                                                   uint32_t right_0, uint32_t right_1,
                                                   Element, float (&sums)[4]);
-
-// The same for 16 x 8 and 8 x 8 elements of 16 bits, the first two columns and rows.
-static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[2],
-                                                         uint32_t right, BFloat16,
-                                                         float (&sums)[4]);
 
 // The same for 16 x 8 and 8 x 8 elements: columns of the left and rows of the right are
 // lane % 4 and 4 more.
@@ -127,12 +118,6 @@ __device__ __forceinline__ void load_transposed(const SharedElement<Element>* ro
                : "memory");
 }
 
-static __device__ __forceinline__ uint32_t transpose_matrix(uint32_t word) {
-  uint32_t transposed;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(word));
-  return transposed;
-}
-
 template <typename Element>
 __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
                                                   uint32_t right_0, uint32_t right_1,
@@ -150,15 +135,6 @@ __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
         : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right_0),
           "r"(right_1));
   }
-}
-
-static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[2],
-                                                         uint32_t right, BFloat16,
-                                                         float (&sums)[4]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(left[0]), "r"(left[1]), "r"(right));
 }
 
 static __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4],
@@ -225,12 +201,6 @@ static __device__ __forceinline__ void multiply_matrices(const uint32_t (&)[4],
                                                          float (&)[4]) {
   __trap();
 }
-static __device__ __forceinline__ void multiply_matrices(const uint32_t (&)[2],
-                                                         uint32_t, BFloat16,
-                                                         float (&)[4]) {
-  __trap();
-}
-static __device__ __forceinline__ uint32_t transpose_matrix(uint32_t) { return 0; }
 static __device__ __forceinline__ uint32_t round_to_tf32(float) { return 0; }
 static __device__ __forceinline__ float approximate_exp2(float) { return 0; }
 static __device__ __forceinline__ uint32_t round_pair(float, float, Float16) {

@@ -15,20 +15,6 @@ static __device__ __forceinline__ uint4 load_if(bool wanted, const void* address
   return __ldg(wanted ? static_cast<const uint4*>(address) : &zeros);
 }
 
-// The same by a load under a condition, which needs no other address, and shares its
-// own with its neighbours. It is for registers that are used as they are loaded: what
-// is unpacked gets the select.
-static __device__ __forceinline__ uint4 load_packet_if(bool wanted,
-                                                       const void* address) {
-  uint4 packet = make_uint4(0, 0, 0, 0);
-  asm volatile(
-      "{ .reg .pred wanted; setp.ne.u32 wanted, %4, 0;"
-      " @wanted ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%5]; }"
-      : "+r"(packet.x), "+r"(packet.y), "+r"(packet.z), "+r"(packet.w)
-      : "r"(wanted ? 1 : 0), "l"(address));
-  return packet;
-}
-
 // The same of 8, 4 or 2 bytes: two words, or one, or half of one. There are many of
 // these for one of 16 bytes, so they take the condition as their own and need no
 // address to fall back on.

@@ -71,19 +71,6 @@ __device__ __forceinline__ void unpack_pair(uint32_t bits, BFloat16,
   values[1] = __uint_as_float(bits & 0xffff0000u);
 }
 
-// Pairs of numbers rounded to 16-bit elements, two in a word.
-template <typename Storage, int kWords>
-__device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
-                                               uint32_t (&words)[kWords]) {
-#pragma unroll
-  for (int word = 0; word < kWords; ++word) {
-    Storage low, high;
-    round_to(values[2 * word], &low);
-    round_to(values[2 * word + 1], &high);
-    words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
-  }
-}
-
 // --- Packets of the input rows, which no kernel writes -------------------------------
 
 // 16 bytes of a row: side by side, for rows whose size and address are multiples of 16
@@ -94,7 +81,6 @@ struct VectorPacket {
   using Real = ComputeType<Storage>;
   static constexpr int kElements = 16 / static_cast<int>(sizeof(Storage));
   static constexpr bool kIsWhole = true;
-  static constexpr bool kIsFactor = false;
 
   __device__ __forceinline__ static VectorPacket load(const Storage* address) {
     return {__ldg(reinterpret_cast<const uint4*>(address))};
@@ -110,28 +96,6 @@ struct VectorPacket {
   }
 
   uint4 bits;
-};
-
-// The same of rows that the tensor cores multiply word by word.
-template <typename Storage>
-struct FactorPacket : VectorPacket<Storage> {
-  static constexpr bool kIsFactor = true;
-
-  __device__ __forceinline__ uint32_t word(int number) const {
-    return number == 0   ? this->bits.x
-           : number == 1 ? this->bits.y
-           : number == 2 ? this->bits.z
-                         : this->bits.w;
-  }
-  // Rounded: of 16-bit elements.
-  __device__ __forceinline__ void multiply(float factor) {
-    float values[FactorPacket::kElements];
-    this->unpack_to(values);
-    for (float& value : values) value *= factor;
-    uint32_t words[4];
-    round_to_words<Storage>(values, words);
-    this->bits = make_uint4(words[0], words[1], words[2], words[3]);
-  }
 };
 
 // Or in pieces, for other rows: see rows/columns.cuh.
@@ -226,6 +190,19 @@ __device__ __forceinline__ void store_packet(const double (&values)[2], double* 
   __stcs(reinterpret_cast<double2*>(to), make_double2(values[0], values[1]));
 }
 
+// Pairs of numbers rounded to 16-bit elements, two in a word.
+template <typename Storage, int kWords>
+__device__ __forceinline__ void round_to_words(const float (&values)[2 * kWords],
+                                               uint32_t (&words)[kWords]) {
+#pragma unroll
+  for (int word = 0; word < kWords; ++word) {
+    Storage low, high;
+    round_to(values[2 * word], &low);
+    round_to(values[2 * word + 1], &high);
+    words[word] = low.bits | static_cast<uint32_t>(high.bits) << 16;
+  }
+}
+
 template <typename Storage>
 __device__ __forceinline__ void store_packet(const float (&values)[2], Storage* to) {
   uint32_t words[1];
@@ -259,31 +236,64 @@ __device__ __forceinline__ void store_pair(const Real (&values)[2], bool has_sec
   if (has_second) __stcs(to + 1, values[1]);
 }
 
-// The same as a load; what does not exist is 0.
-__device__ __forceinline__ void load_two(const float* from, float (&values)[2]) {
-  const float2 pair = __ldg(reinterpret_cast<const float2*>(from));
-  values[0] = pair.x;
-  values[1] = pair.y;
+// The same as a load. A pair stays as it is stored until it is needed, so that nothing
+// waits for it before.
+template <typename Storage>
+struct StoredPair {
+  uint32_t elements;
+};
+template <>
+struct StoredPair<float> {
+  float2 elements;
+};
+template <>
+struct StoredPair<double> {
+  double2 elements;
+};
+
+__device__ __forceinline__ void load_single(const float* from, bool has_second,
+                                            StoredPair<float>* pair) {
+  pair->elements = make_float2(__ldg(from), has_second ? __ldg(from + 1) : 0.0f);
 }
-__device__ __forceinline__ void load_two(const double* from, double (&values)[2]) {
-  const double2 pair = __ldg(reinterpret_cast<const double2*>(from));
-  values[0] = pair.x;
-  values[1] = pair.y;
+__device__ __forceinline__ void load_single(const double* from, bool has_second,
+                                            StoredPair<double>* pair) {
+  pair->elements = make_double2(__ldg(from), has_second ? __ldg(from + 1) : 0.0);
 }
 template <typename Storage>
-__device__ __forceinline__ void load_two(const Storage* from, float (&values)[2]) {
-  unpack_pair(__ldg(reinterpret_cast<const uint32_t*>(from)), Storage{}, values);
+__device__ __forceinline__ void load_single(const Storage* from, bool has_second,
+                                            StoredPair<Storage>* pair) {
+  const uint32_t second = has_second ? load_storage(from + 1).bits : 0u;
+  pair->elements = load_storage(from).bits | second << 16;
 }
 
-template <typename Storage, typename Real>
-__device__ __forceinline__ void load_pair(const Storage* from, bool has_second,
-                                          bool together, Real (&values)[2]) {
+template <typename Storage>
+__device__ __forceinline__ StoredPair<Storage> load_pair(const Storage* from,
+                                                         bool has_second,
+                                                         bool together) {
+  StoredPair<Storage> pair;
   if (together) {
-    load_two(from, values);
-    return;
+    using Elements = decltype(pair.elements);
+    pair.elements = __ldg(reinterpret_cast<const Elements*>(from));
+  } else {
+    load_single(from, has_second, &pair);
   }
-  values[0] = to_compute(load_storage(from));
-  values[1] = has_second ? to_compute(load_storage(from + 1)) : Real(0);
+  return pair;
+}
+
+__device__ __forceinline__ void unpack_stored(const StoredPair<float>& pair,
+                                              float (&values)[2]) {
+  values[0] = pair.elements.x;
+  values[1] = pair.elements.y;
+}
+__device__ __forceinline__ void unpack_stored(const StoredPair<double>& pair,
+                                              double (&values)[2]) {
+  values[0] = pair.elements.x;
+  values[1] = pair.elements.y;
+}
+template <typename Storage>
+__device__ __forceinline__ void unpack_stored(const StoredPair<Storage>& pair,
+                                              float (&values)[2]) {
+  unpack_pair(pair.elements, Storage{}, values);
 }
 
 // --- Packets that a kernel has written, from the second-level cache ------------------

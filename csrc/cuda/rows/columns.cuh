@@ -44,18 +44,9 @@ class PacketColumns {
 
   __device__ __forceinline__ Row load(const Storage* row, bool wanted) const {
     Row loaded;
-    if constexpr (Packet::kIsFactor) {
-      const Storage* first = row + first_column_;
-      const int columns = wanted ? dim_ - first_column_ : 0;
 #pragma unroll
-      for (int v = 0; v < kPackets; ++v) {
-        loaded.packets[v].bits = load_packet_if(v * kStep < columns, first + v * kStep);
-      }
-    } else {
-#pragma unroll
-      for (int v = 0; v < kPackets; ++v) {
-        loaded.packets[v].bits = load_if(wanted && has_packet(v), row + column_of(v));
-      }
+    for (int v = 0; v < kPackets; ++v) {
+      loaded.packets[v].bits = load_if(wanted && has_packet(v), row + column_of(v));
     }
     return loaded;
   }

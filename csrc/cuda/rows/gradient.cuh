@@ -120,6 +120,16 @@ __device__ __forceinline__ void doc_gradient_row(
              static_cast<Storage*>(arguments.doc_gradient) + doc * params.dim);
 }
 
+template <typename Real>
+__device__ __forceinline__ void store_weight_gradient(
+    const LossParams& params, const GradientArguments& arguments, int64_t row) {
+  if (arguments.sample_weight_gradient == nullptr) return;
+  const Real row_loss = row_loss_of<Real>(arguments, row);
+  __stcs(static_cast<Real*>(arguments.sample_weight_gradient) + row,
+         upstream_of_row<Real>(params, arguments, row) *
+             weight_gradient(params, row, row_loss));
+}
+
 template <typename Rows>
 __device__ __forceinline__ void query_gradient_row(const LossParams& params,
                                                    const GradientArguments& arguments,
@@ -127,12 +137,7 @@ __device__ __forceinline__ void query_gradient_row(const LossParams& params,
                                                    const Rows& rows, int64_t row) {
   using Storage = typename Rows::Storage;
   using Real = typename Rows::Real;
-  if (arguments.sample_weight_gradient != nullptr && Rows::is_first_lane()) {
-    const Real row_loss = row_loss_of<Real>(arguments, row);
-    __stcs(static_cast<Real*>(arguments.sample_weight_gradient) + row,
-           upstream_of_row<Real>(params, arguments, row) *
-               weight_gradient(params, row, row_loss));
-  }
+  if (Rows::is_first_lane()) store_weight_gradient<Real>(params, arguments, row);
   if (arguments.query_gradient == nullptr) return;
   const Real coefficient =
       coefficients_of_row<Real>(params, arguments, scratch.coefficient_sum, row).query;

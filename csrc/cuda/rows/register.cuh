@@ -37,7 +37,7 @@ class RegisterRows {
       kPackets * kElements * static_cast<int>(sizeof(Real));
   static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 ? 2
                                                   : kBytesOfLane > 32 ||
-                                                          sizeof(Storage) != 4
+                                                          sizeof(Storage) == 8
                                                       ? 3
                                                       : 4;
 
@@ -188,7 +188,7 @@ class RegisterRows {
     });
   }
 
- protected:
+ private:
   // Calls `work` with the columns of the row. The size of pieces is the same for all
   // threads.
   template <typename Work>

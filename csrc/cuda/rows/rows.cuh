@@ -2,10 +2,8 @@
 // multiplied with, and the weighted sum of these. A fragment is a few rows whose loads
 // are in flight together.
 //
-// RegisterRows (register.cuh) keeps all three in registers, and so does MatrixRows
-// (matrix.cuh), which has the tensor cores multiply short rows. StreamedRows
-// (streamed.cuh) is for longer rows. All have the same members, so that a kernel is
-// written once:
+// RegisterRows (register.cuh) keeps all three in registers. StreamedRows (streamed.cuh)
+// is for longer rows. Both have the same members, so that a kernel is written once:
 //
 //   load_unit      a row at unit length
 //
@@ -19,7 +17,7 @@
 //
 //   store          combine(unit row, sum, another row), element by element
 //
-// This file has what they share: inverse norms.
+// This file has what both share: inverse norms.
 #pragma once
 
 #include "core/norms.h"

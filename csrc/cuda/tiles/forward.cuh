@@ -348,21 +348,14 @@ class ForwardTile {
 
   __device__ __forceinline__ void count(int block, const uint32_t (&kept)[2],
                                         const Products<Shape>& logits) const {
-    if (outputs_.num_kept != nullptr) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        memory_.counts.add_kept(2 * block + half, __popc(kept[half]));
-      }
-    }
-    if (outputs_.positive_rank == nullptr) return;
-    int32_t larger[2] = {};
+    if (outputs_.num_kept == nullptr && outputs_.positive_rank == nullptr) return;
+    const uint32_t of_kept[2] = {static_cast<uint32_t>(__popc(kept[0])),
+                                 static_cast<uint32_t>(__popc(kept[1]))};
+    uint32_t larger[2] = {};
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
-      larger[half] += is_above_positive(logits[fragment][element]);
+      larger[half] += is_above_positive(logits[fragment][element]) ? 1 : 0;
     });
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      memory_.counts.add_larger(2 * block + half, larger[half]);
-    }
+    memory_.counts.add(block, of_kept, larger);
   }
 
   // After the first panels a larger logit is rare. An infinite one raises the shift to
@@ -420,82 +413,76 @@ class ForwardTile {
   // --- Store -------------------------------------------------------------------------
 
   __device__ __forceinline__ double store_rows() {
+    share_sums();
+    __syncthreads();
+    const double loss = finish_rows();
+    if (outputs_.query_direction != nullptr) {
+      __syncthreads();
+      store_directions();
+    }
+    return loss;
+  }
+
+  __device__ __forceinline__ void share_sums() {
     for_each_row_of_lane<Shape>([&](int row) {
       state_.weight_sum[row] = sum_over_row(state_.weight_sum[row]);
       state_.cosine_sum[row] = sum_over_row(state_.cosine_sum[row]);
       // finish_row's shift is never below the positive's own logit.
       if (state_.shift[row] < 0) raise_shift_to(row, 0);
+      memory_.groups.set_number(kShift, row, state_.shift[row]);
+      memory_.groups.set_number(kWeightSum, row, state_.weight_sum[row]);
+      memory_.groups.set_number(kCosineSum, row, state_.cosine_sum[row]);
     });
-    merge_groups();
-    RowResult<Real> results[kRowsOfLane<Shape>];
-    double loss = 0;
-    for_each_row_of_lane<Shape>([&](int row) {
-      const bool is_query = memory_.queries.index[row_in_tile<Shape>(row)] >= 0;
-      const Real cosine = is_query ? static_cast<Real>(positive_cosine(row)) : Real(0);
-      results[row] =
-          finish_row(params_,
-                     CandidateSums<Real>{state_.shift[row], state_.weight_sum[row],
-                                         state_.cosine_sum[row]},
-                     cosine);
-      loss += store_row(row, cosine, results[row]);
-    });
-    if (outputs_.query_direction != nullptr) store_directions(results);
-    return loss;
   }
 
-  // Gives each group the rows' numbers over all of them, and makes its sums relative to
-  // the same shift.
-  __device__ __forceinline__ void merge_groups() {
-    if constexpr (Shape::kGroups > 1) {
-      const auto& groups = memory_.groups;
-      for_each_row_of_lane<Shape>([&](int row) {
-        groups.set_number(kShift, row, state_.shift[row]);
-        groups.set_number(kWeightSum, row, state_.weight_sum[row]);
-        groups.set_number(kCosineSum, row, state_.cosine_sum[row]);
-      });
-      __syncthreads();
-      for_each_row_of_lane<Shape>([&](int row) {
-        Real shift = groups.number_of(kShift, 0, row);
-        for (int group = 1; group < Shape::kGroups; ++group) {
-          shift = max(shift, groups.number_of(kShift, group, row));
-        }
-        if (running_maximum_) raise_shift_to(row, shift);
-        Real weight_sum = 0, cosine_sum = 0;
-        for (int group = 0; group < Shape::kGroups; ++group) {
-          const Real factor = running_maximum_
-                                  ? exp_of(groups.number_of(kShift, group, row) - shift)
-                                  : Real(1);
-          weight_sum += factor * groups.number_of(kWeightSum, group, row);
-          cosine_sum += factor * groups.number_of(kCosineSum, group, row);
-        }
-        state_.weight_sum[row] = weight_sum;
-        state_.cosine_sum[row] = cosine_sum;
-      });
-    }
-  }
-
-  // Besides the direction, by one lane. Returns the row's part of the reduced loss.
-  __device__ __forceinline__ double store_row(int row, Real cosine,
-                                              const RowResult<Real>& result) {
-    const int in_tile = row_in_tile<Shape>(row);
+  // A thread for each row. Returns the row's part of the reduced loss.
+  __device__ __forceinline__ double finish_rows() const {
+    const int in_tile = static_cast<int>(threadIdx.x);
+    if (in_tile >= Shape::kRows) return 0;
     const int64_t query = memory_.queries.index[in_tile];
-    if (query < 0 || column_of_lane() != 0 || slice_of_warp<Shape>() != 0 ||
-        group_of_warp<Shape>() != 0) {
+    if (query < 0) {
+      memory_.factor(kMergedShift, in_tile) = 0;
       return 0;
     }
+    const CandidateSums<Real> sums = merged_sums(in_tile);
+    const Real cosine = memory_.positive_cosines[in_tile];
+    const RowResult<Real> result = finish_row(params_, sums, cosine);
+    memory_.factor(kMergedShift, in_tile) = sums.shift;
+    memory_.factor(kPositiveFactor, in_tile) =
+        result.weights.positive * memory_.doc_inverse_norm[in_tile];
+    memory_.factor(kCandidatesFactor, in_tile) =
+        result.weights.candidates * (1 / kWeightFactor);
+    memory_.factor(kAlongFactor, in_tile) =
+        memory_.queries.norm[in_tile] * result.projection;
     if (outputs_.num_kept != nullptr) {
-      __stcs(outputs_.num_kept + query, memory_.counts.kept(row));
+      __stcs(outputs_.num_kept + query, memory_.counts.kept(in_tile));
     }
     if (outputs_.positive_rank != nullptr) {
-      __stcs(outputs_.positive_rank + query, memory_.counts.larger(row));
+      __stcs(outputs_.positive_rank + query, memory_.counts.larger(in_tile));
     }
-    const Real query_inverse_norm = memory_.query_inverse_norm[in_tile];
-    return store_row_results(params_, outputs_, query, cosine, query_inverse_norm,
-                             state_.shift[row], result);
+    return store_row_results(params_, outputs_, query, cosine,
+                             static_cast<Real>(memory_.query_inverse_norm[in_tile]),
+                             sums.shift, result);
   }
 
-  // What a row's direction is made of, besides its elements:
-  // (positive * doc + candidates * sum - query * along) * norm.
+  // What all groups have found of a row, relative to the largest of their shifts.
+  __device__ __forceinline__ CandidateSums<Real> merged_sums(int in_tile) const {
+    const auto& groups = memory_.groups;
+    CandidateSums<Real> sums{groups.number_of(kShift, 0, in_tile), 0, 0};
+    for (int group = 1; group < Shape::kGroups; ++group) {
+      sums.shift = max(sums.shift, groups.number_of(kShift, group, in_tile));
+    }
+    for (int group = 0; group < Shape::kGroups; ++group) {
+      const Real factor =
+          running_maximum_
+              ? exp_of(groups.number_of(kShift, group, in_tile) - sums.shift)
+              : Real(1);
+      sums.weight_sum += factor * groups.number_of(kWeightSum, group, in_tile);
+      sums.cosine_sum += factor * groups.number_of(kCosineSum, group, in_tile);
+    }
+    return sums;
+  }
+
   struct DirectionFactors {
     int32_t query;
     Real positive;
@@ -504,57 +491,79 @@ class ForwardTile {
     Real norm;
   };
 
-  __device__ __forceinline__ DirectionFactors
-  direction_factors(int row, const RowResult<Real>& result) const {
-    const int in_tile = row_in_tile<Shape>(row);
+  __device__ __forceinline__ DirectionFactors direction_factors(int in_tile) const {
     const int32_t query = memory_.queries.index[in_tile];
     if (query < 0) return {query, 0, 0, 0, 0};
-    return {query, result.weights.positive * memory_.doc_inverse_norm[in_tile],
-            result.weights.candidates * (1 / kWeightFactor),
-            memory_.queries.norm[in_tile] * result.projection,
-            memory_.query_inverse_norm[in_tile]};
+    return {query, memory_.factor(kPositiveFactor, in_tile),
+            memory_.factor(kCandidatesFactor, in_tile),
+            memory_.factor(kAlongFactor, in_tile), memory_.query_inverse_norm[in_tile]};
   }
 
-  __device__ __forceinline__ void store_directions(
-      const RowResult<Real> (&results)[kRowsOfLane<Shape>]) const {
+  __device__ __forceinline__ static int column_of(int v) {
+    return first_element_of_slice<Shape>() + v * kFragmentColumns + column_of_lane();
+  }
+
+  __device__ __forceinline__ void store_directions() {
     DirectionFactors factors[kRowsOfLane<Shape>];
-    for_each_row_of_lane<Shape>(
-        [&](int row) { factors[row] = direction_factors(row, results[row]); });
+    for_each_row_of_lane<Shape>([&](int row) {
+      const int in_tile = row_in_tile<Shape>(row);
+      if (running_maximum_) {
+        raise_shift_to(row, memory_.factor(kMergedShift, in_tile));
+      }
+      factors[row] = direction_factors(in_tile);
+    });
     memory_.groups.for_each_total(
-        state_.sums, [&](int block, int v, const Real(&sums)[kFragmentElements]) {
-          const int column =
-              first_element_of_slice<Shape>() + v * kFragmentColumns + column_of_lane();
-          if (column >= params_.dim) return;
+        state_.sums,
+        [&](int block, int v) { return load_positives(factors + 2 * block, v); },
+        [&](int block, int v, const Real(&sums)[kFragmentElements],
+            const PositivePairs& positives) {
+          if (column_of(v) >= params_.dim) return;
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            const int row = 2 * block + half;
             const Real pair[2] = {sums[2 * half], sums[2 * half + 1]};
-            if (factors[row].query >= 0) {
-              store_direction(row_in_tile<Shape>(row), column, factors[row], pair);
-            }
+            store_direction(row_in_tile<Shape>(2 * block + half), column_of(v),
+                            factors[2 * block + half], pair, positives.pairs[half]);
           }
         });
   }
 
-  // Two elements of it. The positive's are read once more: the panels behind it may
-  // have taken its place in shared memory.
-  __device__ __forceinline__ void store_direction(int in_tile, int column,
-                                                  const DirectionFactors& factors,
-                                                  const Real (&sums)[2]) const {
-    const bool has_second = column + 1 < params_.dim;
-    Real query_pair[2], doc_pair[2], results[2];
-    read_pair(memory_.queries.row(in_tile) + column, query_pair);
-    load_pair(doc_at(factors.query) + column, has_second, team_.has_whole_packets(),
-              doc_pair);
+  // Elements of the positives of a lane's two rows. They are read once more: the panels
+  // behind them may have taken their place in shared memory.
+  struct PositivePairs {
+    StoredPair<Storage> pairs[2];
+  };
+
+  __device__ __forceinline__ PositivePairs
+  load_positives(const DirectionFactors* factors, int v) const {
+    const bool exists = column_of(v) < params_.dim;
+    const int column = exists ? column_of(v) : 0;
+    PositivePairs positives;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int32_t doc = max(factors[half].query, 0);
+      positives.pairs[half] = load_pair(doc_at(doc) + column, column + 1 < params_.dim,
+                                        team_.has_whole_packets());
+    }
+    return positives;
+  }
+
+  // Two elements of a row's direction.
+  __device__ __forceinline__ void store_direction(
+      int in_tile, int column, const DirectionFactors& factors, const Real (&sums)[2],
+      const StoredPair<Storage>& positive) const {
+    if (factors.query < 0) return;
+    Real query[2], doc[2], results[2];
+    read_pair(memory_.queries.row(in_tile) + column, query);
+    unpack_stored(positive, doc);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const Real along =
-          multiply_add(factors.positive, doc_pair[j], sums[j] * factors.candidates);
-      results[j] = (along - query_pair[j] * factors.along) * factors.norm;
+          multiply_add(factors.positive, doc[j], sums[j] * factors.candidates);
+      results[j] = (along - query[j] * factors.along) * factors.norm;
     }
     auto* direction = static_cast<Real*>(outputs_.query_direction) +
                       int64_t{factors.query} * params_.dim + column;
-    store_pair(results, has_second, team_.has_whole_packets(), direction);
+    store_pair(results, column + 1 < params_.dim, team_.has_whole_packets(), direction);
   }
 
   const LossParams& params_;

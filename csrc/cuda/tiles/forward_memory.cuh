@@ -28,17 +28,29 @@ class TileCounts {
     });
   }
 
-  // What a lane found of its row.
-  __device__ __forceinline__ void add_kept(int row, int32_t count) const {
-    add(kept_, row, count);
-  }
-  __device__ __forceinline__ void add_larger(int row, int32_t count) const {
-    add(larger_, row, count);
+  // What a lane found of its two rows of a block in a panel: at most 32 of each, so
+  // that all four are added up over the lanes of a row in one word.
+  __device__ __forceinline__ void add(int block, const uint32_t (&kept)[2],
+                                      const uint32_t (&larger)[2]) const {
+    static_assert(Shape::kColumnsOfWarp < 256, "a number of eight bits");
+    const uint32_t counts =
+        sum_over_row(kept[0] | kept[1] << 8 | larger[0] << 16 | larger[1] << 24);
+    if (!is_keeper()) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int of_row = number(group_of_warp<Shape>(), 2 * block + half);
+      kept_[of_row] += static_cast<int32_t>(counts >> 8 * half & 0xffu);
+      larger_[of_row] += static_cast<int32_t>(counts >> (16 + 8 * half) & 0xffu);
+    }
   }
 
-  // Of all groups, behind a barrier, for the row's keeper.
-  __device__ __forceinline__ int32_t kept(int row) const { return sum(kept_, row); }
-  __device__ __forceinline__ int32_t larger(int row) const { return sum(larger_, row); }
+  // Of all groups, behind a barrier.
+  __device__ __forceinline__ int32_t kept(int in_tile) const {
+    return sum(kept_, in_tile);
+  }
+  __device__ __forceinline__ int32_t larger(int in_tile) const {
+    return sum(larger_, in_tile);
+  }
 
  private:
   __device__ __forceinline__ static bool is_keeper() {
@@ -47,16 +59,11 @@ class TileCounts {
   __device__ __forceinline__ static int number(int group, int row) {
     return group * Shape::kRows + row_in_tile<Shape>(row);
   }
-  __device__ __forceinline__ static void add(SharedElement<int32_t>* counts, int row,
-                                             int32_t count) {
-    const int32_t of_row = sum_over_row(count);
-    if (is_keeper()) counts[number(group_of_warp<Shape>(), row)] += of_row;
-  }
   __device__ __forceinline__ static int32_t sum(const SharedElement<int32_t>* counts,
-                                                int row) {
+                                                int in_tile) {
     int32_t total = 0;
     for (int group = 0; group < Shape::kGroups; ++group) {
-      total += counts[number(group, row)];
+      total += counts[group * Shape::kRows + in_tile];
     }
     return total;
   }
@@ -67,6 +74,17 @@ class TileCounts {
 
 // What a group finds of a row besides its sum.
 enum ForwardNumber { kShift, kWeightSum, kCosineSum, kForwardNumbers };
+
+// What a row's direction is made of, besides its elements:
+// (positive * doc + candidates * sum - query * along) * norm, where the sums are those
+// relative to `shift`.
+enum DirectionFactor {
+  kMergedShift,
+  kPositiveFactor,
+  kCandidatesFactor,
+  kAlongFactor,
+  kDirectionFactors
+};
 
 template <typename Shape>
 struct ForwardTileMemory {
@@ -82,6 +100,7 @@ struct ForwardTileMemory {
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         doc_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         positive_cosines(arrays.template take<Real>(kPositives)),
+        factors(arrays.template take<Real>(kDirectionFactors * Shape::kRows)),
         places(&arrays),
         counts(&arrays),
         slices(&arrays),
@@ -91,9 +110,15 @@ struct ForwardTileMemory {
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
       PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
-      shared_bytes(kPositives, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
-      TileCounts<Shape>::kBytes + TileSlices<Shape>::kBytes +
-      TileGroups<Shape, kForwardNumbers>::kBytes;
+      shared_bytes(kPositives, sizeof(Real)) +
+      shared_bytes(kDirectionFactors * Shape::kRows, sizeof(Real)) +
+      TilePlaces<Shape::kThreads>::kBytes + TileCounts<Shape>::kBytes +
+      TileSlices<Shape>::kBytes + TileGroups<Shape, kForwardNumbers>::kBytes;
+
+  __device__ __forceinline__ SharedElement<Real>& factor(DirectionFactor which,
+                                                         int in_tile) const {
+    return factors[which * Shape::kRows + in_tile];
+  }
 
   SharedArrays arrays;
   TileRows<Shape> queries;
@@ -103,6 +128,7 @@ struct ForwardTileMemory {
   SharedElement<Real>* const query_inverse_norm;
   SharedElement<Real>* const doc_inverse_norm;
   SharedElement<Real>* const positive_cosines;
+  SharedElement<Real>* const factors;
   TilePlaces<Shape::kThreads> places;
   TileCounts<Shape> counts;
   TileSlices<Shape> slices;

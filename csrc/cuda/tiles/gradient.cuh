@@ -10,7 +10,6 @@
 #pragma once
 
 #include "cuda/rows/gradient.cuh"
-#include "cuda/rows/scaled.cuh"
 #include "cuda/tiles/gradient_memory.cuh"
 #include "cuda/tiles/pass.cuh"
 
@@ -52,7 +51,8 @@ class GradientTile {
         margin_(margin),
         scale_(logit_scale_of<Real>(params)) {}
 
-  // Finds the tile's documents. It comes before all other steps.
+  // Finds the tile's documents, a thread for each, and what concerns their own queries.
+  // It comes before all other steps.
   __device__ __forceinline__ void find_docs() const {
     static_assert(Shape::kRows <= Shape::kThreads, "a thread for each row");
     const int row = static_cast<int>(threadIdx.x);
@@ -62,7 +62,7 @@ class GradientTile {
                               ? static_cast<int32_t>(order.index_at(first_place_ + row))
                               : kNotKept;
       memory_.docs.index[row] = doc;
-      memory_.own_coefficients[row] = own_coefficient_of(doc);
+      find_own_query(row, doc);
     }
     __syncthreads();
   }
@@ -103,36 +103,80 @@ class GradientTile {
       panel = following;
       stage = 1 - stage;
     }
-    merge_groups();
+    share_projections();
+    __syncthreads();
+    merge_projections();
+    __syncthreads();
     finish_docs();
     __syncthreads();
     store_docs();
   }
 
-  // Each warp takes one of the queries at the tile's places, and then the next.
   __device__ __forceinline__ void store_query_gradients() const {
-    const ScaledRows<Storage> rows{params_.dim, team_.has_whole_packets()};
-#pragma unroll 1
-    for (int row = static_cast<int>(threadIdx.x) / kWarpSize; row < rows_;
-         row += Shape::kWarps) {
-      const int32_t index = memory_.docs.index[row];
-      if (index < params_.batch_size) {
-        query_gradient_row(params_, arguments_, scratch_, rows, index);
-      }
+    if (arguments_.query_gradient == nullptr) return;
+    if (team_.has_whole_packets()) {
+      scale_directions<16 / static_cast<int>(sizeof(Real))>();
+    } else {
+      scale_directions<1>();
     }
   }
 
  private:
+  // Each warp takes one of the queries at the tile's places, and then others: several
+  // at once, so that their loads are in flight together.
+  template <int kElements>
+  __device__ __forceinline__ void scale_directions() const {
+    constexpr int kAtOnce = 4;
+    const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+    const auto* directions = static_cast<const Real*>(arguments_.query_direction);
+    auto* gradients = static_cast<Storage*>(arguments_.query_gradient);
+#pragma unroll 1
+    for (int first = warp; first < rows_; first += kAtOnce * Shape::kWarps) {
+      int64_t starts[kAtOnce];  // of the rows' elements, -1 where there is no query
+      Real factors[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int row = first + i * Shape::kWarps;
+        const int32_t query = row < rows_ ? memory_.docs.index[row] : kNotKept;
+        const bool is_query = query != kNotKept && query < params_.batch_size;
+        starts[i] = is_query ? query * params_.dim : -1;
+        factors[i] = is_query ? static_cast<Real>(memory_.query_factors[row]) : Real(0);
+      }
+#pragma unroll 1
+      for (int64_t column = lane_of_thread() * kElements; column < params_.dim;
+           column += kWarpSize * kElements) {
+        Real values[kAtOnce][kElements];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (starts[i] >= 0)
+            load_packet_from_l2(directions + starts[i] + column, values[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (starts[i] < 0) continue;
+#pragma unroll
+          for (Real& value : values[i]) value = zero_safe_product(factors[i], value);
+          store_packet(values[i], gradients + starts[i] + column);
+        }
+      }
+    }
+  }
+
   // Asked of the parameters each time: they leave no register for the answer.
   __device__ __forceinline__ bool has_log_q() const {
     return params_.doc_log_q != nullptr;
   }
 
-  // The coefficient of a document's own query, 0 where there is none.
-  __device__ __forceinline__ Real own_coefficient_of(int32_t doc) const {
-    if (doc == kNotKept || doc >= params_.batch_size) return 0;
-    return coefficients_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, doc)
-        .doc;
+  // What a document's own query adds, if there is one, and the gradient of its weight.
+  __device__ __forceinline__ void find_own_query(int row, int32_t doc) const {
+    memory_.own_coefficients[row] = 0;
+    if (doc == kNotKept || doc >= params_.batch_size) return;
+    const RowCoefficients<Real> coefficients =
+        coefficients_of_row<Real>(params_, arguments_, scratch_.coefficient_sum, doc);
+    memory_.own_coefficients[row] = coefficients.doc;
+    memory_.query_factors[row] =
+        zero_safe_product(coefficients.query, logit_scale_of<Real>(params_));
+    store_weight_gradient<Real>(params_, arguments_, doc);
   }
 
   __device__ __forceinline__ uint32_t columns() const {
@@ -447,34 +491,33 @@ class GradientTile {
 
   // --- Store -------------------------------------------------------------------------
 
-  // Gives each group the documents' projections over all of them, and makes its sums
-  // relative to the same divisor.
-  __device__ __forceinline__ void merge_groups() {
+  __device__ __forceinline__ void share_projections() {
     for_each_row_of_lane<Shape>([&](int row) {
       state_.projection[row] = sum_over_row(state_.projection[row]);
+      memory_.groups.set_number(kProjection, row, state_.projection[row]);
+      memory_.groups.set_number(kWeightDivisor, row, state_.weight_divisor[row]);
     });
-    if constexpr (Shape::kGroups > 1) {
-      const auto& groups = memory_.groups;
-      for_each_row_of_lane<Shape>([&](int row) {
-        groups.set_number(kProjection, row, state_.projection[row]);
-        groups.set_number(kWeightDivisor, row, state_.weight_divisor[row]);
-      });
-      __syncthreads();
-      for_each_row_of_lane<Shape>([&](int row) {
-        Real projection = 0;
-        for (int group = 0; group < Shape::kGroups; ++group) {
-          projection += groups.number_of(kProjection, group, row);
-          if constexpr (FitNorms<Storage>::kScalesWeights) {
-            raise_divisor(row, groups.number_of(kWeightDivisor, group, row));
-          }
-        }
-        state_.projection[row] = projection;
-      });
-    }
   }
 
-  // What a document's gradient is made of, besides its elements:
-  // (sum * divisor - doc * projection) * factor.
+  // A thread for each document: what all groups have found of it.
+  __device__ __forceinline__ void merge_projections() const {
+    const int in_tile = static_cast<int>(threadIdx.x);
+    if (in_tile >= Shape::kRows) return;
+    Real projection = 0, divisor = 0;
+    for (int group = 0; group < Shape::kGroups; ++group) {
+      projection += memory_.groups.number_of(kProjection, group, in_tile);
+      divisor = max(divisor, memory_.groups.number_of(kWeightDivisor, group, in_tile));
+    }
+    const int32_t doc = memory_.docs.index[in_tile];
+    const Real inverse_norm = doc >= 0 ? doc_inverse_norm(doc) : Real(0);
+    const bool is_unused = is_unused_nan(inverse_norm, projection);
+    memory_.factor(kMergedDivisor, in_tile) = divisor;
+    memory_.factor(kProjectionFactor, in_tile) =
+        is_unused ? Real(0) : projection * memory_.docs.norm[in_tile];
+    memory_.factor(kGradientFactor, in_tile) =
+        is_unused ? Real(0) : scale_ * inverse_norm;
+  }
+
   struct DocFactors {
     Real divisor;
     Real projection;
@@ -482,24 +525,27 @@ class GradientTile {
   };
 
   __device__ __forceinline__ DocFactors doc_factors(int row) const {
-    const int32_t doc = doc_of(row);
-    const Real inverse_norm = doc >= 0 ? doc_inverse_norm(doc) : Real(0);
-    const Real divisor =
-        FitNorms<Storage>::kScalesWeights ? state_.weight_divisor[row] : Real(1);
-    if (is_unused_nan(inverse_norm, state_.projection[row])) return {divisor, 0, 0};
-    return {divisor,
-            state_.projection[row] * memory_.docs.norm[row_in_tile<Shape>(row)],
-            scale_ * inverse_norm};
+    const int in_tile = row_in_tile<Shape>(row);
+    return {FitNorms<Storage>::kScalesWeights ? memory_.factor(kMergedDivisor, in_tile)
+                                              : Real(1),
+            memory_.factor(kProjectionFactor, in_tile),
+            memory_.factor(kGradientFactor, in_tile)};
   }
 
   // Each lane writes the gradient's elements over those of the document, which it alone
   // reads.
-  __device__ __forceinline__ void finish_docs() const {
-    __syncwarp();  // a warp's slice of its rows is read by no other of its group
+  __device__ __forceinline__ void finish_docs() {
     DocFactors factors[kRowsOfLane<Shape>];
-    for_each_row_of_lane<Shape>([&](int row) { factors[row] = doc_factors(row); });
+    for_each_row_of_lane<Shape>([&](int row) {
+      factors[row] = doc_factors(row);
+      if constexpr (FitNorms<Storage>::kScalesWeights) {
+        raise_divisor(row, factors[row].divisor);
+      }
+    });
+    struct Nothing {};
     memory_.groups.for_each_total(
-        state_.sums, [&](int block, int v, const Real(&sums)[kFragmentElements]) {
+        state_.sums, [](int, int) { return Nothing{}; },
+        [&](int block, int v, const Real(&sums)[kFragmentElements], Nothing) {
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             const int row = 2 * block + half;

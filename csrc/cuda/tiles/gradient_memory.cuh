@@ -16,6 +16,10 @@ namespace cuda {
 // What a group finds of a row besides its sum.
 enum GradientNumber { kProjection, kWeightDivisor, kGradientNumbers };
 
+// What a document's gradient is made of, besides its elements:
+// (sum - doc * projection) * factor, where the sums are those divided by `divisor`.
+enum DocFactor { kMergedDivisor, kProjectionFactor, kGradientFactor, kDocFactors };
+
 template <typename Shape>
 struct GradientTileMemory {
   using Real = typename Shape::Real;
@@ -33,6 +37,8 @@ struct GradientTileMemory {
         positive_cosines(arrays.template take<Real>(kStagedRows)),
         shifts(arrays.template take<Real>(kStagedRows)),
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
+        query_factors(arrays.template take<Real>(Shape::kRows)),
+        factors(arrays.template take<Real>(kDocFactors * Shape::kRows)),
         places(&arrays),
         slices(&arrays),
         groups(&arrays) {}
@@ -42,8 +48,10 @@ struct GradientTileMemory {
       PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
       shared_bytes(kSavedNumbers * kStagedRows, sizeof(Real)) +
       4 * shared_bytes(kStagedRows, sizeof(Real)) +
-      shared_bytes(Shape::kRows, sizeof(Real)) + TilePlaces<Shape::kThreads>::kBytes +
-      TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers>::kBytes;
+      2 * shared_bytes(Shape::kRows, sizeof(Real)) +
+      shared_bytes(kDocFactors * Shape::kRows, sizeof(Real)) +
+      TilePlaces<Shape::kThreads>::kBytes + TileSlices<Shape>::kBytes +
+      TileGroups<Shape, kGradientNumbers>::kBytes;
 
   // What was saved of a query, as it was copied.
   __device__ __forceinline__ Saved saved_of(int staged) const {
@@ -52,6 +60,11 @@ struct GradientTileMemory {
             from[offsetof(Saved, positive_cosine) / sizeof(Real)],
             from[offsetof(Saved, shift) / sizeof(Real)],
             from[offsetof(Saved, query_inverse_norm) / sizeof(Real)]};
+  }
+
+  __device__ __forceinline__ SharedElement<Real>& factor(DocFactor which,
+                                                         int in_tile) const {
+    return factors[which * Shape::kRows + in_tile];
   }
 
   SharedArrays arrays;
@@ -65,8 +78,12 @@ struct GradientTileMemory {
   SharedElement<Real>* const coefficients;
   SharedElement<Real>* const positive_cosines;
   SharedElement<Real>* const shifts;
-  SharedElement<Real>* const own_coefficients;  // of each document's own query
-  TilePlaces<Shape::kThreads> places;           // of the queries
+  // Of each document's own query: what its gradient adds to the document's, and what
+  // its direction is multiplied by.
+  SharedElement<Real>* const own_coefficients;
+  SharedElement<Real>* const query_factors;
+  SharedElement<Real>* const factors;
+  TilePlaces<Shape::kThreads> places;  // of the queries
   TileSlices<Shape> slices;
   TileGroups<Shape, kGradientNumbers> groups;
 };

@@ -1,7 +1,11 @@
-// Sums of the same rows over different columns belong to the warps of different groups.
-// At the end they are added up through shared memory, in the order of the groups, so
-// that the bits are the same in each run. Each group gets the totals of some fragments
-// and goes on with them, so that all warps share the epilogue.
+// What the groups of warps have found of a tile's rows is put together at the end,
+// through shared memory and in the order of the groups, so that the bits are the same
+// in each run.
+//
+// Numbers of a row: each group sets its own, and after a barrier a thread for each row
+// merges them. Sums of a row: in each round every group gives every group the sums of
+// one fragment; each adds up what it got and goes on with it, so that all warps share
+// the epilogue.
 #pragma once
 
 #include "cuda/tiles/shape.cuh"
@@ -16,53 +20,64 @@ class TileGroups {
   using Real = typename Shape::Real;
   using Fragment = Real[kFragmentElements];
   static constexpr bool kHasSeveral = Shape::kGroups > 1;
-  static constexpr int kAllNumbers =
-      kHasSeveral ? kNumbers * Shape::kGroups * Shape::kRows : 0;
-  // Of one part: the sums that each group gives away between two barriers.
-  static constexpr int kPartFragments = 2;
-  static constexpr int kSumsOfPart =
-      Shape::kGroups * Shape::kRows * kPartFragments * kFragmentColumns;
-  static constexpr int kAllSums = kHasSeveral ? 2 * kSumsOfPart : 0;
+  static constexpr int kAllNumbers = kNumbers * Shape::kGroups * Shape::kRows;
+  // Between two barriers each group gives every group the sums of one fragment.
+  static constexpr int kSumsOfGroup = Shape::kGroups * Shape::kRows * kFragmentColumns;
+  static constexpr int kAllSums = kHasSeveral ? Shape::kGroups * kSumsOfGroup : 0;
   static constexpr int kBytes =
       shared_bytes(kAllNumbers, sizeof(Real)) + shared_bytes(kAllSums, sizeof(Real));
 
   __device__ __forceinline__ explicit TileGroups(SharedArrays* arrays)
-      : numbers_(kHasSeveral ? arrays->template take<Real>(kAllNumbers) : nullptr),
+      : numbers_(arrays->template take<Real>(kAllNumbers)),
         sums_(kHasSeveral ? arrays->template take<Real>(kAllSums) : nullptr) {}
 
-  // What the running group found of a lane's row; all four lanes know it. A barrier
-  // has to follow before numbers are asked for.
+  // What the running group found of a lane's row; all lanes of the row know it, in each
+  // of its slices.
   __device__ __forceinline__ void set_number(int which, int row, Real value) const {
-    if (column_of_lane() == 0) {
-      number(which, group_of_warp<Shape>(), row_in_tile<Shape>(row)) = value;
-    }
+    if (column_of_lane() != 0 || slice_of_warp<Shape>() != 0) return;
+    number(which, group_of_warp<Shape>(), row_in_tile<Shape>(row)) = value;
   }
-  __device__ __forceinline__ Real number_of(int which, int group, int row) const {
-    return number(which, group, row_in_tile<Shape>(row));
+  // Of a row of the tile, behind a barrier.
+  __device__ __forceinline__ Real number_of(int which, int group, int in_tile) const {
+    return number(which, group, in_tile);
   }
 
-  // Calls `work(block, v, totals)` for each fragment of the sums, in one of the groups.
-  // All threads of the block call it.
-  template <typename Work>
+  // Calls `work(block, v, totals, loaded)` for each fragment of the sums, in one of the
+  // groups, with what `load(block, v)` returned before the groups waited for each
+  // other. All threads of the block call it.
+  template <typename Load, typename Work>
   __device__ __forceinline__ void for_each_total(const WarpSums<Shape>& sums,
+                                                 const Load& load,
                                                  const Work& work) const {
-    static_assert(kSumFragments<Shape> % kPartFragments == 0, "whole parts");
+    if constexpr (!kHasSeveral) {
 #pragma unroll
-    for (int part = 0; part < kSumFragments<Shape> / kPartFragments; ++part) {
-      const bool is_mine = part % Shape::kGroups == group_of_warp<Shape>();
-      if constexpr (kHasSeveral) {
-        if (!is_mine) {
-          for_each_of_part(part, [&](int block, int v, int first) {
-            give(sums[block][v], of_lane(part, group_of_warp<Shape>(), first));
-          });
+      for (int v = 0; v < kSumFragments<Shape>; ++v) {
+        for_each_block(
+            [&](int block) { work(block, v, sums[block][v], load(block, v)); });
+      }
+    } else {
+#pragma unroll
+      for (int first = 0; first < kSumFragments<Shape>; first += Shape::kGroups) {
+        const int v = first + group_of_warp<Shape>();
+        // Of short rows there are fewer fragments than groups.
+        const bool has_mine = v < kSumFragments<Shape>;
+        decltype(load(0, 0)) loaded[Shape::kRowBlocks];
+        if (has_mine) {
+          for_each_block([&](int block) { loaded[block] = load(block, v); });
+        }
+        if (first > 0) __syncthreads();  // all have read the round before
+#pragma unroll
+        for (int group = 0; group < Shape::kGroups; ++group) {
+          if (first + group >= kSumFragments<Shape>) break;
+          for_each_block(
+              [&](int block) { give(sums[block][first + group], group, block); });
         }
         __syncthreads();
-      }
-      if (is_mine) {
-        for_each_of_part(part, [&](int block, int v, int first) {
-          Fragment totals;
-          add_up(sums[block][v], part, first, totals);
-          work(block, v, totals);
+        if (!has_mine) continue;
+        for_each_block([&](int block) {
+          Fragment totals = {};
+          add_up(block, totals);
+          work(block, v, totals, loaded[block]);
         });
       }
     }
@@ -74,61 +89,44 @@ class TileGroups {
     return numbers_[(which * Shape::kGroups + group) * Shape::kRows + row];
   }
 
-  // Calls `work(block, v, first)`, where a lane's elements have the numbers from
-  // `first` on.
+  // Calls `work(block)` for each block of the warp's rows.
   template <typename Work>
-  __device__ __forceinline__ static void for_each_of_part(int part, const Work& work) {
+  __device__ __forceinline__ static void for_each_block(const Work& work) {
 #pragma unroll
-    for (int block = 0; block < Shape::kRowBlocks; ++block) {
-#pragma unroll
-      for (int i = 0; i < kPartFragments; ++i) {
-        work(block, part * kPartFragments + i,
-             (block * kPartFragments + i) * kFragmentElements);
-      }
-    }
+    for (int block = 0; block < Shape::kRowBlocks; ++block) work(block);
   }
 
-  // A lane's elements lie beside the other lanes' same elements: 32 banks. Parts take
-  // two places in turn: of the part before the last, everything has been read.
-  __device__ __forceinline__ SharedElement<Real>* of_lane(int part, int group,
-                                                          int first) const {
-    constexpr int kSumsOfWarp = Shape::kRowsOfWarp * kPartFragments * kFragmentColumns;
-    const int warp = first_row_of_warp<Shape>() / Shape::kRowsOfWarp;
-    return sums_ + part % 2 * kSumsOfPart +
-           (warp * Shape::kGroups + group) * kSumsOfWarp + first * kWarpSize +
-           lane_of_thread();
+  // What a group gave to another. A lane's elements lie beside the other lanes' same
+  // elements: 32 banks.
+  __device__ __forceinline__ SharedElement<Real>* of_lane(int to, int from,
+                                                          int block) const {
+    constexpr int kSumsOfBlock = kRowsOfBlock * kFragmentColumns;
+    const int first_row = first_row_of_warp<Shape>() + block * kRowsOfBlock;
+    return sums_ + to * kSumsOfGroup + from * Shape::kRows * kFragmentColumns +
+           first_row / kRowsOfBlock * kSumsOfBlock + lane_of_thread();
   }
 
-  __device__ __forceinline__ static void give(const Fragment& sums,
-                                              SharedElement<Real>* to) {
+  __device__ __forceinline__ void give(const Fragment& sums, int to, int block) const {
+    auto* given = of_lane(to, group_of_warp<Shape>(), block);
 #pragma unroll
     for (int element = 0; element < kFragmentElements; ++element) {
-      to[element * kWarpSize] = sums[element];
+      given[element * kWarpSize] = sums[element];
     }
   }
 
-  __device__ __forceinline__ void add_up(const Fragment& own, int part, int first,
-                                         Fragment& totals) const {
+  __device__ __forceinline__ void add_up(int block, Fragment& totals) const {
 #pragma unroll
-    for (int element = 0; element < kFragmentElements; ++element) {
-      totals[element] = own[element];
-    }
-    if constexpr (kHasSeveral) {
-      const int mine = part % Shape::kGroups;
+    for (int group = 0; group < Shape::kGroups; ++group) {
+      const auto* given = of_lane(group_of_warp<Shape>(), group, block);
 #pragma unroll
-      for (int group = 0; group < Shape::kGroups; ++group) {
-        if (group == mine) continue;
-        const auto* given = of_lane(part, group, first);
-#pragma unroll
-        for (int element = 0; element < kFragmentElements; ++element) {
-          totals[element] += given[element * kWarpSize];
-        }
+      for (int element = 0; element < kFragmentElements; ++element) {
+        totals[element] += given[element * kWarpSize];
       }
     }
   }
 
   SharedElement<Real>* const numbers_;
-  SharedElement<Real>* const sums_;  // of two parts
+  SharedElement<Real>* const sums_;
 };
 
 }  // namespace cuda

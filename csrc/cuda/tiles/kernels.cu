@@ -46,20 +46,24 @@ int64_t tiles_of(const LossParams& params) {
 template <typename Factor>
 constexpr bool has_several_kinds = sizeof(StorageOf<Factor>) < 8;
 
-// Long rows leave no room for a flat tile's panels, of whose columns each warp has
-// some.
-constexpr bool has_flat_shape(int row_bytes) { return row_bytes <= 512; }
+// Of these lengths the columns of a panel are shared between groups of warps.
+constexpr bool has_groups(int row_bytes) { return row_bytes <= 512; }
 
-// Of these lengths the usual tile is too large for some devices.
-constexpr bool has_tight_shape(int row_bytes) {
-  return row_bytes >= 256 && row_bytes <= 1024;
+// Of these the usual tile is too large for some devices, and there is no twin.
+template <typename Tall>
+constexpr bool has_tight_shape() {
+  return Tall::kRowBytes >= 256 && Tall::kRowBytes <= 1024 && !Tall::kHasSixteenWarps;
 }
 
-// Flat tiles meet each row of a panel with fewer of their own, but there are four times
-// as many: they win where tall ones are too few for every second multiprocessor.
+// Whether the device can run such tiles, and all of them at the same time.
 template <typename Shape>
-bool leaves_half_idle(const LossParams& params, const TileDevice& device) {
-  return 2 * tiles_of<Shape>(params) <= device.multiprocessors;
+bool fits_device(const TileDevice& device) {
+  return kSharedBytes<Shape> <= device.shared_bytes;
+}
+template <typename Shape>
+bool runs_at_once(const LossParams& params, const TileDevice& device) {
+  return fits_device<Shape>(device) &&
+         tiles_of<Shape>(params) <= device.multiprocessors;
 }
 
 // Calls `call` with a ShapeTag of the tile for rows of `kDim` elements.
@@ -68,15 +72,20 @@ cudaError_t with_tile_kind(const LossParams& params, const TileDevice& device,
                            const Call& call) {
   constexpr int kRowBytes = kDim * static_cast<int>(sizeof(StorageOf<Factor>));
   using Tall = TileShape<Factor, kDim, TileKind::kTall>;
-  if constexpr (has_several_kinds<Factor> && has_flat_shape(kRowBytes)) {
+  if constexpr (has_several_kinds<Factor> && has_groups(kRowBytes)) {
     using Flat = TileShape<Factor, kDim, TileKind::kFlat>;
-    if (leaves_half_idle<Tall>(params, device) &&
-        kSharedBytes<Flat> <= device.shared_bytes) {
-      return call(ShapeTag<Flat>{});
+    using Middle = TileShape<Factor, kDim, TileKind::kMiddle>;
+    if (runs_at_once<Flat>(params, device)) return call(ShapeTag<Flat>{});
+    if (runs_at_once<Middle>(params, device)) return call(ShapeTag<Middle>{});
+    if constexpr (Tall::kHasSixteenWarps) {
+      using Twin = TileShape<Factor, kDim, TileKind::kTwin>;
+      if (!runs_at_once<Tall>(params, device) && fits_device<Twin>(device)) {
+        return call(ShapeTag<Twin>{});
+      }
     }
   }
-  if constexpr (has_several_kinds<Factor> && has_tight_shape(kRowBytes)) {
-    if (kSharedBytes<Tall> > device.shared_bytes) {
+  if constexpr (has_several_kinds<Factor> && has_tight_shape<Tall>()) {
+    if (!fits_device<Tall>(device)) {
       return call(ShapeTag<TileShape<Factor, kDim, TileKind::kTight>>{});
     }
   }

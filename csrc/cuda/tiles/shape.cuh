@@ -17,10 +17,12 @@ namespace cuda {
 
 constexpr int kRowsOfBlock = 16;  // of a matrix, as the tensor cores take them
 
-// A tall tile meets each panel with many rows. Flat ones are more in number, so that
-// few rows fill a device. Tight ones are for devices on which a block gets at most 99
-// KiB of shared memory (capabilities 8.6, 8.9 and 12.0).
-enum class TileKind { kTall, kFlat, kTight };
+// How many rows a tile has, and its warps. Tall tiles meet each panel with many rows,
+// but there are few of them: middle and flat ones are for batches that would leave
+// multiprocessors idle, twin ones, of which two share a multiprocessor, for those that
+// have several tiles for each. Tight ones are for devices on which a block gets at most
+// 99 KiB of shared memory (capabilities 8.6, 8.9 and 12.0).
+enum class TileKind { kTall, kFlat, kTight, kMiddle, kTwin };
 
 // The number of slices into which rows are cut, so that a lane's sums of a slice take
 // at most `most_bytes`: a power of two, so that the threads of a block share its rows
@@ -38,21 +40,24 @@ struct TileShape {
   using Real = ComputeType<Storage>;
   static constexpr bool kIsTight = kKind == TileKind::kTight;
   static constexpr bool kIsFlat = kKind == TileKind::kFlat;
+  static constexpr bool kIsMiddle = kKind == TileKind::kMiddle;
+  static constexpr bool kIsTwin = kKind == TileKind::kTwin;
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
 
   // The sums of its rows stay in a warp's registers, which are 1020 bytes a lane. They
   // get half of it, or a quarter where plain arithmetic also holds packets of long rows
-  // there. Two blocks of rows where they fit: what is read of a panel is then
-  // multiplied twice.
+  // there. Where a quarter is enough anyway, sixteen warps share a multiprocessor's
+  // registers, else eight.
   static constexpr int kSumBytes =
       kDim * kRowsOfBlock / kWarpSize * static_cast<int>(sizeof(Real));
   static constexpr int kSumBytesOfLane =
       sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
-  static constexpr int kRowBlocks =
-      !kIsFlat && sizeof(Real) == 4 && 2 * kSumBytes <= kSumBytesOfLane ? 2 : 1;
+  static constexpr bool kHasSixteenWarps =
+      sizeof(Real) == 4 && kSumBytes <= 256 && kRowBytes <= 512;
   static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
   static constexpr int kSliceDim = kDim / kSlices;
+  static constexpr int kRowBlocks = 1;
 
   // Fewer columns where shared memory is short, and where float64 products would not
   // leave enough registers.
@@ -62,21 +67,22 @@ struct TileShape {
   static constexpr int kColumnsOfWarp = kIsNarrow ? 16 : 32;
   static constexpr int kGroups = kIsFlat                                ? 8
                                  : kRowBytes > 512 || sizeof(Real) == 8 ? 1
-                                 : kIsTight ? 2
-                                            : 2 * kRowBlocks;
+                                 : kIsTight || kIsTwin                  ? 2
+                                 : kIsMiddle || kHasSixteenWarps        ? 4
+                                                                        : 2;
   // The rows of a panel, which are the columns of the products.
   static constexpr int kColumns = kGroups * kColumnsOfWarp;
 
   static constexpr int kRowsOfWarp = kRowBlocks * kRowsOfBlock;
   static constexpr int kRows = kIsFlat                                 ? kRowsOfWarp
+                               : kIsMiddle                             ? 2 * kRowsOfWarp
                                : kRowBytes <= 512                      ? 64
                                : kRowBytes <= (kIsTight ? 1024 : 2048) ? 2 * kColumns
                                                                        : 16;
   static constexpr int kWarps = kRows / kRowsOfWarp * kGroups * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
   // Blocks that share a multiprocessor: what its registers and shared memory allow.
-  static constexpr int kBlocks =
-      (kIsFlat && kRowBytes <= 256) || kThreads < 256 ? 2 : 1;
+  static constexpr int kBlocks = kIsTwin || kThreads < 256 ? 2 : 1;
   static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
   // A packet more than whole rows of banks: eight rows' packets then lie in eight
   // different groups of banks.

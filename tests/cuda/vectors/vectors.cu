@@ -80,17 +80,6 @@ struct MultiplyMatrices {
   }
 };
 
-// Half as deep: of the rows that MatrixRows multiplies, 16 bytes a lane.
-struct BFloat16Of8 {};
-template <>
-struct MultiplyMatrices<BFloat16Of8> {
-  __device__ static Several<float, 4> apply(Words<2> left, uint32_t right,
-                                            Several<float, 4> sums) {
-    multiply_matrices(left.values, right, BFloat16{}, sums.values);
-    return sums;
-  }
-};
-
 // --- Loads of matrices --------------------------------------------------------------
 
 constexpr int kPacketBytes = 16;
@@ -124,10 +113,6 @@ struct LoadTransposed {
     load_transposed<Element>(exchange_rows<Element>(row, place), matrices.values);
     return matrices;
   }
-};
-
-struct TransposeMatrix {
-  __device__ static uint32_t apply(uint32_t word) { return transpose_matrix(word); }
 };
 
 // --- Asynchronous copies ------------------------------------------------------------
@@ -353,13 +338,11 @@ const std::vector<Instruction>& instructions() {
       named<MultiplyMatrices<Float16>>("multiply_matrices.float16"),
       named<MultiplyMatrices<BFloat16>>("multiply_matrices.bfloat16"),
       named<MultiplyMatrices<Tf32>>("multiply_matrices.tf32"),
-      named<MultiplyMatrices<BFloat16Of8>>("multiply_matrices.bfloat16_8"),
       named<LoadMatrices<Float16>>("load_matrices.float16"),
       named<LoadMatrices<BFloat16>>("load_matrices.bfloat16"),
       named<LoadMatrices<float>>("load_matrices.float32"),
       named<LoadTransposed<Float16>>("load_transposed.float16"),
       named<LoadTransposed<BFloat16>>("load_transposed.bfloat16"),
-      named<TransposeMatrix>("transpose_matrix"),
       named<RoundToTf32>("round_to_tf32"),
       named<RoundPair<Float16>>("round_pair.float16"),
       named<RoundPair<BFloat16>>("round_pair.bfloat16"),

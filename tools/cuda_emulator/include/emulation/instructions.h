@@ -69,20 +69,6 @@ inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0,
   multiply(&product, type);
 }
 
-// movmatrix: 8 x 8 elements of 16 bits, two of a row in a lane's word.
-inline uint32_t transpose_matrix(uint32_t word) {
-  const unsigned lane = threadIdx.x % 32;
-  const unsigned row = 2 * (lane % 4);
-  const unsigned column = lane / 4;
-  uint32_t elements[2];
-  for (unsigned i = 0; i < 2; ++i) {
-    const uint32_t words =
-        __shfl_sync(~0u, word, static_cast<int>(4 * (row + i) + column / 2));
-    elements[i] = words >> column % 2 * 16 & 0xffffu;
-  }
-  return elements[0] | elements[1] << 16;
-}
-
 // cvt.rna.tf32: half of the last kept bit is added to the magnitude; the rest is cut
 // off. NaN stays.
 inline uint32_t round_to_tf32(float value) {

@@ -16,7 +16,6 @@ using emulator::copy_async;
 using emulator::load_matrices;
 using emulator::load_transposed;
 using emulator::round_to_tf32;
-using emulator::transpose_matrix;
 
 template <int kPending>
 void wait_for_copies() {
@@ -32,11 +31,6 @@ template <typename Element>
 void multiply_matrices(const uint32_t (&left)[4], uint32_t right_0, uint32_t right_1,
                        Element, float (&sums)[4]) {
   emulator::multiply_matrices(left, right_0, right_1, factor_of(Element{}), sums);
-}
-
-inline void multiply_matrices(const uint32_t (&left)[2], uint32_t right, BFloat16 type,
-                              float (&sums)[4]) {
-  multiply_matrices({left[0], left[1], 0, 0}, right, 0, type, sums);
 }
 
 template <typename Element>

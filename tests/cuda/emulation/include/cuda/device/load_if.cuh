@@ -11,10 +11,6 @@ __forceinline__ uint4 load_if(bool wanted, const void* address) {
   return wanted ? __ldg(static_cast<const uint4*>(address)) : make_uint4(0, 0, 0, 0);
 }
 
-__forceinline__ uint4 load_packet_if(bool wanted, const void* address) {
-  return load_if(wanted, address);
-}
-
 template <int kBytes>
 uint2 load_piece_if(bool wanted, const void* address) {
   if (!wanted) return make_uint2(0, 0);
