@@ -50,11 +50,11 @@ class Run:
 # The first ones are those that most users run.
 FAMILIES = {
     "rows, 16 bits": Run("shuffle", "bfloat16", 8192, 50, 128),
-    "rows, float32": Run("shuffle", "float32", 8192, 50, 128),
     "tiles, 16 bits": Run("all", "bfloat16", 8192, 8191, 128),
     "tiles, a band": Run("ring", "bfloat16", 8192, 100, 128),
-    "tiles, tf32": Run("all", "float32", 8192, 8191, 128, tf32=True),
     "tiles, sliced rows": Run("all", "bfloat16", 8192, 8191, 768),
+    "rows, float32": Run("shuffle", "float32", 8192, 50, 128),
+    "tiles, tf32": Run("all", "float32", 8192, 8191, 128, tf32=True),
     "tiles, float32": Run("ring", "float32", 8192, 100, 128),
     "rows of several packets": Run("shuffle", "bfloat16", 8192, 50, 768),
     "rows of several warps": Run("shuffle", "float32", 4096, 20, 2048),
