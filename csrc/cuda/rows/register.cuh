@@ -35,7 +35,9 @@ class RegisterRows {
   // second-level cache's bandwidth.
   static constexpr int kBytesOfLane =
       kPackets * kElements * static_cast<int>(sizeof(Real));
-  static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 ? 2
+  static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 &&
+                                                          sizeof(Storage) > 2
+                                                      ? 2
                                                   : kBytesOfLane > 32 ||
                                                           sizeof(Storage) == 8
                                                       ? 3
