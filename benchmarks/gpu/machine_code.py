@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.gpu.tile_shape import KINDS
 from benchmarks.tables import print_table
 
 ROOT = Path(__file__).parents[2]
@@ -82,12 +83,12 @@ class Kernel:
 
     @property
     def kind_of_tile(self) -> str:
-        """``tall``, ``flat`` or ``tight``, see csrc/cuda/tiles/shape.cuh."""
-        return ("tall", "flat", "tight")[int(self._shape_of_tile[2])]
+        """One of ``KINDS``, see csrc/cuda/tiles/shape.cuh."""
+        return KINDS[int(self._shape_of_tile[2])]
 
     @property
     def _shape_of_tile(self) -> re.Match[str]:
-        found = re.search(r"TileShapeI\w+?Li(\d+)ELNS0_8TileKindE([012])E", self.symbol)
+        found = re.search(r"TileShapeI\w+?Li(\d+)ELNS0_8TileKindE(\d)E", self.symbol)
         if found is None:
             raise ValueError(f"not a tile kernel: {self.symbol}")
         return found

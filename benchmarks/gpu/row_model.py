@@ -65,8 +65,6 @@ def layout(size: Size) -> str | None:
     if size.row_bytes % PACKET_BYTES:
         held = narrowest(short, packets)
         return held and f"{held} in pieces"
-    if size.dtype == "bfloat16" and packets <= 16:
-        return f"4 lanes x {2 if packets <= 8 else 4} packets x 1 warps as matrices"
     if max(math.ceil(size.dim / 1024), math.ceil(size.row_bytes / 4096)) > MOST_WARPS:
         return None
     most = 4 if BYTES[size.dtype] == 2 else 8

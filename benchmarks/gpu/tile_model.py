@@ -35,7 +35,7 @@ from benchmarks.gpu.kernel_time import (
     slowest,
     step,
 )
-from benchmarks.gpu.tile_shape import TileShape
+from benchmarks.gpu.tile_shape import ROWS_OF_WARP, TileShape
 
 CODE = Path(__file__).parents[1] / "results" / "tile_code.csv"
 
@@ -47,8 +47,8 @@ BYTES_OF_LAUNCH = 1 << 24
 # Gradient: the seed, the coefficients of a document's own query (two), the documents, the
 # queries and their norms.
 LOADS = {"forward": 3, "gradient": 6}
-# For each query's own gradient: its coefficients, its direction. A warp takes one by one.
-LOADS_OF_A_QUERY = 2
+# Directions that a warp scales at once, each for the gradient of a query.
+QUERIES_AT_ONCE = 4
 
 # A lane's instructions for a pair of rows beyond the loop's way, read in the listing of
 # forward, bfloat16 x 128, tall, sm_90: stretches of 86 and 49 (logQ and the mask that an
@@ -68,7 +68,7 @@ class TensorProducts(NamedTuple):
     operations: int  # of an instruction
     parts: int  # of a weight, in the weighted sums
     share: float  # of the rate of 16-bit products
-    of_a_wavefront: float  # that sum rows, for each block of rows
+    of_a_wavefront: float  # that sum rows
 
 
 TENSOR_PRODUCTS = {
@@ -89,7 +89,7 @@ class TileLoop:
     wavefronts: float  # of shared memory
     warp: Warp
 
-    def without_sums(self, products: TensorProducts, row_blocks: int) -> TileLoop:
+    def without_sums(self, products: TensorProducts) -> TileLoop:
         """That of the loss alone, which sums no rows: it loads none for that either.
 
         Each turn of shared memory that brings rows to be summed is for as many products.
@@ -98,7 +98,7 @@ class TileLoop:
         return replace(
             self,
             products=self.products - fewer,
-            wavefronts=self.wavefronts - fewer / (products.of_a_wavefront * row_blocks),
+            wavefronts=self.wavefronts - fewer / products.of_a_wavefront,
             warp=self.warp + Warp(-fewer, -STALLS_OF_A_PRODUCT * fewer),
         )
 
@@ -131,7 +131,7 @@ def loop_of(
 def share_of_option(option: str, size: Size, device: Device) -> float:
     """An option's instructions in a step, for each one of the others."""
     found = passes(size, True, device, draws=False)
-    pairs = found[0].tile.rows_of_warp * found[0].tile.columns_of_warp / LANES
+    pairs = ROWS_OF_WARP * found[0].tile.columns_of_warp / LANES
     in_passes = 1 if option == "statistics" else 2
     more = in_passes * pairs * INSTRUCTIONS_OF_A_PAIR[option]
     return more / sum(each.loop.warp.instructions for each in found)
@@ -187,8 +187,9 @@ class TilePass:
     @property
     def merged_bytes(self) -> float:
         """What a tile's groups write and read of their sums, in float32."""
-        given_away = (self.tile.groups - 1) * self.tile.rows * self.tile.dim * 4
-        return 2 * given_away
+        if self.tile.groups == 1:
+            return 0
+        return 2 * self.tile.groups * self.tile.rows * self.tile.dim * 4
 
     def limits(self) -> dict[str, float]:
         """Seconds that each resource needs by itself."""
@@ -221,7 +222,8 @@ class TilePass:
         clocks += slow_clocks_outside(self.loop.other_instructions, warps)
         loads = LOADS[self.name]
         if self.name == "gradient":
-            loads += LOADS_OF_A_QUERY * math.ceil(self.tile.rows / self.tile.warps)
+            of_a_turn = QUERIES_AT_ONCE * self.tile.warps
+            loads += math.ceil(self.tile.rows / of_a_turn)
         clocks += loads * LATENCY
         return (
             math.ceil(self.tiles_in_turn / self.blocks_together)
@@ -251,7 +253,7 @@ def passes(size: Size, training: bool, device: Device, draws: bool) -> list[Tile
         for name in ("forward", "gradient")
     )
     if not training:
-        forward = forward.without_sums(products, tile.row_blocks)
+        forward = forward.without_sums(products)
     in_memory = float(memory_bytes(size, training))
     moved = float(tile_bytes(size, device.multiprocessors, training))
     if training:  # a half of each, nearly: the direction goes there and back

@@ -248,8 +248,7 @@ def test_of_float64_tiles_the_low_end_alone_is_known() -> None:
 @pytest.mark.parametrize(
     ("dim", "dtype", "layout"),
     [
-        (64, "bfloat16", "4 lanes x 2 packets x 1 warps as matrices"),
-        (128, "bfloat16", "4 lanes x 4 packets x 1 warps as matrices"),
+        (64, "bfloat16", "8 lanes x 1 packets x 1 warps"),
         (64, "float16", "8 lanes x 1 packets x 1 warps"),
         (128, "float16", "16 lanes x 1 packets x 1 warps"),
         (128, "float32", "32 lanes x 1 packets x 1 warps"),

@@ -18,6 +18,7 @@ from benchmarks.gpu.machine_code import Kernel
 from benchmarks.gpu.tile_shape import (
     FACTOR_BYTES,
     ROWS_OF_TILES,
+    ROWS_OF_WARP,
     WARP_SIZE,
     TileShape,
     kinds_of,
@@ -26,9 +27,9 @@ from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 
 ARCHITECTURES = ("sm_80", "sm_90")
-# Rows of each way to hold them in registers, of whole packets; the shortest of bfloat16 as
-# matrices as well. Five more hold them in pieces, and two stream them.
-LAYOUTS = {"float16": 7, "bfloat16": 9, "float32": 8, "float64": 8}
+# Rows of each way to hold them in registers, of whole packets. Five more hold them in
+# pieces, and two stream them.
+LAYOUTS = {"float16": 7, "bfloat16": 7, "float32": 8, "float64": 8}
 
 LIBRARY = machine_code.find_library()
 pytestmark = pytest.mark.skipif(
@@ -118,13 +119,13 @@ def test_a_tile_of_rows_is_loaded_by_packets_that_are_in_flight_together(
 
 
 def chosen_warps(kernel: Kernel) -> int:
-    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh and matrix.cuh choose."""
+    """Warps a multiprocessor, as csrc/cuda/rows/register.cuh chooses."""
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats
-    if bytes_of_lane > 64 and not kernel.as_matrices:
+    if bytes_of_lane > 64 and not kernel.dtype.endswith("float16"):
         return 8
-    return 12 if bytes_of_lane > 32 or kernel.dtype != "float32" else 16
+    return 12 if bytes_of_lane > 32 or kernel.dtype == "float64" else 16
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -135,17 +136,6 @@ def test_the_registers_leave_room_for_the_chosen_warps(architecture: str) -> Non
         if kernel.in_registers and kernel.warps_of_a_multiprocessor < chosen_warps(kernel)
     ]
     assert not names(too_large)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_short_rows_of_bfloat16_are_multiplied_by_the_tensor_cores(
-    architecture: str,
-) -> None:
-    found = [kernel for kernel in row_kernels(architecture) if kernel.as_matrices]
-    assert len(found) == 4  # of two lengths, in two passes
-    for kernel in found:
-        loop = machine_code.gather_loop(kernel)
-        assert sum("HMMA" in text for _, text in loop) >= 16, kernel.rows
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -239,14 +229,13 @@ def shape_of(kernel: Kernel) -> TileShape:
 
 def pairs_of_lane(kernel: Kernel) -> float:
     """In a pass of the loop."""
-    shape = shape_of(kernel)
-    return shape.rows_of_warp * shape.columns_of_warp / WARP_SIZE
+    return ROWS_OF_WARP * shape_of(kernel).columns_of_warp / WARP_SIZE
 
 
 # A lane's instructions for a pair, products apart, by the pairs that it has in a pass of
 # the loop: what is done once a pass weighs more where they are few. tf32 products load
 # each element of the met rows.
-MOST_OF_A_PAIR = {32: 32, 16: 60, 8: 130}
+MOST_OF_A_PAIR = {16: 60, 8: 130}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -286,6 +275,10 @@ SHARED_MEMORY = {"sm_90": 228}
 SHARED_MEMORY_OF_THE_SYSTEM = 1
 
 
+# Of devices that take 75 rows by tiles of a kind.
+MULTIPROCESSORS = {"twin": 1, "tall": 2, "middle": 3, "flat": 132}
+
+
 def shared_bytes_of_passes(kernel: Kernel) -> dict[str, int]:
     """What the launches of both passes of its tiles ask for, by the emulator's count."""
     storage = "float32" if kernel.dtype == "tf32" else kernel.dtype
@@ -294,7 +287,7 @@ def shared_bytes_of_passes(kernel: Kernel) -> dict[str, int]:
         batch,
         "ring",
         allow_tf32=kernel.dtype == "tf32",
-        multiprocessors=132 if kernel.kind_of_tile == "flat" else 1,
+        multiprocessors=MULTIPROCESSORS[kernel.kind_of_tile],
     )
     return {
         "forward": launches[0]["shared_bytes"],
@@ -304,7 +297,7 @@ def shared_bytes_of_passes(kernel: Kernel) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("kind", "row_bytes", "blocks"),
-    [("flat", 128, 2), ("flat", 256, 2), ("tall", 256, 1), ("tall", 512, 1)],
+    [("flat", 256, 1), ("middle", 256, 1), ("tall", 256, 1), ("twin", 256, 2)],
 )
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "tf32"])
 def test_the_blocks_of_short_rows_fit_a_multiprocessor(

@@ -212,6 +212,39 @@ __global__ void copy_what_is_not_there(Arguments a) {
   store_reversed(a, numbers);
 }
 
+// --- Sums that warps exchange --------------------------------------------------------
+
+// In two rounds every lane gives each warp its number, and adds up what the same lanes
+// gave to its own warp.
+__device__ void add_up_what_warps_give(const Arguments& a, bool wait_for_numbers,
+                                       bool wait_for_readers) {
+  SharedArrays arrays;
+  const int warps = threads_of_block() / warpSize;
+  auto* given = arrays.take<float>(warps * threads_of_block());
+  const int own = thread_in_block() / warpSize * threads_of_block();
+  float sum = 0;
+  for (int round = 0; round < 2; ++round) {
+    if (round > 0 && wait_for_readers) __syncthreads();
+    for (int to = 0; to < warps; ++to) {
+      given[to * threads_of_block() + thread_in_block()] =
+          __ldg(a.input + thread_in_grid());
+    }
+    if (wait_for_numbers) __syncthreads();
+    for (int from = 0; from < warps; ++from) {
+      sum += given[own + from * warpSize + lane_of_thread()];
+    }
+  }
+  __stcs(a.output + thread_in_grid(), sum);
+}
+
+__global__ void add_up_before_all_have_given(Arguments a) {
+  add_up_what_warps_give(a, !a.wrong, true);
+}
+
+__global__ void give_before_all_have_added_up(Arguments a) {
+  add_up_what_warps_give(a, true, !a.wrong);
+}
+
 // --- Arrays ------------------------------------------------------------------------
 
 __global__ void take_arrays_in_another_order(Arguments a) {
@@ -512,6 +545,8 @@ const std::vector<Entry>& tile_entries() {
       {"copy_beyond_an_array", copy_beyond_an_array},
       {"copy_what_the_launch_wrote", copy_what_the_launch_wrote},
       {"copy_what_is_not_there", copy_what_is_not_there},
+      {"add_up_before_all_have_given", add_up_before_all_have_given},
+      {"give_before_all_have_added_up", give_before_all_have_added_up},
       {"take_arrays_in_another_order", take_arrays_in_another_order},
       {"take_more_than_the_launch_asked_for", take_more_than_the_launch_asked_for},
       {"read_beyond_an_array", read_beyond_an_array},

@@ -60,6 +60,9 @@ LANES = np.arange(COUNT) % 32
 FROM_ROWS = INPUT + 2 * LANES
 FROM_COLUMNS = INPUT + 16 * (LANES % 4) + LANES // 4
 
+# The sum over a block's warps, twice.
+OVER_WARPS = 2 * np.repeat(INPUT.reshape(BLOCKS, -1, 32).sum(1), THREADS // 32, 0).ravel()
+
 UNDER_WAY = "shared memory to which a copy by thread "
 SHUFFLE = "__shfl_xor_sync with mask "
 # Kernel, what the wrong variant is told, what the right one computes.
@@ -188,6 +191,11 @@ FAULTS: dict[str, tuple[str, Floats]] = {
         "write to shared memory beyond the ends of an array",
         reversed_in_blocks(INPUT),
     ),
+    "add_up_before_all_have_given": (
+        "read of shared memory that nothing wrote; in block ",
+        OVER_WARPS,
+    ),
+    "give_before_all_have_added_up": ("missing barrier: ", OVER_WARPS),
     "read_a_misaligned_pair": (
         "of shared memory, which is no multiple of 8",
         INPUT,
