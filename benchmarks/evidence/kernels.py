@@ -19,8 +19,7 @@ from benchmarks.evidence.command import load_core, parse
 from benchmarks.evidence.device import facts
 from benchmarks.evidence.families import Rows, Run, prepare
 from benchmarks.evidence.tables import Table
-from benchmarks.gpu import gpu_model, gpu_samplers
-from benchmarks.gpu.gpu_model import MODES, Size
+from benchmarks.gpu.gpu_model import MODES, parse_size
 from benchmarks.steps import part
 
 FILE = "gpu.csv"
@@ -40,7 +39,6 @@ COLUMNS = (
     "samples",
     "steps",
     "bytes_beside_inputs",
-    "predicted_us",
 )
 
 USUAL = Run("shuffle", "bfloat16", 8192, 50, 128)
@@ -63,7 +61,7 @@ STRIDE_OF_SMALL = 7  # of a dry run: every seventh
 def runs() -> Iterator[Run]:
     """What is timed; what the documents show first."""
     for text, dtype in itertools.product(PREDICTED, ("bfloat16", "float32")):
-        size = gpu_model.parse_size(text)
+        size = parse_size(text)
         yield Run("shuffle", dtype, size.batch_size, size.num_negatives, size.dim)
     for source in SOURCES:
         yield replace(USUAL, source=source)
@@ -93,16 +91,6 @@ def unique_runs() -> list[Run]:
         for run in runs()
     )
     return list(dict.fromkeys(every))
-
-
-def predicted_microseconds(run: Run, training: bool, device_name: str) -> float | str:
-    """What was said beforehand, empty where nothing was."""
-    device = gpu_model.find_device(device_name)
-    is_exact = run.dtype == "float32" and not run.tf32 and run.source in ("ring", "all")
-    if device is None or run.source == "indices" or is_exact:
-        return ""  # of float32 tiles the model knows rounded products alone
-    size = Size(run.batch_size, run.num_negatives, run.dim, run.dtype)
-    return round(1e6 * gpu_samplers.seconds(run.source, size, training, device), 2)
 
 
 def steps_for(milliseconds: float) -> int:
@@ -164,7 +152,6 @@ def time_run(core: Any, run: Run, rows: Rows, table: Table, flush_bytes: int) ->
             **run.columns,
             "mode": MODES[training],
             "bytes_beside_inputs": step.bytes_beside_inputs,
-            "predicted_us": predicted_microseconds(run, training, table.facts["device"]),
         }
         for variant in time_variants(step, flush_bytes):
             table.add({**common, **variant})

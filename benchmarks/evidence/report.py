@@ -88,7 +88,7 @@ def measured(key: str, prediction: Record, source: str, mode: str) -> float:
 def kernels(results: pd.DataFrame) -> Table:
     """Each sampler and type at one size: by graph and plainly, from the caches and not."""
     columns = ["candidates", "type", "mode", "K", "graph, µs", "plain launches, µs"]
-    columns += ["graph, flushed caches, µs", "predicted, µs"]
+    columns += ["graph, flushed caches, µs"]
     for column, value in USUAL_SIZE.items():
         results = results[results[column] == value]
     few = results[(results["num_negatives"] == 50) | (results["source"] == "all")]
@@ -97,7 +97,7 @@ def kernels(results: pd.DataFrame) -> Table:
         medians = rows.set_index(["launch", "cache"])["median_us"]
         variants = (("graph", "warm"), ("plain", "warm"), ("graph", "flushed"))
         cells = [digits(medians.get(each, float("nan"))) for each in variants]
-        lines.append([*map(str, key), *cells, digits(rows["predicted_us"].iloc[0])])
+        lines.append([*map(str, key), *cells])
     return columns, lines
 
 

@@ -379,14 +379,13 @@ def test_every_sampler_dtype_and_setting_is_timed() -> None:
     assert {run.statistics for run in runs} == {True, False}
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_every_run_that_the_model_knows_has_its_prediction(name: str) -> None:
-    reported = DEVICES[name].reported_name
-    for run, training in itertools.product(kernels.unique_runs(), (True, False)):
-        predicted = kernels.predicted_microseconds(run, training, reported)
-        exact_tiles = run.source in ("ring", "all") and run.columns["dtype"] == "float32"
-        assert (predicted == "") == (run.source == "indices" or exact_tiles)
-        assert predicted == "" or float(predicted) > 0
+def test_no_measurement_depends_on_a_model() -> None:
+    names = ["benchmarks.gpu_evidence", "benchmarks.evidence.every_kernel"]
+    names += [f"benchmarks.evidence.{step}" for step in gpu_evidence.LIMITS]
+    models = {f"benchmarks.gpu.{name}" for name in ("gpu_samplers", "kernel_time")}
+    models |= {f"benchmarks.gpu.{name}" for name in ("row_model", "tile_model")}
+    code = f"import sys, {', '.join(names)}; assert not {models} & {{*sys.modules}}"
+    subprocess.run([sys.executable, "-c", code], cwd=steps.ROOT, check=True)
 
 
 class FakeStep:
