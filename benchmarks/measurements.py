@@ -71,10 +71,19 @@ def predicted_milliseconds(row: Row, device_name: str) -> float:
     return 1e3 * gpu_samplers.seconds(sampler, size, training, device)
 
 
+def prediction_or_nan(row: Row, device_name: str) -> float:
+    """The same, NaN if the model fails: what was measured must not be lost by that."""
+    try:
+        return predicted_milliseconds(row, device_name)
+    except Exception as error:
+        print(f"no prediction for {row['impl']}: {error!r}", file=sys.stderr)
+        return math.nan
+
+
 def with_facts(rows: list[Row], facts: dict[str, Any]) -> list[Row]:
     """The rows with what they ran on, and the prediction for it."""
     return [
-        {**row, "predicted_ms": predicted_milliseconds(row, facts["device"]), **facts}
+        {**row, "predicted_ms": prediction_or_nan(row, facts["device"]), **facts}
         for row in rows
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import re
 import subprocess
@@ -432,6 +433,17 @@ def predicted(impl: str, size: Size, mode: str = "train") -> float:
     task = (impl, mode == "train")
     row = measurements.make_row("sizes", size, task, {"median_ms": 1.0})
     return measurements.with_facts([row], {"device": "NVIDIA H200"})[0]["predicted_ms"]
+
+
+def test_a_model_that_fails_costs_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> float:
+        raise KeyError("a new kernel")
+
+    monkeypatch.setattr(gpu_samplers, "seconds", fail)
+    assert math.isnan(predicted("core", Size(8192, 50, 128)))
+    assert "no prediction for core: KeyError('a new kernel')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["forward", "train"])
