@@ -33,7 +33,7 @@ from benchmarks.steps import Outcome, Step, any_failed, print_summary, run_steps
 LIMITS = {
     "device": 40.0,
     "vectors": 20.0,
-    "suite": 100.0,
+    "suite": 130.0,
     "sanitizer": 60.0,
     "kernels": 80.0,
     "peers": 250.0,

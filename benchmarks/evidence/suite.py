@@ -19,7 +19,7 @@ FOLDER = ROOT / "tests" / "kernels"
 FILES = ("test_rows", "test_tiles", "test_prepared_steps", "test_jax_calls")
 MOST_WORKERS = 12  # each with a context of its own on the device
 MOST_FAILED = 60  # what follows the failure of a device tells no more
-SECONDS_OF_A_FILE = 40.0
+SECONDS_OF_A_FILE = 70.0
 # JAX would take three quarters of the device's memory, and each worker has a JAX.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # Of a dry run: a few tests of each file.

@@ -80,16 +80,15 @@ def test_tiles_of_many_rows_match_the_oracle(
     core.check(Batch(shape, dtype), sampler, {}, **FULL)
 
 
-# An H100 takes these by tiles of each kind: flat, middle, tall and twin ones.
+# An H100 takes these by middle, tall and twin tiles, and what is smaller by flat ones. Few,
+# since the oracle takes long for so many rows.
 @pytest.mark.cores("device", "cpu")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("rows", "dim"), [(1500, 64), (4000, 128), (4300, 64), (4300, 128), (8600, 128)]
-)
+@pytest.mark.parametrize(("rows", "dim"), [(4000, 64), (4300, 128), (8600, 64)])
 def test_batches_of_every_size_match_the_oracle(
     core: Core, rows: int, dim: int, dtype: str
 ) -> None:
-    core.check(Batch((rows, rows + 10, dim, 40), dtype), "ring", {})
+    core.check(Batch((rows, rows + 10, dim, 20), dtype), "ring", {})
 
 
 @ON_EMULATOR
@@ -101,9 +100,7 @@ def test_every_option_holds_in_tiles_of_every_kind(
     core: Core, kind: str, option: str, sampler: str, dtype: str
 ) -> None:
     batch = Batch((70, 140, 72, 90), dtype)
-    core.check(
-        batch, sampler, batch.only(option), multiprocessors=MULTIPROCESSORS[kind]
-    )
+    core.check(batch, sampler, batch.only(option), multiprocessors=MULTIPROCESSORS[kind])
 
 
 @ON_EMULATOR
