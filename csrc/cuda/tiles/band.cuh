@@ -23,17 +23,17 @@ class BandOfPanel {
 
   // Whether no row has any of the columns.
   __device__ __forceinline__ bool is_empty() const {
-    return begin_ >= Shape::kColumnsOfWarp || end_ + Shape::kRowsOfWarp <= 1;
+    return begin_ >= Shape::kColumnsOfWarp || end_ + kRowsOfWarp <= 1;
   }
 
   // Whether each row has each of the columns.
   __device__ __forceinline__ bool is_whole() const {
-    return begin_ + Shape::kRowsOfWarp <= 1 && end_ >= Shape::kColumnsOfWarp;
+    return begin_ + kRowsOfWarp <= 1 && end_ >= Shape::kColumnsOfWarp;
   }
 
   // Those of the lane's columns that its row has.
   __device__ __forceinline__ uint32_t columns_of(int row) const {
-    const int shift = row_in_warp<Shape>(row) - column_of_lane();
+    const int shift = row_in_warp(row) - column_of_lane();
     const int begin = max(begin_ + shift, 0);
     const int end = min(end_ + shift, Shape::kColumnsOfWarp);
     if (begin >= end) return 0;
@@ -43,7 +43,7 @@ class BandOfPanel {
  private:
   // All columns farther from the panel than a warp's rows reach are the same to it.
   __device__ __forceinline__ static int near_panel(int64_t column) {
-    constexpr long long kBefore = -Shape::kRowsOfWarp;
+    constexpr long long kBefore = -kRowsOfWarp;
     constexpr long long kBehind = Shape::kColumnsOfWarp;
     return static_cast<int>(min(max(static_cast<long long>(column), kBefore), kBehind));
   }

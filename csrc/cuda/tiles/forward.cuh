@@ -28,10 +28,10 @@ namespace cuda {
 template <typename Shape>
 struct ForwardTileState {
   using Real = typename Shape::Real;
-  Real shift[kRowsOfLane<Shape>];
-  Real weight_sum[kRowsOfLane<Shape>] = {};
-  Real cosine_sum[kRowsOfLane<Shape>] = {};
-  WarpSums<Shape> sums = {};
+  Real shift[kRowsOfLane];
+  Real weight_sum[kRowsOfLane] = {};
+  Real cosine_sum[kRowsOfLane] = {};
+  RowSums<Shape> sums = {};
 };
 
 template <typename Shape>
@@ -57,7 +57,7 @@ class ForwardTile {
         norms_are_known_(norms_are_known),
         running_maximum_(FitNorms<Storage>::kScalesWeights ||
                          needs_running_maximum(params, scale_)) {
-    for_each_row_of_lane<Shape>([&](int row) {
+    for_each_row_of_lane([&](int row) {
       state_.shift[row] = running_maximum_ ? -kLargestNumber<Real> : Real(0);
     });
   }
@@ -205,8 +205,8 @@ class ForwardTile {
     // The columns of the rows' own places: column `diagonal` + r of row r.
     const int64_t diagonal = first_row - start;
     const bool has_positives =
-        diagonal > -Shape::kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
-    WarpProducts<Shape> products = {};
+        diagonal > -kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
+    Products<Shape> products = {};
     multiply_panel<Shape>(has_positives || !candidates.is_empty(),
                           memory_.queries.row(first_row) + slice, docs, memory_.slices,
                           products);
@@ -215,10 +215,7 @@ class ForwardTile {
       share_positives();
     }
     if (candidates.is_empty()) return;
-#pragma unroll
-    for (int block = 0; block < Shape::kRowBlocks; ++block) {
-      weigh(block, candidates, staged, products[block]);
-    }
+    weigh(candidates, staged, products);
     if (outputs_.query_direction != nullptr && !over_batch()) {
       accumulate_panel<Shape>(products, docs, state_.sums);
     }
@@ -232,9 +229,9 @@ class ForwardTile {
   // The cosine of a row with the document at its own place is in one of the row's four
   // lanes.
   __device__ __forceinline__ void find_positives(
-      int diagonal, int staged, const WarpProducts<Shape>& products) const {
-    for_each_row_of_lane<Shape>([&](int row) {
-      const int column = diagonal + row_in_warp<Shape>(row);
+      int diagonal, int staged, const Products<Shape>& products) const {
+    for_each_row_of_lane([&](int row) {
+      const int column = diagonal + row_in_warp(row);
       const int of_lane = column - column_of_lane();
       if (column >= Shape::kColumnsOfWarp || of_lane < 0 ||
           of_lane % kFragmentColumns > 1) {
@@ -242,8 +239,8 @@ class ForwardTile {
       }
       Real product = 0;
       for_each_product<Shape>([&](int fragment, int element, int half, int) {
-        if (half == row % 2 && of_lane == fragment * kFragmentColumns + element % 2) {
-          product = products[row / 2][fragment][element];
+        if (half == row && of_lane == fragment * kFragmentColumns + element % 2) {
+          product = products[fragment][element];
         }
       });
       positive_cosine(row) =
@@ -261,43 +258,40 @@ class ForwardTile {
     }
   }
 
-  // Turns products of a block of rows into weights times the documents' inverse norms,
-  // and adds the weights to the rows' sums.
-  __device__ __forceinline__ void weigh(int block, const BandOfPanel<Shape>& candidates,
+  // Turns products into weights times the documents' inverse norms, and adds the
+  // weights to the rows' sums.
+  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& candidates,
                                         int staged, Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> logits;
-    to_logits(block, staged, cosines, logits);
+    to_logits(staged, cosines, logits);
     if (has_log_q()) {
       correct(
           memory_.pair_inputs,
           [&](int, int column) { return Shape::kRows + staged + column; },
-          [&](int half, int) { return row_in_tile<Shape>(2 * block + half); }, logits);
+          [&](int half, int) { return row_in_tile<Shape>(half); }, logits);
     }
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    keep_candidates(block, candidates, staged, kept);
+    keep_candidates(candidates, staged, kept);
     if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
                                    kept[1] != kColumnsOfLane<Shape>)) {
       // They add nothing, even if they were NaN.
       keep_columns<Shape>(kept, Real(0), cosines);
       keep_columns<Shape>(kept, -static_cast<Real>(INFINITY), logits);
     }
-    count(block, kept, logits);
-    if (running_maximum_) raise_shift(block, logits);
-    to_weights(block, staged, logits, products);
+    count(kept, logits);
+    if (running_maximum_) raise_shift(logits);
+    to_weights(staged, logits, products);
   }
 
-  __device__ __forceinline__ void to_logits(int block, int staged,
-                                            Products<Shape>& cosines,
+  __device__ __forceinline__ void to_logits(int staged, Products<Shape>& cosines,
                                             Products<Shape>& logits) const {
     const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
     Real query_norm[2], positive[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = 2 * block + half;
-      query_norm[half] = memory_.queries.norm[row_in_tile<Shape>(row)];
-      positive[half] = positive_cosine(row);
-    }
+    for_each_row_of_lane([&](int row) {
+      query_norm[row] = memory_.queries.norm[row_in_tile<Shape>(row)];
+      positive[row] = positive_cosine(row);
+    });
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
       Real norms[2];
@@ -316,13 +310,12 @@ class ForwardTile {
 
   // Leaves the candidates of the lane's rows: those behind a row's own place that are
   // not excluded and do not have the row's ids.
-  __device__ __forceinline__ void keep_candidates(int block,
-                                                  const BandOfPanel<Shape>& candidates,
+  __device__ __forceinline__ void keep_candidates(const BandOfPanel<Shape>& candidates,
                                                   int staged,
                                                   uint32_t (&kept)[2]) const {
     if (!candidates.is_whole()) {
-      kept[0] = candidates.columns_of(2 * block);
-      kept[1] = candidates.columns_of(2 * block + 1);
+      kept[0] = candidates.columns_of(0);
+      kept[1] = candidates.columns_of(1);
     }
     if (has_log_q()) {
       const uint32_t excluded = excluded_columns(staged) >> column_of_lane();
@@ -330,8 +323,7 @@ class ForwardTile {
       kept[1] &= ~excluded;
     }
     if (!has_ids(params_)) return;
-    const int rows[2] = {row_in_tile<Shape>(2 * block),
-                         row_in_tile<Shape>(2 * block + 1)};
+    const int rows[2] = {row_in_tile<Shape>(0), row_in_tile<Shape>(1)};
     drop_equal_ids(
         params_, memory_.pair_inputs, rows, Shape::kRows + staged,
         [&](int, int column) -> int32_t { return memory_.docs.index[staged + column]; },
@@ -346,7 +338,7 @@ class ForwardTile {
         is_excluded(memory_.pair_inputs.log_q(Shape::kRows + staged + column)));
   }
 
-  __device__ __forceinline__ void count(int block, const uint32_t (&kept)[2],
+  __device__ __forceinline__ void count(const uint32_t (&kept)[2],
                                         const Products<Shape>& logits) const {
     if (outputs_.num_kept == nullptr && outputs_.positive_rank == nullptr) return;
     const uint32_t of_kept[2] = {static_cast<uint32_t>(__popc(kept[0])),
@@ -355,27 +347,24 @@ class ForwardTile {
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       larger[half] += is_above_positive(logits[fragment][element]) ? 1 : 0;
     });
-    memory_.counts.add(block, of_kept, larger);
+    memory_.counts.add(of_kept, larger);
   }
 
   // After the first panels a larger logit is rare. An infinite one raises the shift to
   // the largest number.
-  __device__ __forceinline__ void raise_shift(int block,
-                                              const Products<Shape>& logits) {
+  __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       largest[half] = max(largest[half], logits[fragment][element]);
     });
     const Real of_rows[2] = {largest_over_row(largest[0]),
                              largest_over_row(largest[1])};
-    const Real* shift = state_.shift + 2 * block;
-    const bool any = of_rows[0] > shift[0] || of_rows[1] > shift[1];
+    const bool any = of_rows[0] > state_.shift[0] || of_rows[1] > state_.shift[1];
     if (!__any_sync(kWholeWarp, any)) return;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      raise_shift_to(2 * block + half,
-                     min(max(shift[half], of_rows[half]), kLargestNumber<Real>));
-    }
+    for_each_row_of_lane([&](int row) {
+      raise_shift_to(row,
+                     min(max(state_.shift[row], of_rows[row]), kLargestNumber<Real>));
+    });
   }
 
   // Makes the row's sums relative to another shift, which is not below its own.
@@ -388,8 +377,7 @@ class ForwardTile {
     scale_row<Shape>(row, factor, state_.sums);
   }
 
-  __device__ __forceinline__ void to_weights(int block, int staged,
-                                             const Products<Shape>& logits,
+  __device__ __forceinline__ void to_weights(int staged, const Products<Shape>& logits,
                                              Products<Shape>& products) {
     const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
 #pragma unroll
@@ -398,7 +386,7 @@ class ForwardTile {
       read_pair(first_norm + fragment * kFragmentColumns, norms);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
-        const int row = 2 * block + element / 2;
+        const int row = element / 2;
         const Real weight =
             weight_of<Shape>(logits[fragment][element] - state_.shift[row]);
         state_.weight_sum[row] += weight;
@@ -424,7 +412,7 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ void share_sums() {
-    for_each_row_of_lane<Shape>([&](int row) {
+    for_each_row_of_lane([&](int row) {
       state_.weight_sum[row] = sum_over_row(state_.weight_sum[row]);
       state_.cosine_sum[row] = sum_over_row(state_.cosine_sum[row]);
       // finish_row's shift is never below the positive's own logit.
@@ -504,8 +492,8 @@ class ForwardTile {
   }
 
   __device__ __forceinline__ void store_directions() {
-    DirectionFactors factors[kRowsOfLane<Shape>];
-    for_each_row_of_lane<Shape>([&](int row) {
+    DirectionFactors factors[kRowsOfLane];
+    for_each_row_of_lane([&](int row) {
       const int in_tile = row_in_tile<Shape>(row);
       if (running_maximum_) {
         raise_shift_to(row, memory_.factor(kMergedShift, in_tile));
@@ -513,37 +501,34 @@ class ForwardTile {
       factors[row] = direction_factors(in_tile);
     });
     memory_.groups.for_each_total(
-        state_.sums,
-        [&](int block, int v) { return load_positives(factors + 2 * block, v); },
-        [&](int block, int v, const Real(&sums)[kFragmentElements],
+        state_.sums, [&](int v) { return load_positives(factors, v); },
+        [&](int v, const Real(&sums)[kFragmentElements],
             const PositivePairs& positives) {
           if (column_of(v) >= params_.dim) return;
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const Real pair[2] = {sums[2 * half], sums[2 * half + 1]};
-            store_direction(row_in_tile<Shape>(2 * block + half), column_of(v),
-                            factors[2 * block + half], pair, positives.pairs[half]);
-          }
+          for_each_row_of_lane([&](int row) {
+            const Real pair[2] = {sums[2 * row], sums[2 * row + 1]};
+            store_direction(row_in_tile<Shape>(row), column_of(v), factors[row], pair,
+                            positives.pairs[row]);
+          });
         });
   }
 
   // Elements of the positives of a lane's two rows. They are read once more: the panels
   // behind them may have taken their place in shared memory.
   struct PositivePairs {
-    StoredPair<Storage> pairs[2];
+    StoredPair<Storage> pairs[kRowsOfLane];
   };
 
   __device__ __forceinline__ PositivePairs
-  load_positives(const DirectionFactors* factors, int v) const {
+  load_positives(const DirectionFactors (&factors)[kRowsOfLane], int v) const {
     const bool exists = column_of(v) < params_.dim;
     const int column = exists ? column_of(v) : 0;
     PositivePairs positives;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int32_t doc = max(factors[half].query, 0);
-      positives.pairs[half] = load_pair(doc_at(doc) + column, column + 1 < params_.dim,
-                                        team_.has_whole_packets());
-    }
+    for_each_row_of_lane([&](int row) {
+      const int32_t doc = max(factors[row].query, 0);
+      positives.pairs[row] = load_pair(doc_at(doc) + column, column + 1 < params_.dim,
+                                       team_.has_whole_packets());
+    });
     return positives;
   }
 

@@ -22,26 +22,25 @@ class TileCounts {
       : kept_(arrays->template take<int32_t>(kCounts)),
         larger_(arrays->template take<int32_t>(kCounts)) {
     if (!is_keeper()) return;
-    for_each_row_of_lane<Shape>([&](int row) {
+    for_each_row_of_lane([&](int row) {
       kept_[number(group_of_warp<Shape>(), row)] = 0;
       larger_[number(group_of_warp<Shape>(), row)] = 0;
     });
   }
 
-  // What a lane found of its two rows of a block in a panel: at most 32 of each, so
-  // that all four are added up over the lanes of a row in one word.
-  __device__ __forceinline__ void add(int block, const uint32_t (&kept)[2],
+  // What a lane found of its two rows in a panel: at most 32 of each, so that all four
+  // are added up over the lanes of a row in one word.
+  __device__ __forceinline__ void add(const uint32_t (&kept)[2],
                                       const uint32_t (&larger)[2]) const {
     static_assert(Shape::kColumnsOfWarp < 256, "a number of eight bits");
     const uint32_t counts =
         sum_over_row(kept[0] | kept[1] << 8 | larger[0] << 16 | larger[1] << 24);
     if (!is_keeper()) return;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int of_row = number(group_of_warp<Shape>(), 2 * block + half);
-      kept_[of_row] += static_cast<int32_t>(counts >> 8 * half & 0xffu);
-      larger_[of_row] += static_cast<int32_t>(counts >> (16 + 8 * half) & 0xffu);
-    }
+    for_each_row_of_lane([&](int row) {
+      const int of_row = number(group_of_warp<Shape>(), row);
+      kept_[of_row] += static_cast<int32_t>(counts >> 8 * row & 0xffu);
+      larger_[of_row] += static_cast<int32_t>(counts >> (16 + 8 * row) & 0xffu);
+    });
   }
 
   // Of all groups, behind a barrier.

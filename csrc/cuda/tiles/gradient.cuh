@@ -22,9 +22,9 @@ namespace cuda {
 template <typename Shape>
 struct GradientTileState {
   using Real = typename Shape::Real;
-  Real weight_divisor[kRowsOfLane<Shape>] = {};  // 0 before any weight
-  Real projection[kRowsOfLane<Shape>] = {};
-  WarpSums<Shape> sums = {};
+  Real weight_divisor[kRowsOfLane] = {};  // 0 before any weight
+  Real projection[kRowsOfLane] = {};
+  RowSums<Shape> sums = {};
 };
 
 template <typename Shape>
@@ -297,41 +297,33 @@ class GradientTile {
     const BandOfPanel<Shape> drew(0, int64_t{drawn_} - 1, start);
     const int64_t diagonal = first_row + int64_t{drawn_} - start;
     const bool has_positives =
-        diagonal > -Shape::kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
+        diagonal > -kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
     const bool takes_part = has_positives || !drew.is_empty();
-    WarpProducts<Shape> products = {};
+    Products<Shape> products = {};
     multiply_panel<Shape>(takes_part, memory_.docs.row(first_row) + slice, queries,
                           memory_.slices, products);
     if (!takes_part) return;
-#pragma unroll
-    for (int block = 0; block < Shape::kRowBlocks; ++block) {
-      weigh(block, drew, staged, products[block]);
-      if (has_positives) {
-        weigh_positives(block, static_cast<int>(diagonal), staged, products[block]);
-      }
-      if constexpr (FitNorms<Storage>::kScalesWeights) {
-        scale_weights(block, products[block]);
-      }
-    }
+    weigh(drew, staged, products);
+    if (has_positives) weigh_positives(static_cast<int>(diagonal), staged, products);
+    if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
     accumulate_panel<Shape>(products, queries, state_.sums);
   }
 
-  // Turns products of a block of documents into weights times the queries' inverse
-  // norms, and adds the weights to the documents' projections.
-  __device__ __forceinline__ void weigh(int block, const BandOfPanel<Shape>& drew,
-                                        int staged, Products<Shape>& products) {
+  // Turns products into weights times the queries' inverse norms, and adds the weights
+  // to the documents' projections.
+  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& drew, int staged,
+                                        Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> weights;
-    to_logits(block, staged, cosines, weights);
+    to_logits(staged, cosines, weights);
     if (has_log_q()) {
       correct(
-          memory_.pair_inputs,
-          [&](int half, int) { return row_in_tile<Shape>(2 * block + half); },
+          memory_.pair_inputs, [&](int half, int) { return row_in_tile<Shape>(half); },
           [&](int, int column) { return Shape::kRows + staged + column; }, weights);
     }
     to_weights(staged, weights);
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    keep_queries(block, drew, staged, kept);
+    keep_queries(drew, staged, kept);
     if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
                                    kept[1] != kColumnsOfLane<Shape>)) {
       // The others add nothing, even if they were NaN.
@@ -346,18 +338,17 @@ class GradientTile {
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         const Real weight = weights[fragment][element];
-        Real& projection = state_.projection[2 * block + element / 2];
+        Real& projection = state_.projection[element / 2];
         projection = multiply_add(weight, cosines[fragment][element], projection);
         products[fragment][element] = weight * finite_norm(norms[element % 2]);
       }
     }
   }
 
-  __device__ __forceinline__ void to_logits(int block, int staged,
-                                            Products<Shape>& cosines,
+  __device__ __forceinline__ void to_logits(int staged, Products<Shape>& cosines,
                                             Products<Shape>& logits) const {
-    const Real doc_norm[2] = {memory_.docs.norm[row_in_tile<Shape>(2 * block)],
-                              memory_.docs.norm[row_in_tile<Shape>(2 * block + 1)]};
+    const Real doc_norm[2] = {memory_.docs.norm[row_in_tile<Shape>(0)],
+                              memory_.docs.norm[row_in_tile<Shape>(1)]};
     const int first = staged + column_of_lane();
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
@@ -398,25 +389,22 @@ class GradientTile {
 
   // Leaves the queries that drew the documents of the lane's rows and did not drop
   // them.
-  __device__ __forceinline__ void keep_queries(int block,
-                                               const BandOfPanel<Shape>& drew,
+  __device__ __forceinline__ void keep_queries(const BandOfPanel<Shape>& drew,
                                                int staged, uint32_t (&kept)[2]) const {
     const uint32_t queries = columns_of_queries(staged) >> column_of_lane();
-    const int rows[2] = {row_in_tile<Shape>(2 * block),
-                         row_in_tile<Shape>(2 * block + 1)};
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!drew.is_whole()) kept[half] = drew.columns_of(2 * block + half);
-      kept[half] &= queries;
+    const int rows[2] = {row_in_tile<Shape>(0), row_in_tile<Shape>(1)};
+    for_each_row_of_lane([&](int row) {
+      if (!drew.is_whole()) kept[row] = drew.columns_of(row);
+      kept[row] &= queries;
       // Whether every query drops the document.
-      if (has_log_q() && is_excluded(memory_.pair_inputs.log_q(rows[half]))) {
-        kept[half] = 0;
+      if (has_log_q() && is_excluded(memory_.pair_inputs.log_q(rows[row]))) {
+        kept[row] = 0;
       }
-    }
+    });
     if (!has_ids(params_)) return;
     drop_equal_ids(
         params_, memory_.pair_inputs, rows, Shape::kRows + staged,
-        [&](int half, int) { return doc_of(2 * block + half); }, kept);
+        [&](int half, int) { return doc_of(half); }, kept);
   }
 
   // The warp's columns that hold queries with a coefficient: where C > B, some places
@@ -428,51 +416,47 @@ class GradientTile {
 
   // A document's own query is behind all that drew it: at column `diagonal` + r for row
   // r of the warp, in one of the row's four lanes.
-  __device__ __forceinline__ void weigh_positives(int block, int diagonal, int staged,
+  __device__ __forceinline__ void weigh_positives(int diagonal, int staged,
                                                   Products<Shape>& products) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = 2 * block + half;
-      const int column = diagonal + row_in_warp<Shape>(row);
+    for_each_row_of_lane([&](int row) {
+      const int column = diagonal + row_in_warp(row);
       const int of_lane = column - column_of_lane();
       if (column >= Shape::kColumnsOfWarp || of_lane < 0 ||
           of_lane % kFragmentColumns > 1) {
-        continue;
+        return;
       }
       const int query = staged + column;
       const Real weight = memory_.own_coefficients[row_in_tile<Shape>(row)];
-      if (weight == 0) continue;
+      if (weight == 0) return;
       state_.projection[row] =
           multiply_add(weight, memory_.positive_cosines[query], state_.projection[row]);
       const Real weight_of_row =
           weight * finite_norm<Real>(memory_.queries.norm[query]);
-      for_each_product<Shape>([&](int fragment, int element, int of_half, int) {
-        if (of_half == half && of_lane == fragment * kFragmentColumns + element % 2) {
+      for_each_product<Shape>([&](int fragment, int element, int half, int) {
+        if (half == row && of_lane == fragment * kFragmentColumns + element % 2) {
           products[fragment][element] = weight_of_row;
         }
       });
-    }
+    });
   }
 
   // Divides the weights by a power of two, which costs no digit, so that none is above
   // kLargestWeight.
-  __device__ __forceinline__ void scale_weights(int block, Products<Shape>& products) {
+  __device__ __forceinline__ void scale_weights(Products<Shape>& products) {
     Real largest[2] = {0, 0};
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       const Real weight = products[fragment][element];
       largest[half] = max(largest[half], weight < 0 ? -weight : weight);
     });
     Real inverse_divisor[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = 2 * block + half;
-      const Real of_row = largest_over_row(largest[half]);
+    for_each_row_of_lane([&](int row) {
+      const Real of_row = largest_over_row(largest[row]);
       if (of_row != 0) {
         raise_divisor(
             row, power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight)));
       }
-      inverse_divisor[half] = inverse_of(state_.weight_divisor[row]);
-    }
+      inverse_divisor[row] = inverse_of(state_.weight_divisor[row]);
+    });
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       products[fragment][element] *= inverse_divisor[half];
     });
@@ -492,7 +476,7 @@ class GradientTile {
   // --- Store -------------------------------------------------------------------------
 
   __device__ __forceinline__ void share_projections() {
-    for_each_row_of_lane<Shape>([&](int row) {
+    for_each_row_of_lane([&](int row) {
       state_.projection[row] = sum_over_row(state_.projection[row]);
       memory_.groups.set_number(kProjection, row, state_.projection[row]);
       memory_.groups.set_number(kWeightDivisor, row, state_.weight_divisor[row]);
@@ -535,8 +519,8 @@ class GradientTile {
   // Each lane writes the gradient's elements over those of the document, which it alone
   // reads.
   __device__ __forceinline__ void finish_docs() {
-    DocFactors factors[kRowsOfLane<Shape>];
-    for_each_row_of_lane<Shape>([&](int row) {
+    DocFactors factors[kRowsOfLane];
+    for_each_row_of_lane([&](int row) {
       factors[row] = doc_factors(row);
       if constexpr (FitNorms<Storage>::kScalesWeights) {
         raise_divisor(row, factors[row].divisor);
@@ -544,14 +528,12 @@ class GradientTile {
     });
     struct Nothing {};
     memory_.groups.for_each_total(
-        state_.sums, [](int, int) { return Nothing{}; },
-        [&](int block, int v, const Real(&sums)[kFragmentElements], Nothing) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int row = 2 * block + half;
-            const Real pair[2] = {sums[2 * half], sums[2 * half + 1]};
+        state_.sums, [](int) { return Nothing{}; },
+        [&](int v, const Real(&sums)[kFragmentElements], Nothing) {
+          for_each_row_of_lane([&](int row) {
+            const Real pair[2] = {sums[2 * row], sums[2 * row + 1]};
             finish_pair(row_in_tile<Shape>(row), v, factors[row], pair);
-          }
+          });
         });
   }
 

@@ -42,18 +42,17 @@ class TileGroups {
     return number(which, group, in_tile);
   }
 
-  // Calls `work(block, v, totals, loaded)` for each fragment of the sums, in one of the
-  // groups, with what `load(block, v)` returned before the groups waited for each
-  // other. All threads of the block call it.
+  // Calls `work(v, totals, loaded)` for each fragment of the sums, in one of the
+  // groups, with what `load(v)` returned before the groups waited for each other. All
+  // threads of the block call it.
   template <typename Load, typename Work>
-  __device__ __forceinline__ void for_each_total(const WarpSums<Shape>& sums,
+  __device__ __forceinline__ void for_each_total(const RowSums<Shape>& sums,
                                                  const Load& load,
                                                  const Work& work) const {
     if constexpr (!kHasSeveral) {
 #pragma unroll
       for (int v = 0; v < kSumFragments<Shape>; ++v) {
-        for_each_block(
-            [&](int block) { work(block, v, sums[block][v], load(block, v)); });
+        work(v, sums[v], load(v));
       }
     } else {
 #pragma unroll
@@ -61,24 +60,19 @@ class TileGroups {
         const int v = first + group_of_warp<Shape>();
         // Of short rows there are fewer fragments than groups.
         const bool has_mine = v < kSumFragments<Shape>;
-        decltype(load(0, 0)) loaded[Shape::kRowBlocks];
-        if (has_mine) {
-          for_each_block([&](int block) { loaded[block] = load(block, v); });
-        }
+        decltype(load(0)) loaded;
+        if (has_mine) loaded = load(v);
         if (first > 0) __syncthreads();  // all have read the round before
 #pragma unroll
         for (int group = 0; group < Shape::kGroups; ++group) {
           if (first + group >= kSumFragments<Shape>) break;
-          for_each_block(
-              [&](int block) { give(sums[block][first + group], group, block); });
+          give(sums[first + group], group);
         }
         __syncthreads();
         if (!has_mine) continue;
-        for_each_block([&](int block) {
-          Fragment totals = {};
-          add_up(block, totals);
-          work(block, v, totals, loaded[block]);
-        });
+        Fragment totals = {};
+        add_up(totals);
+        work(v, totals, loaded);
       }
     }
   }
@@ -89,35 +83,25 @@ class TileGroups {
     return numbers_[(which * Shape::kGroups + group) * Shape::kRows + row];
   }
 
-  // Calls `work(block)` for each block of the warp's rows.
-  template <typename Work>
-  __device__ __forceinline__ static void for_each_block(const Work& work) {
-#pragma unroll
-    for (int block = 0; block < Shape::kRowBlocks; ++block) work(block);
-  }
-
   // What a group gave to another. A lane's elements lie beside the other lanes' same
   // elements: 32 banks.
-  __device__ __forceinline__ SharedElement<Real>* of_lane(int to, int from,
-                                                          int block) const {
-    constexpr int kSumsOfBlock = kRowsOfBlock * kFragmentColumns;
-    const int first_row = first_row_of_warp<Shape>() + block * kRowsOfBlock;
-    return sums_ + to * kSumsOfGroup + from * Shape::kRows * kFragmentColumns +
-           first_row / kRowsOfBlock * kSumsOfBlock + lane_of_thread();
+  __device__ __forceinline__ SharedElement<Real>* of_lane(int to, int from) const {
+    const int first_row = from * Shape::kRows + first_row_of_warp<Shape>();
+    return sums_ + to * kSumsOfGroup + first_row * kFragmentColumns + lane_of_thread();
   }
 
-  __device__ __forceinline__ void give(const Fragment& sums, int to, int block) const {
-    auto* given = of_lane(to, group_of_warp<Shape>(), block);
+  __device__ __forceinline__ void give(const Fragment& sums, int to) const {
+    auto* given = of_lane(to, group_of_warp<Shape>());
 #pragma unroll
     for (int element = 0; element < kFragmentElements; ++element) {
       given[element * kWarpSize] = sums[element];
     }
   }
 
-  __device__ __forceinline__ void add_up(int block, Fragment& totals) const {
+  __device__ __forceinline__ void add_up(Fragment& totals) const {
 #pragma unroll
     for (int group = 0; group < Shape::kGroups; ++group) {
-      const auto* given = of_lane(group_of_warp<Shape>(), group, block);
+      const auto* given = of_lane(group_of_warp<Shape>(), group);
 #pragma unroll
       for (int element = 0; element < kFragmentElements; ++element) {
         totals[element] += given[element * kWarpSize];

@@ -29,7 +29,7 @@ template <typename Shape>
 __device__ __forceinline__ void multiply_panel(
     bool takes_part, const SharedElement<typename Shape::Storage>* rows,
     const SharedElement<typename Shape::Storage>* panel,
-    const TileSlices<Shape>& slices, WarpProducts<Shape>& products) {
+    const TileSlices<Shape>& slices, Products<Shape>& products) {
   if (takes_part) TileProducts<Shape>::multiply(rows, panel, products);
   slices.add_up(takes_part, products);
 }
@@ -37,8 +37,8 @@ __device__ __forceinline__ void multiply_panel(
 // sums += weights times the panel.
 template <typename Shape>
 __device__ __forceinline__ void accumulate_panel(
-    const WarpProducts<Shape>& weights,
-    const SharedElement<typename Shape::Storage>* panel, WarpSums<Shape>& sums) {
+    const Products<Shape>& weights, const SharedElement<typename Shape::Storage>* panel,
+    RowSums<Shape>& sums) {
   __syncwarp();  // lanes may have dropped pairs one by one
   TileProducts<Shape>::accumulate(weights, panel, sums);
 }
@@ -57,16 +57,16 @@ __device__ __forceinline__ void correct(const PairInputs<Shape>& inputs,
   });
 }
 
-// Keeps, of a block of rows' columns, those that do not have the ids of their row. The
-// rows' and the columns' numbers in `inputs` are `rows` and from `first_column` on; the
-// candidate of a pair is the row of doc number `index(half, column)`.
+// Keeps, of the columns of a lane's rows, those that do not have the ids of their row.
+// The rows' and the columns' numbers in `inputs` are `rows` and from `first_column` on;
+// the candidate of a pair is the row of doc number `index(half, column)`.
 template <typename Shape, typename Index>
 __device__ __forceinline__ void drop_equal_ids(const LossParams& params,
                                                const PairInputs<Shape>& inputs,
                                                const int (&rows)[2], int first_column,
                                                const Index& index,
                                                uint32_t (&kept)[2]) {
-  // One comparison a pair in most blocks; the rest is for the others.
+  // One comparison a pair in most panels; the rest is for the others.
   if (!__any_sync(kWholeWarp, inputs.are_alike(params, rows, first_column))) return;
   uint32_t alike[2] = {};
   inputs.find_alike(params, rows, first_column, alike);
@@ -83,11 +83,11 @@ __device__ __forceinline__ void drop_equal_ids(const LossParams& params,
 // Multiplies the sums of one of the lane's rows.
 template <typename Shape>
 __device__ __forceinline__ void scale_row(int row, typename Shape::Real factor,
-                                          WarpSums<Shape>& sums) {
+                                          RowSums<Shape>& sums) {
 #pragma unroll
-  for (auto& sum : sums[row / 2]) {
-    sum[row % 2 * 2] *= factor;
-    sum[row % 2 * 2 + 1] *= factor;
+  for (auto& sum : sums) {
+    sum[row * 2] *= factor;
+    sum[row * 2 + 1] *= factor;
   }
 }
 

@@ -73,7 +73,7 @@ struct TensorCoreProducts {
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,
-                                                  WarpProducts<Shape>& products) {
+                                                  Products<Shape>& products) {
     constexpr int kPacket = Shape::kPacket;
     const int lane = lane_of_thread();
     const auto* left_row =
@@ -82,24 +82,17 @@ struct TensorCoreProducts {
         panel + (lane % 8 + lane / 16 * 8) * Shape::kStride + lane / 8 % 2 * kPacket;
 #pragma unroll
     for (int column = 0; column < Shape::kSliceDim; column += 2 * kPacket) {
-      uint32_t left[Shape::kRowBlocks][4];
-#pragma unroll
-      for (int block = 0; block < Shape::kRowBlocks; ++block) {
-        load_matrices<Storage>(
-            left_row + block * kRowsOfBlock * Shape::kStride + column, left[block]);
-      }
+      uint32_t left[4];
+      load_matrices<Storage>(left_row + column, left);
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         uint32_t right[4];
         load_matrices<Storage>(
             right_row + pair * 2 * kFragmentColumns * Shape::kStride + column, right);
 #pragma unroll
-        for (int block = 0; block < Shape::kRowBlocks; ++block) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            multiply_matrices(left[block], right[2 * half], right[2 * half + 1],
-                              Factor{}, products[block][2 * pair + half]);
-          }
+        for (int half = 0; half < 2; ++half) {
+          multiply_matrices(left, right[2 * half], right[2 * half + 1], Factor{},
+                            products[2 * pair + half]);
         }
       }
     }
@@ -112,35 +105,28 @@ struct TensorCores : TensorCoreProducts<Shape> {
   static constexpr int kStep = 16;  // elements that one instruction multiplies
   using TensorCoreProducts<Shape>::kPairs;
 
-  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<Storage>* panel,
-                                                    WarpSums<Shape>& sums) {
+                                                    RowSums<Shape>& sums) {
     const int lane = lane_of_thread();
     const auto* right_row =
         panel + (lane % 8 + lane / 8 % 2 * 8) * Shape::kStride + lane / 16 * 8;
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
-      uint32_t leading[Shape::kRowBlocks][4];
-      uint32_t rest[Shape::kRowBlocks][4];
-#pragma unroll
-      for (int block = 0; block < Shape::kRowBlocks; ++block) {
-        split(weights[block], pair, leading[block], rest[block]);
-      }
+      uint32_t leading[4], rest[4];
+      split(weights, pair, leading, rest);
 #pragma unroll
       for (int column = 0; column < Shape::kSliceDim; column += kStep) {
         uint32_t right[4];
         load_transposed<Storage>(right_row + pair * kStep * Shape::kStride + column,
                                  right);
 #pragma unroll
-        for (int block = 0; block < Shape::kRowBlocks; ++block) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            auto& sum = sums[block][column / kFragmentColumns + half];
-            const uint32_t right_0 = right[2 * half];
-            const uint32_t right_1 = right[2 * half + 1];
-            multiply_matrices(rest[block], right_0, right_1, Storage{}, sum);
-            multiply_matrices(leading[block], right_0, right_1, Storage{}, sum);
-          }
+        for (int half = 0; half < 2; ++half) {
+          auto& sum = sums[column / kFragmentColumns + half];
+          const uint32_t right_0 = right[2 * half];
+          const uint32_t right_1 = right[2 * half + 1];
+          multiply_matrices(rest, right_0, right_1, Storage{}, sum);
+          multiply_matrices(leading, right_0, right_1, Storage{}, sum);
         }
       }
     }
@@ -170,20 +156,16 @@ struct Tf32Cores : TensorCoreProducts<Shape> {
   // The order in which a panel's rows are summed is free: columns 2 q and 2 q + 1 of
   // the weights, which a lane holds, are passed as the instruction's columns q and q
   // + 4. Its lanes then read elements 8 q + g banks apart, which are all different.
-  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<float>* panel,
-                                                    WarpSums<Shape>& sums) {
+                                                    RowSums<Shape>& sums) {
     const auto* right = panel + column_of_lane() * Shape::kStride + row_of_lane();
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      uint32_t left[Shape::kRowBlocks][4];
+      uint32_t left[4];
 #pragma unroll
-      for (int block = 0; block < Shape::kRowBlocks; ++block) {
-#pragma unroll
-        for (int part = 0; part < 4; ++part) {
-          left[block][part] =
-              round_to_tf32(weights[block][fragment][part % 2 * 2 + part / 2]);
-        }
+      for (int part = 0; part < 4; ++part) {
+        left[part] = round_to_tf32(weights[fragment][part % 2 * 2 + part / 2]);
       }
       const auto* even = right + fragment * kFragmentColumns * Shape::kStride;
       const auto* odd = even + Shape::kStride;
@@ -191,10 +173,7 @@ struct Tf32Cores : TensorCoreProducts<Shape> {
       for (int v = 0; v < kSumFragments<Shape>; ++v) {
         const uint32_t right_0 = __float_as_uint(even[v * kFragmentColumns]);
         const uint32_t right_1 = __float_as_uint(odd[v * kFragmentColumns]);
-#pragma unroll
-        for (int block = 0; block < Shape::kRowBlocks; ++block) {
-          multiply_matrices(left[block], right_0, right_1, Tf32{}, sums[block][v]);
-        }
+        multiply_matrices(left, right_0, right_1, Tf32{}, sums[v]);
       }
     }
   }
@@ -210,7 +189,7 @@ struct PlainTiles {
 
   __device__ __forceinline__ static void multiply(const SharedElement<Storage>* rows,
                                                   const SharedElement<Storage>* panel,
-                                                  WarpProducts<Shape>& products) {
+                                                  Products<Shape>& products) {
     const auto* left_row = rows + row_of_lane() * Shape::kStride;
     const auto* right_row = panel + column_of_lane() * Shape::kStride;
 #pragma unroll 1
@@ -224,9 +203,9 @@ struct PlainTiles {
     }
   }
 
-  __device__ __forceinline__ static void accumulate(const WarpProducts<Shape>& weights,
+  __device__ __forceinline__ static void accumulate(const Products<Shape>& weights,
                                                     const SharedElement<Storage>* panel,
-                                                    WarpSums<Shape>& sums) {
+                                                    RowSums<Shape>& sums) {
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
 #pragma unroll
@@ -234,10 +213,10 @@ struct PlainTiles {
 #pragma unroll
         for (int quarter = 0; quarter < 4; ++quarter) {
           const int holder = lane_of_thread() / 4 * 4 + quarter;
-          Real of_rows[kRowsOfLane<Shape>];
-          for_each_row_of_lane<Shape>([&](int row) {
-            of_rows[row] = __shfl_sync(
-                kWholeWarp, weights[row / 2][fragment][row % 2 * 2 + j], holder);
+          Real of_rows[kRowsOfLane];
+          for_each_row_of_lane([&](int row) {
+            of_rows[row] =
+                __shfl_sync(kWholeWarp, weights[fragment][row * 2 + j], holder);
           });
           const int met = fragment * kFragmentColumns + 2 * quarter + j;
           add_weighted(panel + met * Shape::kStride + column_of_lane(), of_rows, sums);
@@ -249,21 +228,19 @@ struct PlainTiles {
  private:
   __device__ __forceinline__ static void multiply_part(
       const SharedElement<Storage>* left_row, const SharedElement<Storage>* right_row,
-      int fragment, WarpProducts<Shape>& products) {
-    Real parts[Shape::kRowBlocks][kFragmentElements] = {};
+      int fragment, Products<Shape>& products) {
+    Real parts[kFragmentElements] = {};
 #pragma unroll 2
     for (int column = 0; column < kPart; column += Shape::kPacket) {
       Real right[2][Shape::kPacket];
       read_packet(right_row + column, right[0]);
       read_packet(right_row + Shape::kStride + column, right[1]);
-      for_each_row_of_lane<Shape>([&](int row) {
+      for_each_row_of_lane([&](int row) {
         Real left[Shape::kPacket];
-        read_packet(
-            left_row + (row / 2 * kRowsOfBlock + row % 2 * 8) * Shape::kStride + column,
-            left);
+        read_packet(left_row + row * 8 * Shape::kStride + column, left);
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          Real& part = parts[row / 2][row % 2 * 2 + j];
+          Real& part = parts[row * 2 + j];
 #pragma unroll
           for (int e = 0; e < Shape::kPacket; ++e) {
             part = multiply_add(left[e], right[j][e], part);
@@ -272,25 +249,22 @@ struct PlainTiles {
       });
     }
 #pragma unroll
-    for (int block = 0; block < Shape::kRowBlocks; ++block) {
-#pragma unroll
-      for (int element = 0; element < kFragmentElements; ++element) {
-        products[block][fragment][element] += parts[block][element];
-      }
+    for (int element = 0; element < kFragmentElements; ++element) {
+      products[fragment][element] += parts[element];
     }
   }
 
   __device__ __forceinline__ static void add_weighted(
-      const SharedElement<Storage>* panel, const Real (&weights)[kRowsOfLane<Shape>],
-      WarpSums<Shape>& sums) {
+      const SharedElement<Storage>* panel, const Real (&weights)[kRowsOfLane],
+      RowSums<Shape>& sums) {
 #pragma unroll
     for (int v = 0; v < kSumFragments<Shape>; ++v) {
       Real pair[2];
       read_pair(panel + v * kFragmentColumns, pair);
-      for_each_row_of_lane<Shape>([&](int row) {
+      for_each_row_of_lane([&](int row) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          Real& sum = sums[row / 2][v][row % 2 * 2 + j];
+          Real& sum = sums[v][row * 2 + j];
           sum = multiply_add(weights[row], pair[j], sum);
         }
       });

@@ -1,7 +1,7 @@
 // The sizes of a tile: its own rows, which a block holds in shared memory, the panels
 // of rows that they are multiplied with, and how the block's warps share the work.
 //
-// A warp takes some rows of the tile and some columns of each panel. Warps with the
+// A warp takes 16 rows of the tile and some columns of each panel. Warps with the
 // same rows and other columns are groups: each sums what it has met, and their sums are
 // added up at the end (groups.cuh). Long rows are cut into slices besides: the warps of
 // the slices have the same rows and the same columns (slices.cuh).
@@ -15,7 +15,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-constexpr int kRowsOfBlock = 16;  // of a matrix, as the tensor cores take them
+constexpr int kRowsOfWarp = 16;  // of a matrix, as the tensor cores take them
 
 // How many rows a tile has, and its warps. Tall tiles meet each panel with many rows,
 // but there are few of them: middle and flat ones are for batches that would leave
@@ -50,14 +50,13 @@ struct TileShape {
   // there. Where a quarter is enough anyway, sixteen warps share a multiprocessor's
   // registers, else eight.
   static constexpr int kSumBytes =
-      kDim * kRowsOfBlock / kWarpSize * static_cast<int>(sizeof(Real));
+      kDim * kRowsOfWarp / kWarpSize * static_cast<int>(sizeof(Real));
   static constexpr int kSumBytesOfLane =
       sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
   static constexpr bool kHasSixteenWarps =
       sizeof(Real) == 4 && kSumBytes <= 256 && kRowBytes <= 512;
   static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
   static constexpr int kSliceDim = kDim / kSlices;
-  static constexpr int kRowBlocks = 1;
 
   // Fewer columns where shared memory is short, and where float64 products would not
   // leave enough registers.
@@ -73,7 +72,6 @@ struct TileShape {
   // The rows of a panel, which are the columns of the products.
   static constexpr int kColumns = kGroups * kColumnsOfWarp;
 
-  static constexpr int kRowsOfWarp = kRowBlocks * kRowsOfBlock;
   static constexpr int kRows = kIsFlat                                 ? kRowsOfWarp
                                : kIsMiddle                             ? 2 * kRowsOfWarp
                                : kRowBytes <= 512                      ? 64
@@ -122,7 +120,7 @@ __device__ __forceinline__ int warp_of_thread() {
 // The first of its rows, of its columns of a panel, and of its slice's elements.
 template <typename Shape>
 __device__ __forceinline__ int first_row_of_warp() {
-  return warp_of_thread() / (Shape::kSlices * Shape::kGroups) * Shape::kRowsOfWarp;
+  return warp_of_thread() / (Shape::kSlices * Shape::kGroups) * kRowsOfWarp;
 }
 template <typename Shape>
 __device__ __forceinline__ int group_of_warp() {
@@ -145,44 +143,35 @@ __device__ __forceinline__ int first_element_of_slice() {
 
 // A fragment: the elements that a lane holds of 16 rows and 8 columns, as the tensor
 // cores distribute them. With g = lane / 4 and q = lane % 4, element 2 h + j is in row
-// g + 8 h and column 2 q + j. So a lane has two rows of each block of 16, one in each
-// half.
+// g + 8 h and column 2 q + j. So a lane has two of its warp's rows, one in each half,
+// and numbers them so.
 constexpr int kFragmentColumns = 8;
 constexpr int kFragmentElements = 4;
+constexpr int kRowsOfLane = 2;
 
 __device__ __forceinline__ int row_of_lane() { return lane_of_thread() / 4; }
 __device__ __forceinline__ int column_of_lane() { return lane_of_thread() % 4 * 2; }
 
-// Its rows are numbered 2 * block + half.
-template <typename Shape>
-constexpr int kRowsOfLane = 2 * Shape::kRowBlocks;
-
-template <typename Shape>
-__device__ __forceinline__ int row_in_warp(int row) {
-  return row / 2 * kRowsOfBlock + row % 2 * 8 + row_of_lane();
-}
+__device__ __forceinline__ int row_in_warp(int row) { return row * 8 + row_of_lane(); }
 template <typename Shape>
 __device__ __forceinline__ int row_in_tile(int row) {
-  return first_row_of_warp<Shape>() + row_in_warp<Shape>(row);
+  return first_row_of_warp<Shape>() + row_in_warp(row);
 }
 
 // Calls `work(row)` for each of the lane's rows.
-template <typename Shape, typename Work>
+template <typename Work>
 __device__ __forceinline__ void for_each_row_of_lane(const Work& work) {
 #pragma unroll
-  for (int row = 0; row < kRowsOfLane<Shape>; ++row) work(row);
+  for (int row = 0; row < kRowsOfLane; ++row) work(row);
 }
 
-// Of one block of rows, and of all of the warp's.
 template <typename Shape>
 constexpr int kFragments = Shape::kColumnsOfWarp / kFragmentColumns;
 template <typename Shape>
 using Products = typename Shape::Real[kFragments<Shape>][kFragmentElements];
-template <typename Shape>
-using WarpProducts = Products<Shape>[Shape::kRowBlocks];
 
-// Calls `work(fragment, element, half, column)` for each of the lane's products of a
-// block of rows, with the column of the warp's.
+// Calls `work(fragment, element, half, column)` for each of the lane's products, with
+// the column of the warp's.
 template <typename Shape, typename Work>
 __device__ __forceinline__ void for_each_product(const Work& work) {
 #pragma unroll
@@ -200,8 +189,6 @@ template <typename Shape>
 constexpr int kSumFragments = Shape::kSliceDim / kFragmentColumns;
 template <typename Shape>
 using RowSums = typename Shape::Real[kSumFragments<Shape>][kFragmentElements];
-template <typename Shape>
-using WarpSums = RowSums<Shape>[Shape::kRowBlocks];
 
 // The sum over the four lanes that share a row, and the largest, where NaN counts as
 // smaller than everything.

@@ -22,12 +22,11 @@ class TileSlices {
   // Every thread of the block calls it, with a barrier before the next call;
   // `takes_part` tells whether the warp has computed products.
   __device__ __forceinline__ void add_up(bool takes_part,
-                                         WarpProducts<Shape>& products) const {
+                                         Products<Shape>& products) const {
     if constexpr (Shape::kSlices > 1) {
-      static_assert(Shape::kRowBlocks == 1, "sums of long rows leave no registers");
-      if (takes_part) store(products[0]);
+      if (takes_part) store(products);
       __syncthreads();
-      if (takes_part) load_sum(products[0]);
+      if (takes_part) load_sum(products);
     }
   }
 
