@@ -18,13 +18,13 @@ THREADS_OF_A_MULTIPROCESSOR = 2048
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 WAVEFRONT_BYTES = 128  # of shared memory, a clock and multiprocessor
 
-# What ncu counted on an H100 of the kernels at commit f08bcd7 (results/gpu_ncu.csv, `all`);
+# What ncu counted on an H100 of `all` (results/gpu_ncu.csv);
 # tests/benchmarks/test_gpu_validation.py computes these from it.
 # Instructions executed for each one of the shortest way, in both passes over 128 elements.
-EXECUTED = 1.31
-# Clocks for each stall of the executed instructions, of the slower pass: with one warp a
-# scheduler (128 elements) and with two (768).
-WAITED = {1: 1.61, 2: 2.21}
+EXECUTED = 1.66
+# Clocks for each stall of the executed instructions, of the slower pass: with two warps a
+# scheduler (768 elements) and with four (128).
+WAITED = {2: 1.95, 4: 3.26}
 # From an address to its data in device memory, in clocks, as docs/gpu.md takes it.
 LATENCY = 475
 # Of the instructions outside of a loop about half are for other cases: narrower copies,
@@ -72,10 +72,11 @@ class Warp:
     def slow_clocks(self, warps: int) -> float:
         """The most clocks that a scheduler takes for so many such warps.
 
-        Two warps hide none of each other; more of them hide all but their instructions.
+        Of warps beyond a number that was measured the instructions are all that counts.
         """
-        first = WAITED[min(warps, 2)] * self.stalls
-        return EXECUTED * (first + max(warps - 2, 0) * self.instructions)
+        known = max(count for count in WAITED if count <= max(warps, min(WAITED)))
+        more = max(warps - known, 0) * self.instructions
+        return EXECUTED * (WAITED[known] * self.stalls + more)
 
 
 def slow_clocks_outside(instructions: float, warps: int) -> float:

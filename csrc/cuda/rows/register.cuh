@@ -35,8 +35,8 @@ class RegisterRows {
   // second-level cache's bandwidth.
   static constexpr int kBytesOfLane =
       kPackets * kElements * static_cast<int>(sizeof(Real));
-  static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 &&
-                                                          sizeof(Storage) > 2
+  static constexpr bool kHasWholeHalves = Packet::kIsWhole && sizeof(Storage) == 2;
+  static constexpr int kBlocksPerMultiprocessor = kBytesOfLane > 64 && !kHasWholeHalves
                                                       ? 2
                                                   : kBytesOfLane > 32 ||
                                                           sizeof(Storage) == 8

@@ -50,9 +50,15 @@ class TileGroups {
                                                  const Load& load,
                                                  const Work& work) const {
     if constexpr (!kHasSeveral) {
+      constexpr int kAtOnce = sizeof(Real) == 8 ? 1 : 4;
+      static_assert(kSumFragments<Shape> % kAtOnce == 0, "all fragments");
 #pragma unroll
-      for (int v = 0; v < kSumFragments<Shape>; ++v) {
-        work(v, sums[v], load(v));
+      for (int first = 0; first < kSumFragments<Shape>; first += kAtOnce) {
+        decltype(load(0)) loaded[kAtOnce];  // in flight together
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) loaded[i] = load(first + i);
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) work(first + i, sums[first + i], loaded[i]);
       }
     } else {
 #pragma unroll

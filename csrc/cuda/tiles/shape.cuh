@@ -7,6 +7,8 @@
 // the slices have the same rows and the same columns (slices.cuh).
 #pragma once
 
+#include <type_traits>
+
 #include "core/data_type.h"
 #include "cuda/device/element_types.h"
 #include "cuda/device/shared_arrays.cuh"
@@ -79,8 +81,11 @@ struct TileShape {
                                                                        : 16;
   static constexpr int kWarps = kRows / kRowsOfWarp * kGroups * kSlices;
   static constexpr int kThreads = kWarps * kWarpSize;
-  // Blocks that share a multiprocessor: what its registers and shared memory allow.
-  static constexpr int kBlocks = kIsTwin || kThreads < 256 ? 2 : 1;
+  // Blocks that share a multiprocessor: what its registers and shared memory allow. Of
+  // 32 rounded rows of 1536 bytes two fit an H100's.
+  static constexpr bool kSharesLongRows =
+      std::is_same_v<Factor, Tf32> && kRowBytes == 1536;
+  static constexpr int kBlocks = kIsTwin || kSharesLongRows || kThreads < 256 ? 2 : 1;
   static constexpr int kPacket = 16 / static_cast<int>(sizeof(Storage));
   // A packet more than whole rows of banks: eight rows' packets then lie in eight
   // different groups of banks.
