@@ -70,7 +70,7 @@ def test_every_way_to_hold_a_row_is_there(
 
 
 # Bytes that a lane keeps in local memory, in tiles of 128 elements of which sixteen warps
-# share a multiprocessor. With as many columns as fit without, an H100 was slower.
+# share a multiprocessor. With as many columns as fit without, `all` was slower on an H100.
 MOST_STACK = 80
 
 

@@ -41,18 +41,13 @@ int64_t tiles_of(const LossParams& params) {
   return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
 }
 
-// float64 has one kind of tile: it is limited by its units, of which most devices have
-// hardly any.
-template <typename Factor>
-constexpr bool has_several_kinds = sizeof(StorageOf<Factor>) < 8;
-
-// Of these lengths the columns of a panel are shared between groups of warps.
-constexpr bool has_groups(int row_bytes) { return row_bytes <= 512; }
-
-// Of these the usual tile is too large for some devices, and there is no twin.
+// Of these the usual tile is too large for some devices, and there is no twin. float64
+// has one kind of tile: it is limited by its units, of which most devices have hardly
+// any.
 template <typename Tall>
 constexpr bool has_tight_shape() {
-  return Tall::kRowBytes >= 256 && Tall::kRowBytes <= 1024 && !Tall::kHasSixteenWarps;
+  return sizeof(typename Tall::Real) == 4 && Tall::kRowBytes >= 256 &&
+         Tall::kRowBytes <= 1024 && !Tall::kHasSixteenWarps;
 }
 
 // Whether the device can run such tiles, and all of them at the same time.
@@ -70,9 +65,8 @@ bool runs_at_once(const LossParams& params, const TileDevice& device) {
 template <typename Factor, int kDim, typename Call>
 cudaError_t with_tile_kind(const LossParams& params, const TileDevice& device,
                            const Call& call) {
-  constexpr int kRowBytes = kDim * static_cast<int>(sizeof(StorageOf<Factor>));
   using Tall = TileShape<Factor, kDim, TileKind::kTall>;
-  if constexpr (has_several_kinds<Factor> && has_groups(kRowBytes)) {
+  if constexpr (Tall::kHasGroups) {
     using Flat = TileShape<Factor, kDim, TileKind::kFlat>;
     using Middle = TileShape<Factor, kDim, TileKind::kMiddle>;
     if (runs_at_once<Flat>(params, device)) return call(ShapeTag<Flat>{});
@@ -84,7 +78,7 @@ cudaError_t with_tile_kind(const LossParams& params, const TileDevice& device,
       }
     }
   }
-  if constexpr (has_several_kinds<Factor> && has_tight_shape<Tall>()) {
+  if constexpr (has_tight_shape<Tall>()) {
     if (!fits_device<Tall>(device)) {
       return call(ShapeTag<TileShape<Factor, kDim, TileKind::kTight>>{});
     }

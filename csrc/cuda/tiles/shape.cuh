@@ -55,8 +55,8 @@ struct TileShape {
       kDim * kRowsOfWarp / kWarpSize * static_cast<int>(sizeof(Real));
   static constexpr int kSumBytesOfLane =
       sizeof(Storage) < 4 || kRowBytes <= 512 ? 512 : 256;
-  static constexpr bool kHasSixteenWarps =
-      sizeof(Real) == 4 && kSumBytes <= 256 && kRowBytes <= 512;
+  static constexpr bool kHasGroups = sizeof(Real) == 4 && kRowBytes <= 512;
+  static constexpr bool kHasSixteenWarps = kHasGroups && kSumBytes <= 256;
   static constexpr int kSlices = slices_of(kSumBytes, kSumBytesOfLane);
   static constexpr int kSliceDim = kDim / kSlices;
 
@@ -66,11 +66,11 @@ struct TileShape {
                                     (kIsTight && kRowBytes > 256) ||
                                     (kRowBytes == 512 && sizeof(Storage) == 4);
   static constexpr int kColumnsOfWarp = kIsNarrow ? 16 : 32;
-  static constexpr int kGroups = kIsFlat                                ? 8
-                                 : kRowBytes > 512 || sizeof(Real) == 8 ? 1
-                                 : kIsTight || kIsTwin                  ? 2
-                                 : kIsMiddle || kHasSixteenWarps        ? 4
-                                                                        : 2;
+  static constexpr int kGroups = kIsFlat                         ? 8
+                                 : !kHasGroups                   ? 1
+                                 : kIsTight || kIsTwin           ? 2
+                                 : kIsMiddle || kHasSixteenWarps ? 4
+                                                                 : 2;
   // The rows of a panel, which are the columns of the products.
   static constexpr int kColumns = kGroups * kColumnsOfWarp;
 
