@@ -87,7 +87,8 @@ RowGrid grid_of(const LossParams& params, int multiprocessors) {
 // So many blocks as run at the same time, each of which takes several rows: what a
 // block finds once, the keys of the draws, is then found once for all of them. On an
 // H100 the forward pass is faster by it from 4096 rows on, most where K is small. The
-// gradient pass is not: more of its blocks than run at once even out what its rows take.
+// gradient pass is not: more of its blocks than run at once even out what its rows
+// take.
 template <typename Rows>
 RowGrid forward_grid_of(const LossParams& params, int multiprocessors) {
   RowGrid grid = grid_of<Rows>(params, multiprocessors);
