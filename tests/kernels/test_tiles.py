@@ -110,7 +110,7 @@ def test_every_option_holds_in_tiles_of_every_kind(
 )
 def test_the_tiles_are_those_that_the_model_knows(dtype: str, row_bytes: int) -> None:
     storage = "float32" if dtype == "tf32" else dtype
-    batch = Batch((70, 150, row_bytes // tile_shape.FACTOR_BYTES[dtype], 5), storage)
+    batch = Batch((130, 150, row_bytes // tile_shape.FACTOR_BYTES[dtype], 5), storage)
     for kind in tile_shape.kinds_of(dtype, row_bytes):
         found = launches_of_a_step(
             batch,

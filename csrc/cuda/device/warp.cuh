@@ -33,6 +33,16 @@ __device__ __forceinline__ Real largest_over_lanes(Real value) {
   return value;
 }
 
+template <typename Value>
+__device__ __forceinline__ Value smallest_over_lanes(Value value) {
+#pragma unroll
+  for (int distance = kWarpSize / 2; distance >= 1; distance /= 2) {
+    const Value other = __shfl_xor_sync(kWholeWarp, value, distance);
+    value = other < value ? other : value;
+  }
+  return value;
+}
+
 // Sums kValues values over groups of kLanes lanes at the price of little more than one:
 // in each step half of the lanes hand over one half of the values and keep the other.
 // Lane l of a group gets the sum of value number l / (kLanes / kValues), added in the

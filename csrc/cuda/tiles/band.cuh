@@ -1,5 +1,5 @@
-// The band of a tile: which columns of a panel belong to a row, where those of row r
-// are r + first .. r + last.
+// The band of a tile: which columns of a panel belong to a row. They lie side by side,
+// at a distance from the row's place that is the same for all rows.
 #pragma once
 
 #include "cuda/tiles/shape.cuh"
@@ -12,44 +12,58 @@ namespace cuda {
 template <typename Shape>
 constexpr uint32_t kColumnsOfLane = 0x03030303u >> (32 - Shape::kColumnsOfWarp);
 
-// The part of the band in the running warp's rows and columns, of which the first is
-// `start`: columns begin + r .. end - 1 + r of row r.
-template <typename Shape>
+// The part of a band in the running warp's rows and columns, of which the first is
+// `start`: columns first + p .. end - 1 + p of a row at place p. `place_of(row of the
+// tile)` grows with the row. Places, first and end are at most 2^31.
+template <typename Shape, typename PlaceOf>
 class BandOfPanel {
  public:
-  __device__ __forceinline__ BandOfPanel(int64_t first, int64_t last, int64_t start)
-      : begin_(near_panel(first_row_of_warp<Shape>() + first - start)),
-        end_(near_panel(first_row_of_warp<Shape>() + last + 1 - start)) {}
+  __device__ __forceinline__ BandOfPanel(const PlaceOf& place_of, uint32_t first,
+                                         uint32_t end, uint32_t start)
+      : place_of_(place_of), first_(first), end_(end), start_(start) {}
 
   // Whether no row has any of the columns.
   __device__ __forceinline__ bool is_empty() const {
-    return begin_ >= Shape::kColumnsOfWarp || end_ + kRowsOfWarp <= 1;
+    return inside_panel(place(0) + first_) == Shape::kColumnsOfWarp ||
+           inside_panel(place(kRowsOfWarp - 1) + end_) == 0;
   }
 
   // Whether each row has each of the columns.
   __device__ __forceinline__ bool is_whole() const {
-    return begin_ + kRowsOfWarp <= 1 && end_ >= Shape::kColumnsOfWarp;
+    return inside_panel(place(kRowsOfWarp - 1) + first_) == 0 &&
+           inside_panel(place(0) + end_) == Shape::kColumnsOfWarp;
   }
 
   // Those of the lane's columns that its row has.
   __device__ __forceinline__ uint32_t columns_of(int row) const {
-    const int shift = row_in_warp(row) - column_of_lane();
-    const int begin = max(begin_ + shift, 0);
-    const int end = min(end_ + shift, Shape::kColumnsOfWarp);
+    const uint32_t place_of_row = place(row_in_warp(row));
+    const int begin = inside_panel(place_of_row + first_);
+    const int end = inside_panel(place_of_row + end_);
     if (begin >= end) return 0;
-    return kColumnsOfLane<Shape> & 0xffffffffu << begin & 0xffffffffu >> (32 - end);
+    const uint32_t columns = 0xffffffffu << begin & 0xffffffffu >> (32 - end);
+    return columns >> column_of_lane() & kColumnsOfLane<Shape>;
   }
 
  private:
-  // All columns farther from the panel than a warp's rows reach are the same to it.
-  __device__ __forceinline__ static int near_panel(int64_t column) {
-    constexpr long long kBefore = -kRowsOfWarp;
-    constexpr long long kBehind = Shape::kColumnsOfWarp;
-    return static_cast<int>(min(max(static_cast<long long>(column), kBefore), kBehind));
+  __device__ __forceinline__ uint32_t place(int in_warp) const {
+    return place_of_(first_row_of_warp<Shape>() + in_warp);
+  }
+  __device__ __forceinline__ int inside_panel(uint32_t column) const {
+    constexpr uint32_t kBehind = Shape::kColumnsOfWarp;
+    return static_cast<int>(min(max(column, start_) - start_, kBehind));
   }
 
-  const int begin_;
-  const int end_;
+  const PlaceOf place_of_;
+  const uint32_t first_;
+  const uint32_t end_;
+  const uint32_t start_;
+};
+
+// Row r is at place r.
+struct PlacesSideBySide {
+  __device__ __forceinline__ uint32_t operator()(int row) const {
+    return static_cast<uint32_t>(row);
+  }
 };
 
 __device__ __forceinline__ bool has_column(uint32_t columns, int fragment,

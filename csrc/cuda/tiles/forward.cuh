@@ -4,12 +4,16 @@
 // The query at place x has its positive at place x and its candidates at x + 1 .. x + K
 // (docs/semantics.md, "Candidates"; `all` is the ring of the documents in their own
 // order with K = C - 1). So a tile's queries are multiplied with the documents at their
-// own places, and then with those behind them, panel by panel. The mainloop for each
+// own places, and then with those behind them, panel by panel. Where there are more
+// documents than queries the tile's places are those of its queries, wherever they lie
+// in its span of places (own_places.cuh). The mainloop for each
 // panel: copy, prepare, multiply, weigh, accumulate. The epilogue: merge what the
 // groups of warps have found, store. The softmax is online (Milakov and Gimelshein,
 // 2018) where logits may be large, and the query's direction is summed as
 // FlashAttention sums its output. The formulas are in core/formulas.h.
 #pragma once
+
+#include <utility>
 
 #include "cuda/device/block.cuh"
 #include "cuda/device/scratch.h"
@@ -34,7 +38,7 @@ struct ForwardTileState {
   RowSums<Shape> sums = {};
 };
 
-template <typename Shape>
+template <typename Shape, typename OwnPlaces>
 class ForwardTile {
  public:
   using Storage = typename Shape::Storage;
@@ -44,58 +48,68 @@ class ForwardTile {
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
-                                         uint32_t first_place,
                                          const RowAlignment& alignment, Real margin,
                                          bool norms_are_known)
       : params_(params),
         outputs_(outputs),
         team_(params.dim, alignment),
-        first_place_(first_place),
-        rows_(rows_of_tile<Shape>(params.num_candidates, first_place)),
         margin_(margin),
         scale_(logit_scale_of<Real>(params)),
         norms_are_known_(norms_are_known),
         running_maximum_(FitNorms<Storage>::kScalesWeights ||
-                         needs_running_maximum(params, scale_)) {
+                         needs_running_maximum(params, scale_)),
+        memory_(params) {
     for_each_row_of_lane([&](int row) {
       state_.shift[row] = running_maximum_ ? -kLargestNumber<Real> : Real(0);
     });
   }
 
+  // Comes before `run`: takes the tile's own places.
+  __device__ __forceinline__ void take_places() {
+    memory_.own_places.find_first_window(params_, &memory_.places);
+    __syncthreads();
+  }
+  // The same from `first` on and in front of `end`, of the queries that have not been
+  // taken. Returns where to go on, or `end`.
+  __device__ __forceinline__ uint32_t take_queries(uint32_t first, uint32_t end) {
+    memory_.own_places.take(params_, first, end, &memory_.places);
+    forget_positives();
+    __syncthreads();
+    return memory_.own_places.next_place();
+  }
+
+  __device__ __forceinline__ bool has_rows() const {
+    return memory_.own_places.rows() > 0;
+  }
+
   // Returns the rows' part of the reduced loss that this thread knows.
   __device__ __forceinline__ double run() {
-    static_assert(Shape::kRows <= Shape::kThreads, "own rows are in the first window");
-    memory_.places.find_first_window(params_, first_place_, 0);
-    __syncthreads();
-    // Where the candidates count for neither loss nor statistics, the positives are
-    // enough.
-    const bool needs_candidates = !over_batch() || outputs_.num_kept != nullptr;
-    const uint32_t band = needs_candidates && has_queries()
-                              ? static_cast<uint32_t>(params_.num_negatives)
-                              : 0;
-    const uint32_t columns = static_cast<uint32_t>(rows_) + band;
-    const auto panels =
-        static_cast<int32_t>((columns + Shape::kColumns - 1) / Shape::kColumns);
     copy_own_rows();
     commit_copies();
-    copy_panel(0, columns);
+    copy_panel(0, 0);
     wait_for_copies<1>();
     __syncwarp();
     prepare_own_rows();
-    for (int32_t panel = 0; panel < panels; ++panel) {
-      const int32_t next = panel + 1;
-      prepare_panel(panel);
-      if (next < panels) {
-        memory_.places.find_window(params_, first_place_, first_column<Shape>(next));
+    int turn = 0;
+    for (int32_t panel = 0; panel != kNoPanel; ++turn) {
+      const int stage = (OwnPlaces::kAreOfQueries ? turn : panel) % 2;
+      const int32_t next = next_panel(panel);
+      prepare_panel(panel, stage);
+      if (next != kNoPanel) {
+        memory_.places.find_window(params_, memory_.own_places.first_place(),
+                                   first_column<Shape>(next));
       }
       __syncthreads();
-      if (next < panels) copy_panel(next, columns);
-      process_panel(panel, band);
+      if (next != kNoPanel) copy_panel(next, 1 - stage);
+      process_panel(panel, stage);
+      panel = next;
     }
     return store_rows();
   }
 
  private:
+  static constexpr int32_t kNoPanel = -1;
+
   // Asked of the parameters each time: they leave no register for the answers.
   __device__ __forceinline__ bool over_batch() const {
     return params_.normalize_over == NormalizeOver::kBatch;
@@ -104,38 +118,88 @@ class ForwardTile {
     return params_.doc_log_q != nullptr;
   }
 
-  // Whether the tile may have queries: documents in their own order have none behind
-  // the first B.
+  // Whether the tile has queries, or may have: documents in their own order have none
+  // behind the first B.
   __device__ __forceinline__ bool has_queries() const {
-    return params_.sampler == Sampler::kRing || first_place_ < params_.batch_size;
+    return params_.sampler == Sampler::kRing ||
+           memory_.own_places.first_place() < params_.batch_size;
+  }
+
+  // The candidates of a row. Where they count for neither loss nor statistics, the
+  // positives are enough.
+  __device__ __forceinline__ uint32_t band() const {
+    const bool needs_candidates = !over_batch() || outputs_.num_kept != nullptr;
+    return needs_candidates && has_queries()
+               ? static_cast<uint32_t>(params_.num_negatives)
+               : 0;
+  }
+  __device__ __forceinline__ uint32_t columns() const {
+    const auto& own = memory_.own_places;
+    return own.place_of()(own.rows() - 1) + 1 + band();
   }
 
   __device__ __forceinline__ const Storage* doc_at(int64_t index) const {
     return static_cast<const Storage*>(params_.doc) + index * params_.dim;
   }
 
-  __device__ __forceinline__ static int first_staged_row(int32_t panel) {
-    return panel % 2 * Shape::kColumns;
+  // --- Places and panels -------------------------------------------------------------
+
+  using Band = BandOfPanel<Shape, decltype(std::declval<OwnPlaces>().place_of())>;
+
+  // The columns from `first` on and in front of `end` behind a row's own, in the
+  // running warp's part of a panel.
+  __device__ __forceinline__ Band band_of_panel(int32_t panel, uint32_t first,
+                                                uint32_t end) const {
+    return {memory_.own_places.place_of(), first, end,
+            first_column<Shape>(panel) + first_column_of_warp<Shape>()};
+  }
+
+  // The next panel that some row has to meet: all are, where places are neighbours.
+  __device__ __forceinline__ int32_t next_panel(int32_t panel) const {
+    uint32_t column = first_column<Shape>(panel + 1);
+    if constexpr (OwnPlaces::kAreOfQueries) column = first_met_column(column);
+    return column < columns() ? static_cast<int32_t>(column / Shape::kColumns)
+                              : kNoPanel;
+  }
+
+  // The first column from `column` on that is a row's own or in its band.
+  __device__ __forceinline__ uint32_t first_met_column(uint32_t column) const {
+    uint32_t nearest = 0xffffffffu;
+    for (int row = lane_of_thread(); row < Shape::kRows; row += kWarpSize) {
+      const uint32_t own = memory_.own_places.place_of()(row);
+      if (own + band() >= column) nearest = min(nearest, max(own, column));
+    }
+    return smallest_over_lanes(nearest);
+  }
+
+  // Warps read a row's before its panel is met, and drop what they make of it.
+  __device__ __forceinline__ void forget_positives() const {
+    const int row = static_cast<int>(threadIdx.x);
+    if (row < ForwardTileMemory<Shape, OwnPlaces>::kPositives)
+      memory_.positive_cosines[row] = 0;
   }
 
   // --- Copy and prepare --------------------------------------------------------------
 
-  // The query at one of the tile's places.
-  __device__ __forceinline__ int32_t query_at(int row, int32_t index) const {
-    return row < rows_ && index < params_.batch_size ? index : kNotKept;
+  // The query at a row's own place, where `doc` is.
+  __device__ __forceinline__ int32_t query_at(int row, int32_t doc) const {
+    const bool exists = row < memory_.own_places.rows();
+    return exists && doc < params_.batch_size ? doc : kNotKept;
   }
 
   __device__ __forceinline__ void copy_own_rows() const {
     const auto* queries = static_cast<const Storage*>(params_.query);
     for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
-      const int32_t index = memory_.places.index_at(static_cast<uint32_t>(row));
-      const int32_t query = query_at(row, index);
+      const int32_t doc = memory_.own_places.doc_of(memory_.places, row);
+      const int32_t query = query_at(row, doc);
       const bool is_query = query != kNotKept;
       team_.copy(queries + (is_query ? query * params_.dim : 0), is_query,
                  memory_.queries.row(row));
-      if (team_.is_first_thread()) {
-        memory_.queries.index[row] = query;
-        memory_.pair_inputs.copy(params_, row, index, true);
+      if (!team_.is_first_thread()) return;
+      memory_.queries.index[row] = query;
+      memory_.pair_inputs.copy(params_, row, max(doc, 0), true);
+      if (norms_are_known_) {
+        copy_known_norm(max(doc, 0), true, memory_.doc_inverse_norm + row);
       }
     });
   }
@@ -151,31 +215,35 @@ class ForwardTile {
     });
   }
 
-  __device__ __forceinline__ void copy_panel(int32_t panel, uint32_t columns) const {
+  __device__ __forceinline__ void copy_known_norm(int32_t doc, bool is_wanted,
+                                                  SharedElement<Real>* to) const {
+    const auto* norms = static_cast<const Real*>(outputs_.doc_inverse_norm);
+    copy_async<sizeof(Real)>(to, norms + doc, is_wanted);
+  }
+
+  __device__ __forceinline__ void copy_panel(int32_t panel, int stage) const {
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
       const uint32_t column = first_column<Shape>(panel) + static_cast<uint32_t>(row);
-      const int staged = first_staged_row(panel) + row;
-      const bool is_wanted = column < columns;
+      const int staged = stage * Shape::kColumns + row;
+      const bool is_wanted = column < columns();
       const int32_t doc = memory_.places.index_at(column);
       team_.copy(doc_at(doc), is_wanted, memory_.docs.row(staged));
       if (!team_.is_first_thread()) return;
       memory_.docs.index[staged] = is_wanted ? doc : kNotKept;
       memory_.pair_inputs.copy(params_, Shape::kRows + staged, doc, is_wanted);
       if (norms_are_known_) {
-        copy_async<sizeof(Real)>(
-            memory_.docs.norm + staged,
-            static_cast<const Real*>(outputs_.doc_inverse_norm) + doc, is_wanted);
+        copy_known_norm(doc, is_wanted, memory_.docs.norm + staged);
       }
     });
     commit_copies();
   }
 
-  __device__ __forceinline__ void prepare_panel(int32_t panel) const {
+  __device__ __forceinline__ void prepare_panel(int32_t panel, int stage) const {
     wait_for_copies<0>();
     __syncwarp();
     auto* doc_inverse_norms = static_cast<Real*>(outputs_.doc_inverse_norm);
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
-      const int staged = first_staged_row(panel) + row;
+      const int staged = stage * Shape::kColumns + row;
       const Real inverse_norm = norms_are_known_
                                     ? static_cast<Real>(memory_.docs.norm[staged])
                                     : team_.inverse_norm(memory_.docs.row(staged));
@@ -184,37 +252,34 @@ class ForwardTile {
       if (!team_.is_first_thread()) return;
       memory_.docs.norm[staged] = norm;
       const uint32_t column = first_column<Shape>(panel) + static_cast<uint32_t>(row);
-      if (column >= Shape::kRows) return;
-      memory_.doc_inverse_norm[column] = inverse_norm;
-      if (column < static_cast<uint32_t>(rows_) && !norms_are_known_) {
-        __stcs(doc_inverse_norms + memory_.docs.index[staged], inverse_norm);
+      if (norms_are_known_ ||
+          column >= static_cast<uint32_t>(memory_.own_places.rows())) {
+        return;
       }
+      memory_.doc_inverse_norm[column] = inverse_norm;
+      __stcs(doc_inverse_norms + memory_.docs.index[staged], inverse_norm);
     });
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
-  __device__ __forceinline__ void process_panel(int32_t panel, uint32_t band) {
-    const int64_t start =
-        int64_t{first_column<Shape>(panel)} + first_column_of_warp<Shape>();
-    const int staged = first_staged_row(panel) + first_column_of_warp<Shape>();
-    const int first_row = first_row_of_warp<Shape>();
+  __device__ __forceinline__ void process_panel(int32_t panel, int stage) {
+    const int staged = stage * Shape::kColumns + first_column_of_warp<Shape>();
     const int slice = first_element_of_slice<Shape>();
     const auto* docs = memory_.docs.row(staged) + slice;
-    const BandOfPanel<Shape> candidates(1, band, start);
-    // The columns of the rows' own places: column `diagonal` + r of row r.
-    const int64_t diagonal = first_row - start;
-    const bool has_positives =
-        diagonal > -kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
+    const auto positives = band_of_panel(panel, 0, 1);
+    const auto candidates = band_of_panel(panel, 1, 1 + band());
+    const bool has_positives = !positives.is_empty();
+    const bool has_candidates = !candidates.is_empty();
     Products<Shape> products = {};
-    multiply_panel<Shape>(has_positives || !candidates.is_empty(),
-                          memory_.queries.row(first_row) + slice, docs, memory_.slices,
-                          products);
-    if (first_column<Shape>(panel) < Shape::kRows) {
-      if (has_positives) find_positives(static_cast<int>(diagonal), staged, products);
+    multiply_panel<Shape>(has_positives || has_candidates,
+                          memory_.queries.row(first_row_of_warp<Shape>()) + slice, docs,
+                          memory_.slices, products);
+    if (first_column<Shape>(panel) <= memory_.own_places.last_place()) {
+      if (has_positives) find_positives(positives, staged, products);
       share_positives();
     }
-    if (candidates.is_empty()) return;
+    if (!has_candidates) return;
     weigh(candidates, staged, products);
     if (outputs_.query_direction != nullptr && !over_batch()) {
       accumulate_panel<Shape>(products, docs, state_.sums);
@@ -229,20 +294,17 @@ class ForwardTile {
   // The cosine of a row with the document at its own place is in one of the row's four
   // lanes.
   __device__ __forceinline__ void find_positives(
-      int diagonal, int staged, const Products<Shape>& products) const {
+      const Band& positives, int staged, const Products<Shape>& products) const {
     for_each_row_of_lane([&](int row) {
-      const int column = diagonal + row_in_warp(row);
-      const int of_lane = column - column_of_lane();
-      if (column >= Shape::kColumnsOfWarp || of_lane < 0 ||
-          of_lane % kFragmentColumns > 1) {
-        return;
-      }
+      const uint32_t own = positives.columns_of(row);
+      if (own == 0) return;
       Real product = 0;
       for_each_product<Shape>([&](int fragment, int element, int half, int) {
-        if (half == row && of_lane == fragment * kFragmentColumns + element % 2) {
+        if (half == row && has_column(own, fragment, element)) {
           product = products[fragment][element];
         }
       });
+      const int column = column_of_lane() + __ffs(static_cast<int>(own)) - 1;
       positive_cosine(row) =
           cosine_of_pair<Real>(product, memory_.queries.norm[row_in_tile<Shape>(row)],
                                memory_.docs.norm[staged + column]);
@@ -260,8 +322,8 @@ class ForwardTile {
 
   // Turns products into weights times the documents' inverse norms, and adds the
   // weights to the rows' sums.
-  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& candidates,
-                                        int staged, Products<Shape>& products) {
+  __device__ __forceinline__ void weigh(const Band& candidates, int staged,
+                                        Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> logits;
     to_logits(staged, cosines, logits);
@@ -310,8 +372,7 @@ class ForwardTile {
 
   // Leaves the candidates of the lane's rows: those behind a row's own place that are
   // not excluded and do not have the row's ids.
-  __device__ __forceinline__ void keep_candidates(const BandOfPanel<Shape>& candidates,
-                                                  int staged,
+  __device__ __forceinline__ void keep_candidates(const Band& candidates, int staged,
                                                   uint32_t (&kept)[2]) const {
     if (!candidates.is_whole()) {
       kept[0] = candidates.columns_of(0);
@@ -554,25 +615,46 @@ class ForwardTile {
   const LossParams& params_;
   const ForwardOutputs& outputs_;
   const RowTeam<Shape> team_;
-  const uint32_t first_place_;
-  const int rows_;  // of the tile that exist
   const Real margin_;
   const Real scale_;
   const bool norms_are_known_;  // the documents', in doc_inverse_norm
   const bool running_maximum_;
-  ForwardTileMemory<Shape> memory_;
+  ForwardTileMemory<Shape, OwnPlaces> memory_;
   ForwardTileState<Shape> state_;
 };
 
+// A block takes the queries at neighbouring places, as many as a tile has rows.
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     forward_tiles_kernel(const LossParams params, const ForwardOutputs outputs,
                          const ForwardScratch scratch, const RowAlignment alignment,
                          const typename Shape::Real margin,
                          const bool norms_are_known) {
-  ForwardTile<Shape> tile(params, outputs, blockIdx.x * Shape::kRows, alignment, margin,
-                          norms_are_known);
+  ForwardTile<Shape, NeighbouringPlaces<Shape>> tile(params, outputs, alignment, margin,
+                                                     norms_are_known);
+  tile.take_places();
   const double loss = sum_over_block(tile.run());
+  if (params.reduction == Reduction::kNone || threadIdx.x != 0) return;
+  __stcs(scratch.block_losses + blockIdx.x, loss);
+}
+
+// A block takes the queries at a longer span of places, where many have none. If they
+// are more than a tile has rows, it takes the others afterwards.
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    forward_gaps_kernel(const LossParams params, const ForwardOutputs outputs,
+                        const ForwardScratch scratch, const RowAlignment alignment,
+                        const typename Shape::Real margin, const uint32_t span) {
+  const uint32_t begin = blockIdx.x * span;
+  const uint32_t end = min(begin + span, static_cast<uint32_t>(params.num_candidates));
+  double loss = 0;
+#pragma unroll 1
+  for (uint32_t next = begin; next < end;) {
+    ForwardTile<Shape, PlacesOfQueries<Shape>> tile(params, outputs, alignment, margin,
+                                                    true);
+    next = tile.take_queries(next, end);
+    if (tile.has_rows()) loss += sum_over_block(tile.run());
+  }
   if (params.reduction == Reduction::kNone || threadIdx.x != 0) return;
   __stcs(scratch.block_losses + blockIdx.x, loss);
 }

@@ -4,7 +4,7 @@
 
 #include "cuda/tiles/groups.cuh"
 #include "cuda/tiles/memory.cuh"
-#include "cuda/tiles/places.cuh"
+#include "cuda/tiles/own_places.cuh"
 #include "cuda/tiles/slices.cuh"
 
 namespace negative_cosine {
@@ -85,15 +85,16 @@ enum DirectionFactor {
   kDirectionFactors
 };
 
-template <typename Shape>
+template <typename Shape, typename OwnPlaces>
 struct ForwardTileMemory {
   using Real = typename Shape::Real;
   static constexpr int kStagedRows = 2 * Shape::kColumns;
   // Warps of slices do not wait for each other here: each has its own.
   static constexpr int kPositives = Shape::kSlices * Shape::kRows;
 
-  __device__ __forceinline__ ForwardTileMemory()
+  __device__ __forceinline__ explicit ForwardTileMemory(const LossParams& params)
       : queries(&arrays, Shape::kRows),
+        own_places(&arrays, params),
         docs(&arrays, kStagedRows),
         pair_inputs(&arrays, Shape::kRows + kStagedRows),
         query_inverse_norm(arrays.template take<Real>(Shape::kRows)),
@@ -106,7 +107,8 @@ struct ForwardTileMemory {
         groups(&arrays) {}
 
   static constexpr int kBytes =
-      TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
+      TileRows<Shape>::bytes(Shape::kRows) + OwnPlaces::kBytes +
+      TileRows<Shape>::bytes(kStagedRows) +
       PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
       shared_bytes(kPositives, sizeof(Real)) +
@@ -121,6 +123,7 @@ struct ForwardTileMemory {
 
   SharedArrays arrays;
   TileRows<Shape> queries;
+  const OwnPlaces own_places;  // of the queries
   TileRows<Shape> docs;
   PairInputs<Shape> pair_inputs;  // of the tile's own documents, and then of docs
   // Of the queries and their documents as they were given.

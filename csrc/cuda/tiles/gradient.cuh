@@ -2,8 +2,9 @@
 // tile of neighbouring places' documents through the band of queries in front of them.
 //
 // The document at place x was drawn by the queries at x - K .. x - 1 and is the
-// positive of the query at x: the mirror of tiles/forward.cuh. The mainloop for each
-// panel of queries: copy, prepare, multiply, weigh, accumulate. The epilogue: merge
+// positive of the query at x: the mirror of tiles/forward.cuh. Where there are more
+// documents than queries, panels are made of the queries alone. The mainloop for each
+// panel: copy, prepare, multiply, weigh, accumulate. The epilogue: merge
 // what the groups of warps have found, store. The softmax weight of a pair is
 // recomputed from its product and the query's saved values, as in rows/gradient.cuh, so
 // no two blocks add to the same row and nothing of the size B * K is stored.
@@ -27,7 +28,7 @@ struct GradientTileState {
   RowSums<Shape> sums = {};
 };
 
-template <typename Shape>
+template <typename Shape, bool kHasGaps>
 class GradientTile {
  public:
   using Storage = typename Shape::Storage;
@@ -69,35 +70,25 @@ class GradientTile {
 
   // Of the tile's documents, and of the queries at their places.
   __device__ __forceinline__ void store_gradients() {
-    const auto panels =
-        static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
     int stage = 0;
-    int32_t panel = next_panel(0, panels);
-    if (panel < panels) {
-      memory_.places.find_first_window(params_, first_place_of_band(),
-                                       first_column<Shape>(panel));
-    }
+    int32_t panel = find_first_panel();
     copy_docs();
     commit_copies();
     __syncthreads();
-    if (panel < panels) copy_panel(panel, stage);
+    if (panel != kNoPanel) copy_panel(panel, stage);
     commit_copies();
     store_query_gradients();  // while the copies are under way
     wait_for_copies<1>();
     __syncwarp();
     prepare_docs();
     __syncthreads();
-    while (panel < panels) {
+    while (panel != kNoPanel) {
       wait_for_copies<0>();
       __syncwarp();
       prepare_panel(stage);
-      const int32_t following = next_panel(panel + 1, panels);
-      if (following < panels) {
-        memory_.places.find_window(params_, first_place_of_band(),
-                                   first_column<Shape>(following));
-      }
+      const int32_t following = find_panel(panel + 1);
       __syncthreads();
-      if (following < panels) copy_panel(following, 1 - stage);
+      if (following != kNoPanel) copy_panel(following, 1 - stage);
       commit_copies();
       process_panel(panel, stage);
       panel = following;
@@ -122,6 +113,9 @@ class GradientTile {
   }
 
  private:
+  static constexpr int32_t kNoPanel = -1;
+  static constexpr uint32_t kNoPlace = 0xffffffffu;  // farther than any
+
   // Each warp takes one of the queries at the tile's places, and then others: several
   // at once, so that their loads are in flight together.
   template <int kElements>
@@ -188,18 +182,50 @@ class GradientTile {
     return static_cast<uint64_t>(first_place_ + params_.num_candidates - drawn_);
   }
 
+  // Finds what panel the first is, or the first from `panel` on, and its queries. All
+  // threads of the block call it, with a barrier before they ask for them.
+  __device__ __forceinline__ int32_t find_first_panel() {
+    if constexpr (kHasGaps) {
+      memory_.places.begin(params_);
+      __syncthreads();
+      return find_panel(0);
+    } else {
+      const int32_t panel = next_panel(0);
+      if (panel != kNoPanel) {
+        memory_.places.find_first_window(params_, first_place_of_band(),
+                                         first_column<Shape>(panel));
+      }
+      return panel;
+    }
+  }
+  __device__ __forceinline__ int32_t find_panel(int32_t panel) {
+    if constexpr (kHasGaps) {
+      const uint32_t found = memory_.places.find(
+          params_, first_place_of_band(), columns(), first_column<Shape>(panel + 1));
+      return first_column<Shape>(panel) < found ? panel : kNoPanel;
+    } else {
+      panel = next_panel(panel);
+      if (panel != kNoPanel) {
+        memory_.places.find_window(params_, first_place_of_band(),
+                                   first_column<Shape>(panel));
+      }
+      return panel;
+    }
+  }
+
   // The next panel that holds a query: documents in their own order have none behind
   // the first B.
-  __device__ __forceinline__ int32_t next_panel(int32_t panel, int32_t panels) const {
-    if (params_.sampler == Sampler::kRing) return panel;
-    while (panel < panels) {
+  __device__ __forceinline__ int32_t next_panel(int32_t panel) const {
+    const auto panels =
+        static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
+    while (params_.sampler != Sampler::kRing && panel < panels) {
       const uint32_t first = PlaceOrder::wrapped(
           first_place_of_band() + first_column<Shape>(panel), params_.num_candidates);
       const int64_t to_first_query = params_.num_candidates - first;
       if (first < params_.batch_size || to_first_query < Shape::kColumns) break;
       panel += static_cast<int32_t>(to_first_query / Shape::kColumns);
     }
-    return panel;
+    return panel < panels ? panel : kNoPanel;
   }
 
   // --- Copy and prepare --------------------------------------------------------------
@@ -235,22 +261,38 @@ class GradientTile {
   __device__ __forceinline__ void copy_panel(int32_t panel, int stage) const {
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
       const int staged = stage * Shape::kColumns + row;
-      const uint32_t column = first_column<Shape>(panel) + static_cast<uint32_t>(row);
-      const int32_t query = memory_.places.index_at(column);
-      const bool is_query = column < columns() && query < params_.batch_size;
+      const uint32_t number = first_column<Shape>(panel) + static_cast<uint32_t>(row);
+      const int32_t query = query_of_panel(number);
+      const bool is_query = query != kNotKept;
       const int64_t source = is_query ? query : 0;
       team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
                  is_query, memory_.queries.row(staged));
       if (!team_.is_first_thread()) return;
-      memory_.queries.index[staged] = is_query ? query : kNotKept;
+      memory_.queries.index[staged] = query;
       memory_.pair_inputs.copy(params_, Shape::kRows + staged, source, is_query);
       copy_saved(source, is_query, staged);
+      if constexpr (kHasGaps) {
+        memory_.query_places[staged] =
+            is_query ? memory_.places.column_of(number) : kNoPlace;
+      }
     });
+  }
+
+  // By its number among the columns of all panels.
+  __device__ __forceinline__ int32_t query_of_panel(uint32_t number) const {
+    if constexpr (kHasGaps) {
+      const auto& places = memory_.places;
+      return places.has(number) ? places.query_of(number) : kNotKept;
+    } else {
+      if (number >= columns()) return kNotKept;
+      const int32_t query = memory_.places.index_at(number);
+      return query < params_.batch_size ? query : kNotKept;
+    }
   }
 
   __device__ __forceinline__ void copy_saved(int64_t query, bool is_query,
                                              int staged) const {
-    constexpr int kSavedNumbers = GradientTileMemory<Shape>::kSavedNumbers;
+    constexpr int kSavedNumbers = GradientTileMemory<Shape, kHasGaps>::kSavedNumbers;
     constexpr int kPacket = 16 / static_cast<int>(sizeof(Real));
     const auto* saved =
         static_cast<const Real*>(arguments_.saved_rows) + kSavedNumbers * query;
@@ -288,30 +330,91 @@ class GradientTile {
   }
 
   __device__ __forceinline__ void process_panel(int32_t panel, int stage) {
-    const int64_t start =
-        int64_t{first_column<Shape>(panel)} + first_column_of_warp<Shape>();
     const int staged = stage * Shape::kColumns + first_column_of_warp<Shape>();
-    const int first_row = first_row_of_warp<Shape>();
     const int slice = first_element_of_slice<Shape>();
     const auto* queries = memory_.queries.row(staged) + slice;
-    const BandOfPanel<Shape> drew(0, int64_t{drawn_} - 1, start);
-    const int64_t diagonal = first_row + int64_t{drawn_} - start;
-    const bool has_positives =
-        diagonal > -kRowsOfWarp && diagonal < Shape::kColumnsOfWarp;
-    const bool takes_part = has_positives || !drew.is_empty();
+    const bool takes_part = meets_queries(panel, staged);
     Products<Shape> products = {};
-    multiply_panel<Shape>(takes_part, memory_.docs.row(first_row) + slice, queries,
+    multiply_panel<Shape>(takes_part,
+                          memory_.docs.row(first_row_of_warp<Shape>()) + slice, queries,
                           memory_.slices, products);
     if (!takes_part) return;
-    weigh(drew, staged, products);
-    if (has_positives) weigh_positives(static_cast<int>(diagonal), staged, products);
+    weigh(panel, staged, products);
+    weigh_positives(panel, staged, products);
     if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
     accumulate_panel<Shape>(products, queries, state_.sums);
   }
 
+  // Each place has a column: those of row r are r .. r + drawn - 1, and behind them
+  // that of the document's own query.
+  __device__ __forceinline__ BandOfPanel<Shape, PlacesSideBySide> band_of_panel(
+      int32_t panel, uint32_t first, uint32_t end) const {
+    return {PlacesSideBySide{}, first, end,
+            first_column<Shape>(panel) + first_column_of_warp<Shape>()};
+  }
+  __device__ __forceinline__ uint32_t drawn() const {
+    return static_cast<uint32_t>(drawn_);
+  }
+
+  // Whether one of the warp's columns may belong to one of its rows.
+  __device__ __forceinline__ bool meets_queries(int32_t panel, int staged) const {
+    if constexpr (kHasGaps) {
+      const auto first_row = static_cast<uint32_t>(first_row_of_warp<Shape>());
+      const uint32_t first = memory_.query_places[staged];
+      const uint32_t last = memory_.query_places[staged + Shape::kColumnsOfWarp - 1];
+      return first <= first_row + kRowsOfWarp - 1 + drawn() && last >= first_row;
+    } else {
+      return !band_of_panel(panel, 0, drawn() + 1).is_empty();
+    }
+  }
+
+  // The queries that drew the documents of the lane's rows, as columns of the warp's.
+  __device__ __forceinline__ void find_drawing_queries(
+      int32_t panel, int staged, uint32_t (&columns)[kRowsOfLane]) const {
+    if constexpr (kHasGaps) {
+      const uint32_t drawn = this->drawn();
+      find_queries_behind(
+          staged, [=](uint32_t places) { return places < drawn; }, columns);
+    } else {
+      const auto drew = band_of_panel(panel, 0, drawn());
+      if (drew.is_whole()) return;
+      for_each_row_of_lane([&](int row) { columns[row] = drew.columns_of(row); });
+    }
+  }
+  // The documents' own queries, likewise.
+  __device__ __forceinline__ void find_own_queries(
+      int32_t panel, int staged, uint32_t (&columns)[kRowsOfLane]) const {
+    if constexpr (kHasGaps) {
+      const uint32_t drawn = this->drawn();
+      find_queries_behind(
+          staged, [=](uint32_t places) { return places == drawn; }, columns);
+    } else {
+      const auto own = band_of_panel(panel, drawn(), drawn() + 1);
+      if (own.is_empty()) return;
+      for_each_row_of_lane([&](int row) { columns[row] = own.columns_of(row); });
+    }
+  }
+
+  // Those for which `is_met` of how many places they are behind column 0 of a row's
+  // band: columns with gaps have the places that were copied with them.
+  template <typename IsMet>
+  __device__ __forceinline__ void find_queries_behind(
+      int staged, const IsMet& is_met, uint32_t (&columns)[kRowsOfLane]) const {
+    columns[0] = columns[1] = 0;
+#pragma unroll 1
+    for (int first = 0; first < Shape::kColumnsOfWarp; first += kFragmentColumns) {
+      const auto places = read_bits<uint2, uint32_t>(memory_.query_places + staged +
+                                                     first + column_of_lane());
+      for_each_row_of_lane([&](int row) {
+        const auto own = static_cast<uint32_t>(row_in_tile<Shape>(row));
+        if (is_met(places.x - own)) columns[row] |= 1u << first;
+        if (is_met(places.y - own)) columns[row] |= 2u << first;
+      });
+    }
+  }
   // Turns products into weights times the queries' inverse norms, and adds the weights
   // to the documents' projections.
-  __device__ __forceinline__ void weigh(const BandOfPanel<Shape>& drew, int staged,
+  __device__ __forceinline__ void weigh(int32_t panel, int staged,
                                         Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> weights;
@@ -323,7 +426,8 @@ class GradientTile {
     }
     to_weights(staged, weights);
     uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    keep_queries(drew, staged, kept);
+    find_drawing_queries(panel, staged, kept);
+    keep_queries(staged, kept);
     if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
                                    kept[1] != kColumnsOfLane<Shape>)) {
       // The others add nothing, even if they were NaN.
@@ -387,14 +491,12 @@ class GradientTile {
     }
   }
 
-  // Leaves the queries that drew the documents of the lane's rows and did not drop
-  // them.
-  __device__ __forceinline__ void keep_queries(const BandOfPanel<Shape>& drew,
-                                               int staged, uint32_t (&kept)[2]) const {
+  // Leaves, of the queries that drew the documents of the lane's rows, those that did
+  // not drop them.
+  __device__ __forceinline__ void keep_queries(int staged, uint32_t (&kept)[2]) const {
     const uint32_t queries = columns_of_queries(staged) >> column_of_lane();
     const int rows[2] = {row_in_tile<Shape>(0), row_in_tile<Shape>(1)};
     for_each_row_of_lane([&](int row) {
-      if (!drew.is_whole()) kept[row] = drew.columns_of(row);
       kept[row] &= queries;
       // Whether every query drops the document.
       if (has_log_q() && is_excluded(memory_.pair_inputs.log_q(rows[row]))) {
@@ -414,26 +516,24 @@ class GradientTile {
     return __ballot_sync(kWholeWarp, memory_.queries.index[staged + column] >= 0);
   }
 
-  // A document's own query is behind all that drew it: at column `diagonal` + r for row
-  // r of the warp, in one of the row's four lanes.
-  __device__ __forceinline__ void weigh_positives(int diagonal, int staged,
+  // A document's own query is behind all that drew it, in one of the row's four lanes.
+  __device__ __forceinline__ void weigh_positives(int32_t panel, int staged,
                                                   Products<Shape>& products) {
+    uint32_t own[kRowsOfLane] = {};
+    find_own_queries(panel, staged, own);
+    if (!__any_sync(kWholeWarp, (own[0] | own[1]) != 0)) return;
     for_each_row_of_lane([&](int row) {
-      const int column = diagonal + row_in_warp(row);
-      const int of_lane = column - column_of_lane();
-      if (column >= Shape::kColumnsOfWarp || of_lane < 0 ||
-          of_lane % kFragmentColumns > 1) {
-        return;
-      }
-      const int query = staged + column;
+      if (own[row] == 0) return;
       const Real weight = memory_.own_coefficients[row_in_tile<Shape>(row)];
       if (weight == 0) return;
+      const int query =
+          staged + column_of_lane() + __ffs(static_cast<int>(own[row])) - 1;
       state_.projection[row] =
           multiply_add(weight, memory_.positive_cosines[query], state_.projection[row]);
       const Real weight_of_row =
           weight * finite_norm<Real>(memory_.queries.norm[query]);
       for_each_product<Shape>([&](int fragment, int element, int half, int) {
-        if (half == row && of_lane == fragment * kFragmentColumns + element % 2) {
+        if (half == row && has_column(own[row], fragment, element)) {
           products[fragment][element] = weight_of_row;
         }
       });
@@ -569,30 +669,48 @@ class GradientTile {
   const int32_t drawn_;  // queries in front of a document that drew it
   const Real margin_;
   const Real scale_;
-  GradientTileMemory<Shape> memory_;
+  GradientTileMemory<Shape, kHasGaps> memory_;
   GradientTileState<Shape> state_;
 };
 
 // Block 0 sums the gradient of the scale beside the blocks that work on tiles.
-template <typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
-                          const GradientScratch scratch, const RowAlignment alignment,
-                          const typename Shape::Real margin) {
+template <typename Shape, bool kHasGaps>
+__device__ __forceinline__ void gradient_block(const LossParams& params,
+                                               const GradientArguments& arguments,
+                                               const GradientScratch& scratch,
+                                               const RowAlignment& alignment,
+                                               typename Shape::Real margin) {
   if (blockIdx.x == 0) {
     if (arguments.logit_scale_gradient != nullptr) {
       logit_scale_gradient<typename Shape::Real>(params, arguments, scratch);
     }
     return;
   }
-  GradientTile<Shape> tile(params, arguments, scratch, (blockIdx.x - 1) * Shape::kRows,
-                           alignment, margin);
+  GradientTile<Shape, kHasGaps> tile(
+      params, arguments, scratch, (blockIdx.x - 1) * Shape::kRows, alignment, margin);
   tile.find_docs();
   if (arguments.doc_gradient != nullptr) {
     tile.store_gradients();
   } else {
     tile.store_query_gradients();
   }
+}
+
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    gradient_tiles_kernel(const LossParams params, const GradientArguments arguments,
+                          const GradientScratch scratch, const RowAlignment alignment,
+                          const typename Shape::Real margin) {
+  gradient_block<Shape, false>(params, arguments, scratch, alignment, margin);
+}
+
+// For a band many of whose places have no query.
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    gradient_gaps_kernel(const LossParams params, const GradientArguments arguments,
+                         const GradientScratch scratch, const RowAlignment alignment,
+                         const typename Shape::Real margin) {
+  gradient_block<Shape, true>(params, arguments, scratch, alignment, margin);
 }
 
 }  // namespace cuda

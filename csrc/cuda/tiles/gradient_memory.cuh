@@ -3,11 +3,12 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 
 #include "core/formulas.h"
 #include "cuda/tiles/groups.cuh"
 #include "cuda/tiles/memory.cuh"
-#include "cuda/tiles/places.cuh"
+#include "cuda/tiles/queries.cuh"
 #include "cuda/tiles/slices.cuh"
 
 namespace negative_cosine {
@@ -20,8 +21,12 @@ enum GradientNumber { kProjection, kWeightDivisor, kGradientNumbers };
 // (sum - doc * projection) * factor, where the sums are those divided by `divisor`.
 enum DocFactor { kMergedDivisor, kProjectionFactor, kGradientFactor, kDocFactors };
 
-template <typename Shape>
+// Of queries at some of the band's places alone, or of one for each place.
+template <typename Shape, bool kHasGaps>
 struct GradientTileMemory {
+  using Places = std::conditional_t<kHasGaps, BandQueries<Shape::kThreads>,
+                                    TilePlaces<Shape::kThreads>>;
+  static constexpr int kQueryPlaces = kHasGaps ? 2 * Shape::kColumns : 0;
   using Real = typename Shape::Real;
   static constexpr int kStagedRows = 2 * Shape::kColumns;
   using Saved = SavedRow<Real>;
@@ -30,6 +35,7 @@ struct GradientTileMemory {
   __device__ __forceinline__ GradientTileMemory()
       : docs(&arrays, Shape::kRows),
         queries(&arrays, kStagedRows),
+        query_places(arrays.template take<uint32_t>(kQueryPlaces)),
         pair_inputs(&arrays, Shape::kRows + kStagedRows),
         saved(arrays.template take<Real>(kSavedNumbers * kStagedRows)),
         upstream(arrays.template take<Real>(kStagedRows)),
@@ -45,13 +51,13 @@ struct GradientTileMemory {
 
   static constexpr int kBytes =
       TileRows<Shape>::bytes(Shape::kRows) + TileRows<Shape>::bytes(kStagedRows) +
+      shared_bytes(kQueryPlaces, sizeof(uint32_t)) +
       PairInputs<Shape>::bytes(Shape::kRows + kStagedRows) +
       shared_bytes(kSavedNumbers * kStagedRows, sizeof(Real)) +
       4 * shared_bytes(kStagedRows, sizeof(Real)) +
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
-      shared_bytes(kDocFactors * Shape::kRows, sizeof(Real)) +
-      TilePlaces<Shape::kThreads>::kBytes + TileSlices<Shape>::kBytes +
-      TileGroups<Shape, kGradientNumbers>::kBytes;
+      shared_bytes(kDocFactors * Shape::kRows, sizeof(Real)) + Places::kBytes +
+      TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers>::kBytes;
 
   // What was saved of a query, as it was copied.
   __device__ __forceinline__ Saved saved_of(int staged) const {
@@ -70,6 +76,7 @@ struct GradientTileMemory {
   SharedArrays arrays;
   TileRows<Shape> docs;
   TileRows<Shape> queries;
+  SharedElement<uint32_t>* const query_places;  // in the band, where that has gaps
   PairInputs<Shape> pair_inputs;        // of the docs, and behind them the queries
   SharedElement<Real>* const saved;     // SavedRow of the queries
   SharedElement<Real>* const upstream;  // the gradient of each query's loss
@@ -83,7 +90,7 @@ struct GradientTileMemory {
   SharedElement<Real>* const own_coefficients;
   SharedElement<Real>* const query_factors;
   SharedElement<Real>* const factors;
-  TilePlaces<Shape::kThreads> places;  // of the queries
+  Places places;
   TileSlices<Shape> slices;
   TileGroups<Shape, kGradientNumbers> groups;
 };

@@ -1,5 +1,7 @@
 // Chooses a tile's sizes and launches the kernels. Compiled once for each type that
 // rows are multiplied as, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
+#include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "cuda/device/alignment.h"
@@ -31,10 +33,12 @@ constexpr int next_row_bytes(int row_bytes) {
 }
 
 template <typename Shape>
-constexpr int kSharedBytes =
-    ForwardTileMemory<Shape>::kBytes > GradientTileMemory<Shape>::kBytes
-        ? ForwardTileMemory<Shape>::kBytes
-        : GradientTileMemory<Shape>::kBytes;
+constexpr int kForwardBytes =
+    ForwardTileMemory<Shape, NeighbouringPlaces<Shape>>::kBytes;
+template <typename Shape>
+constexpr int kGradientBytes = GradientTileMemory<Shape, false>::kBytes;
+template <typename Shape>
+constexpr int kSharedBytes = std::max(kForwardBytes<Shape>, kGradientBytes<Shape>);
 
 template <typename Shape>
 int64_t tiles_of(const LossParams& params) {
@@ -123,6 +127,41 @@ inline RowAlignment row_alignment(const LossParams& params,
   return {copied_bytes, copied_bytes == 16 && has_whole_packets(params, others)};
 }
 
+// The kernels for gaps are for tiles of many rows: where flat or middle ones all run at
+// once, empty rows cost nothing.
+template <typename Shape>
+constexpr bool kHasGapsKernels =
+    Shape::kIsTwin || !(Shape::kIsFlat || Shape::kIsMiddle || Shape::kHasSixteenWarps);
+template <typename Shape>
+constexpr int kForwardGapsBytes =
+    ForwardTileMemory<Shape, PlacesOfQueries<Shape>>::kBytes;
+template <typename Shape>
+constexpr int kGradientGapsBytes = GradientTileMemory<Shape, true>::kBytes;
+
+// Whether so many places of the ring have no query that it is worth to look for those
+// that have one.
+template <typename Shape>
+bool takes_gaps(const LossParams& params, const TileDevice& device) {
+  const int bytes = std::max(kForwardGapsBytes<Shape>, kGradientGapsBytes<Shape>);
+  return params.sampler == Sampler::kRing &&
+         params.num_candidates * 3 > params.batch_size * 4 &&
+         !runs_at_once<Shape>(params, device) && bytes <= device.shared_bytes;
+}
+
+// A span is so long that its queries fill a tile, less two standard deviations of their
+// number, n + 2 sqrt(n) = kRows: more are rare, and cost the block another turn. But
+// all multiprocessors get some.
+template <typename Shape>
+int64_t span_of_tile(const LossParams& params, const TileDevice& device) {
+  const double root = std::sqrt(Shape::kRows + 1.0) - 1;
+  const auto docs = static_cast<double>(params.num_candidates);
+  const double of_full_tile =
+      root * root * docs / static_cast<double>(params.batch_size);
+  const double of_block =
+      std::ceil(docs / (double{Shape::kBlocks} * device.multiprocessors));
+  return std::max(int64_t{1}, static_cast<int64_t>(std::min(of_full_tile, of_block)));
+}
+
 template <typename Factor>
 bool fits_tiles(const LossParams& params, const TileDevice& device) {
   bool fits = false;
@@ -149,6 +188,22 @@ cudaError_t launch_doc_norms(const LossParams& params, void* inverse_norms,
                             alignment);
 }
 
+template <typename Shape, typename Factor>
+cudaError_t launch_forward_gaps(const LossParams& params, const ForwardOutputs& outputs,
+                                const ForwardScratch& scratch,
+                                const RowAlignment& alignment, const TileDevice& device,
+                                cudaStream_t stream, int64_t* num_blocks) {
+  const cudaError_t error = launch_doc_norms<Factor, Shape::kDim>(
+      params, outputs.doc_inverse_norm, alignment, stream);
+  if (error != cudaSuccess) return error;
+  const int64_t span = span_of_tile<Shape>(params, device);
+  *num_blocks = (params.num_candidates + span - 1) / span;
+  return launch_with_memory(forward_gaps_kernel<Shape>, *num_blocks, Shape::kThreads,
+                            kForwardGapsBytes<Shape>, stream, params, outputs, scratch,
+                            alignment, static_cast<typename Shape::Real>(params.margin),
+                            static_cast<uint32_t>(span));
+}
+
 template <typename Factor>
 cudaError_t launch_forward_tiles(const LossParams& params,
                                  const ForwardOutputs& outputs,
@@ -158,6 +213,12 @@ cudaError_t launch_forward_tiles(const LossParams& params,
   const RowAlignment alignment = row_alignment(params, {outputs.query_direction});
   return with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
+    if constexpr (kHasGapsKernels<Shape>) {
+      if (takes_gaps<Shape>(params, device)) {
+        return launch_forward_gaps<Shape, Factor>(params, outputs, scratch, alignment,
+                                                  device, stream, num_blocks);
+      }
+    }
     const bool norms_are_known = finds_norms_first<Shape>(params);
     if (norms_are_known) {
       const cudaError_t error = launch_doc_norms<Factor, Shape::kDim>(
@@ -166,8 +227,8 @@ cudaError_t launch_forward_tiles(const LossParams& params,
     }
     *num_blocks = tiles_of<Shape>(params);
     return launch_with_memory(
-        forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads,
-        ForwardTileMemory<Shape>::kBytes, stream, params, outputs, scratch, alignment,
+        forward_tiles_kernel<Shape>, *num_blocks, Shape::kThreads, kForwardBytes<Shape>,
+        stream, params, outputs, scratch, alignment,
         static_cast<typename Shape::Real>(params.margin), norms_are_known);
   });
 }
@@ -182,10 +243,17 @@ cudaError_t launch_gradient_tiles(const LossParams& params,
       {arguments.query_direction, arguments.query_gradient, arguments.doc_gradient});
   return with_tile_shape<Factor>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
-    return launch_with_memory(gradient_tiles_kernel<Shape>, tiles_of<Shape>(params) + 1,
-                              Shape::kThreads, GradientTileMemory<Shape>::kBytes,
-                              stream, params, arguments, scratch, alignment,
-                              static_cast<typename Shape::Real>(params.margin));
+    const auto launch = [&](const auto& kernel, int bytes) {
+      return launch_with_memory(kernel, tiles_of<Shape>(params) + 1, Shape::kThreads,
+                                bytes, stream, params, arguments, scratch, alignment,
+                                static_cast<typename Shape::Real>(params.margin));
+    };
+    if constexpr (kHasGapsKernels<Shape>) {
+      if (takes_gaps<Shape>(params, device)) {
+        return launch(gradient_gaps_kernel<Shape>, kGradientGapsBytes<Shape>);
+      }
+    }
+    return launch(gradient_tiles_kernel<Shape>, kGradientBytes<Shape>);
   });
 }
 

@@ -31,12 +31,30 @@ class TilePlaces {
   }
   __device__ __forceinline__ void find_window(const LossParams& params, uint64_t origin,
                                               uint32_t column) {
-    if (window_of(column) == window_) return;
-    evaluate(PlaceOrder(params, Permutations(numbers_)), origin, column);
+    if (window_of(column) != window_) find_by_saved_order(params, origin, column);
+  }
+  __device__ __forceinline__ void find_by_saved_order(const LossParams& params,
+                                                      uint64_t origin,
+                                                      uint32_t column) {
+    evaluate(saved_order(params), origin, column);
   }
 
   __device__ __forceinline__ int32_t index_at(uint32_t column) const {
     return indices_[buffer_ * kThreads + static_cast<int>(column % kThreads)];
+  }
+
+  // The same without windows, for who looks for some of the rows: entries to keep them
+  // in, and the order, which is to be saved first. All threads of the block save it,
+  // with a barrier before they ask for it.
+  static constexpr uint32_t kEntries = 2 * kThreads;
+  __device__ __forceinline__ SharedElement<int32_t>& entry(uint32_t number) const {
+    return indices_[number % kEntries];
+  }
+  __device__ __forceinline__ void save_order(const LossParams& params) const {
+    if (threadIdx.x == 0) Permutations(params).save(numbers_);
+  }
+  __device__ __forceinline__ PlaceOrder saved_order(const LossParams& params) const {
+    return PlaceOrder(params, Permutations(numbers_));
   }
 
  private:
