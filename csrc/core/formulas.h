@@ -1,7 +1,7 @@
 // From a row's sums over its candidates to its loss and the parts of its gradients.
 //
 // With c_k the cosines, t_k = z_k - z_0 the logits relative to the positive's, and sums
-// over the kept candidates (docs/semantics.md, "Loss"):
+// over the kept candidates (docs/semantics.md, "Loss"), each of weight w = 1 at first:
 //
 //   loss       = softplus(logsumexp t_k) = log(1 + sum e^t_k)
 //   p_k        = e^t_k / (1 + sum e^t_k),    p_0 - 1 = -sum e^t_k / (1 + sum e^t_k)
@@ -18,6 +18,10 @@
 // The gradient pass has p_ij as e^(t_ij - shift_i) / sum, with the sum relative to the
 // same shift: a large loss itself has no digits left for it.
 //
+// With another negative_weight w every e^t_k counts w times: it is e^(t_k + log w). No
+// logit is changed for it. All sums are relative to a shift, so that log w is a part of
+// the shift: it starts at -log w, where a candidate weighs as much as the positive.
+//
 // Under NormalizeOver::kBatch the candidates do not enter the loss: there
 // d z_i0 / d query = logit_scale * direction with G = d_0, and a_i is d loss / d z_i0.
 //
@@ -32,8 +36,13 @@
 
 namespace negative_cosine {
 
-// Sums over the candidates met so far, relative to e^shift. The shift starts at the
-// positive's own t_0 = 0 and only rises.
+// Where the shift of a row's sums starts: at the positive's own t_0 = 0, less log w.
+template <typename Real>
+NEGATIVE_COSINE_INLINE Real first_shift(const LossParams& params) {
+  return Real(0) - static_cast<Real>(params.log_negative_weight);
+}
+
+// Sums over the candidates met so far, relative to e^shift, which only rises.
 template <typename Real>
 struct CandidateSums {
   Real shift;
@@ -64,7 +73,9 @@ NEGATIVE_COSINE_INLINE RowResult<Real> finish_row(const LossParams& params,
   if (!over_batch && sums.shift >= kLargestNumber<Real>) {
     return RowResult<Real>{kInfinity<Real>, 0, 0, RowWeights<Real>{0, 0}};
   }
-  const Real total = exp_of(-sums.shift) + sums.weight_sum;
+  // How far the largest logit is above the positive's, with log w: 0 if it is not.
+  const Real above = sums.shift - first_shift<Real>(params);
+  const Real total = exp_of(-above) + sums.weight_sum;
   const RowWeights<Real> weights =
       over_batch ? RowWeights<Real>{0, 1}
                  : RowWeights<Real>{1 / total, -sums.weight_sum / total};
@@ -72,10 +83,9 @@ NEGATIVE_COSINE_INLINE RowResult<Real> finish_row(const LossParams& params,
   // counts.
   const Real candidates = over_batch ? Real(0) : weights.candidates * sums.cosine_sum;
   const Real margin = static_cast<Real>(params.margin);
-  return RowResult<Real>{
-      sums.shift > 0 ? sums.shift + log_of(total) : log1p_of(sums.weight_sum),
-      candidates + weights.positive * (positive_cosine - margin),
-      candidates + weights.positive * positive_cosine, weights};
+  return RowResult<Real>{above > 0 ? above + log_of(total) : log1p_of(sums.weight_sum),
+                         candidates + weights.positive * (positive_cosine - margin),
+                         candidates + weights.positive * positive_cosine, weights};
 }
 
 // What the reduction multiplies the loss of a row with this weight by.

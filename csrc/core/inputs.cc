@@ -1,7 +1,9 @@
 #include "core/inputs.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <sstream>
 #include <utility>
 
 namespace negative_cosine {
@@ -136,6 +138,34 @@ Status check_options(const LossInputs& inputs) {
   return Status::Ok();
 }
 
+constexpr double kAuto = 0;  // of negative_weight
+
+Status check_negative_weight(const LossInputs& inputs) {
+  const double weight = inputs.negative_weight;
+  if (!(weight >= 0) || std::isinf(weight)) {
+    std::ostringstream given;
+    given << weight;
+    return invalid("negative_weight", "be a finite number above 0, or 0 for 'auto'",
+                   given.str());
+  }
+  if (weight == kAuto && inputs.negative_indices) {
+    return invalid("negative_weight", "be a number where negative_indices are given",
+                   "'auto', which is known of the samplers' draws alone; pass the "
+                   "number of documents that could have been drawn over K");
+  }
+  return Status::Ok();
+}
+
+// log w. "auto" is the number of documents that could have been drawn over K: by
+// `shuffle` all of them, by `ring` and `all` those besides the row's own.
+double log_negative_weight(const LossInputs& inputs, const LossParams& params) {
+  if (inputs.negative_weight != kAuto) return std::log(inputs.negative_weight);
+  if (params.batch_size == 0 || params.num_negatives == 0) return 0;
+  const int64_t own = params.sampler == Sampler::kShuffle ? 0 : 1;
+  return std::log(static_cast<double>(params.num_candidates - own) /
+                  static_cast<double>(params.num_negatives));
+}
+
 void set_sizes(const LossInputs& inputs, LossParams* params) {
   params->batch_size = inputs.query.shape[0];
   params->num_candidates = inputs.doc.shape[0];
@@ -238,7 +268,9 @@ Status set_inputs(const LossInputs& inputs, LossParams* params) {
     return status;
   }
   if (Status status = check_options(inputs); !status.ok()) return status;
+  if (Status status = check_negative_weight(inputs); !status.ok()) return status;
   set_sizes(inputs, params);
+  params->log_negative_weight = log_negative_weight(inputs, *params);
   set_pointers(inputs, params);
   return Status::Ok();
 }

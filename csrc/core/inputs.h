@@ -29,6 +29,7 @@ struct Input {
 struct LossInputs {
   Input query;
   Input doc;
+  double negative_weight = 1;  // 0: "auto", what the sizes say
   std::optional<int64_t> num_negatives;
   std::optional<Input> seed;
   std::optional<Input> negative_indices;
@@ -78,7 +79,8 @@ NEGATIVE_COSINE_API Status set_options(const std::string& sampler,
                                        const std::string& reduction,
                                        LossParams* params);
 
-// Checks the inputs' shapes for `params`' sampler, and writes sizes and pointers.
+// Checks the inputs' shapes for `params`' sampler, and writes sizes and pointers, and
+// the logarithm of the negatives' weight, which may follow from the sizes.
 NEGATIVE_COSINE_API Status set_inputs(const LossInputs& inputs, LossParams* params);
 
 // The same for the gradient; a query_direction that was left out is null.

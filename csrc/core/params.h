@@ -44,6 +44,7 @@ struct LossParams {
   // What enters the logits and the sum. A document whose logQ is infinity is no row's
   // candidate; a row of weight 0 adds nothing to the loss or to a gradient.
   double margin = 0.0;
+  double log_negative_weight = 0.0;     // added to the candidates' logits
   const void* doc_log_q = nullptr;      // Real [C] or null
   const void* sample_weight = nullptr;  // Real [B] or null
   NormalizeOver normalize_over = NormalizeOver::kCandidates;
@@ -67,7 +68,7 @@ struct alignas(4 * sizeof(Real)) SavedRow {
   // cpu/rows/saved.h.
   Real candidate_coefficient;
   Real positive_cosine;
-  Real shift;               // the largest logit t_k, at least 0
+  Real shift;               // the largest logit t_k, at least first_shift
   Real query_inverse_norm;  // 0 for a zero row
 };
 

@@ -82,7 +82,7 @@ class LossArguments {
                 std::optional<int64_t> num_negatives, const std::string& sampler,
                 const OptionalArray& seed, const OptionalArray& negative_indices,
                 bool mask_self, const OptionalArray& doc_ids,
-                const OptionalArray& query_ids, double margin,
+                const OptionalArray& query_ids, double margin, double negative_weight,
                 const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
                 const std::string& normalize_over, const std::string& reduction)
       : embedding_dtype(query.dtype()) {
@@ -97,6 +97,7 @@ class LossArguments {
     LossInputs inputs;
     inputs.query = Input{shape_of(query), contiguous_data("query", query)};
     inputs.doc = Input{shape_of(doc), contiguous_data("doc", doc)};
+    inputs.negative_weight = negative_weight;
     inputs.num_negatives = num_negatives;
     inputs.seed = index_input("seed", seed);
     inputs.negative_indices = index_input("negative_indices", negative_indices);
@@ -225,26 +226,26 @@ template <typename... Values, typename Scope, typename Body, typename... Setting
 void define_with_loss_arguments(Scope& scope, const char* name, const char* description,
                                 const Body& body, const Settings&... settings) {
   using namespace pybind11::literals;
-  const auto call = [body](const py::array& query, const py::array& doc,
-                           double logit_scale, std::optional<int64_t> num_negatives,
-                           const std::string& sampler, const OptionalArray& seed,
-                           const OptionalArray& negative_indices, bool mask_self,
-                           const OptionalArray& doc_ids, const OptionalArray& query_ids,
-                           double margin, const OptionalArray& doc_log_q,
-                           const OptionalArray& sample_weight,
-                           const std::string& normalize_over,
-                           const std::string& reduction, Values... values) {
-    const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler, seed,
-                                  negative_indices, mask_self, doc_ids, query_ids,
-                                  margin, doc_log_q, sample_weight, normalize_over,
-                                  reduction);
-    return body(arguments, values...);
-  };
+  const auto call =
+      [body](const py::array& query, const py::array& doc, double logit_scale,
+             std::optional<int64_t> num_negatives, const std::string& sampler,
+             const OptionalArray& seed, const OptionalArray& negative_indices,
+             bool mask_self, const OptionalArray& doc_ids,
+             const OptionalArray& query_ids, double margin, double negative_weight,
+             const OptionalArray& doc_log_q, const OptionalArray& sample_weight,
+             const std::string& normalize_over, const std::string& reduction,
+             Values... values) {
+        const LossArguments arguments(query, doc, logit_scale, num_negatives, sampler,
+                                      seed, negative_indices, mask_self, doc_ids,
+                                      query_ids, margin, negative_weight, doc_log_q,
+                                      sample_weight, normalize_over, reduction);
+        return body(arguments, values...);
+      };
   scope.def(name, call, "query"_a, "doc"_a, py::kw_only(), "logit_scale"_a = 20.0,
             "num_negatives"_a = py::none(), "sampler"_a = "shuffle",
             "seed"_a = py::none(), "negative_indices"_a = py::none(),
             "mask_self"_a = true, "doc_ids"_a = py::none(), "query_ids"_a = py::none(),
-            "margin"_a = 0.0, "doc_log_q"_a = py::none(),
+            "margin"_a = 0.0, "negative_weight"_a = 1.0, "doc_log_q"_a = py::none(),
             "sample_weight"_a = py::none(), "normalize_over"_a = "candidates",
             "reduction"_a = "mean", settings..., description);
 }

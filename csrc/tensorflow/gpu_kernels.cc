@@ -44,12 +44,16 @@ struct GpuDevice {
 using LossOp = op_kernels::NegativeCosineLossOp<GpuDevice>;
 using LossGradOp = op_kernels::NegativeCosineLossGradOp<GpuDevice>;
 
-REGISTER_KERNEL_BUILDER(
-    Name("NegativeCosineLoss").Device(tensorflow::DEVICE_GPU).HostMemory("margin"),
-    LossOp);
-REGISTER_KERNEL_BUILDER(
-    Name("NegativeCosineLossGrad").Device(tensorflow::DEVICE_GPU).HostMemory("margin"),
-    LossGradOp);
+REGISTER_KERNEL_BUILDER(Name("NegativeCosineLoss")
+                            .Device(tensorflow::DEVICE_GPU)
+                            .HostMemory("margin")
+                            .HostMemory("negative_weight"),
+                        LossOp);
+REGISTER_KERNEL_BUILDER(Name("NegativeCosineLossGrad")
+                            .Device(tensorflow::DEVICE_GPU)
+                            .HostMemory("margin")
+                            .HostMemory("negative_weight"),
+                        LossGradOp);
 
 }  // namespace
 }  // namespace negative_cosine

@@ -2,7 +2,7 @@
 //
 // `Device` has forward_scratch_bytes, gradient_scratch_bytes, forward and gradient: see
 // cpu_kernels.cc and gpu_kernels.cc. Inputs and outputs are the device's memory, but
-// for `margin`, which is the host's.
+// for `margin` and `negative_weight`, which are the host's.
 #pragma once
 
 #include <optional>
@@ -67,15 +67,17 @@ inline double host_value(const Tensor& scalar) {
 // A call's inputs and the op's options, checked, as LossParams.
 inline absl::Status read_params(OpKernelContext* context, const OpOptions& options,
                                 LossParams* params) {
-  const Tensor *query, *doc, *logit_scale, *margin;
+  const Tensor *query, *doc, *logit_scale, *margin, *negative_weight;
   TF_RETURN_IF_ERROR(context->input("query", &query));
   TF_RETURN_IF_ERROR(context->input("doc", &doc));
   TF_RETURN_IF_ERROR(read_scalar(context, "logit_scale", &logit_scale));
   TF_RETURN_IF_ERROR(read_scalar(context, "margin", &margin));
+  TF_RETURN_IF_ERROR(read_scalar(context, "negative_weight", &negative_weight));
 
   LossInputs inputs;
   inputs.query = input_of(*query);
   inputs.doc = input_of(*doc);
+  inputs.negative_weight = host_value(*negative_weight);
   inputs.num_negatives = options.num_negatives();
   for (const auto& [name, member] : kOptionalInputs) {
     TF_RETURN_IF_ERROR(read_optional(context, name, &(inputs.*member)));

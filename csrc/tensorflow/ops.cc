@@ -33,7 +33,7 @@ struct Sizes {
 
 absl::Status check_inputs(InferenceContext* context, Sizes* sizes) {
   std::vector<ShapeHandle> query, doc, table, scalar;
-  for (const char* name : {"logit_scale", "margin"}) {
+  for (const char* name : {"logit_scale", "margin", "negative_weight"}) {
     TF_RETURN_IF_ERROR(context->input(name, &scalar));
     TF_RETURN_IF_ERROR(context->WithRank(scalar[0], 0, &scalar[0]));
   }
@@ -110,6 +110,7 @@ Builder with_loss_arguments(Builder builder) {
       .Input("doc: T")
       .Input("logit_scale: Real")
       .Input("margin: Real")
+      .Input("negative_weight: Real")
       .Input("seed: num_seeds * Tseed")
       .Input("negative_indices: num_tables * Tindex")
       .Input("doc_ids: num_doc_ids * Tdoc_id")

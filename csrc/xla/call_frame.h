@@ -91,13 +91,15 @@ inline Status read_params(const ffi::Dictionary& attributes, Operands* operands,
                           LossParams* params) {
   if (Status status = read_options(attributes, params); !status.ok()) return status;
   const auto num_negatives = attributes.get<int64_t>("num_negatives");
+  const auto negative_weight = attributes.get<double>("negative_weight");
   const auto given = attributes.get<ffi::Span<const int64_t>>("given");
-  if (!num_negatives.has_value() || !given.has_value() ||
-      given.value().size() != std::size(kOptionalInputs)) {
+  if (!num_negatives.has_value() || !negative_weight.has_value() ||
+      !given.has_value() || given.value().size() != std::size(kOptionalInputs)) {
     return malformed("an attribute is missing");
   }
   LossInputs inputs;
   if (num_negatives.value() != 0) inputs.num_negatives = num_negatives.value();
+  inputs.negative_weight = negative_weight.value();
 
   std::optional<ffi::AnyBuffer> buffer;
   if (Status status = operands->next(&buffer); !status.ok()) return status;

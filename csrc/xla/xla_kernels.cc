@@ -40,6 +40,9 @@ using ::tensorflow::shape_inference::InferenceContext;
 struct Operands {
   std::vector<xla::XlaOp> handles;
   std::vector<bool> given;  // of the optional inputs
+  // What becomes attributes.
+  double margin = 0;
+  double negative_weight = 1;
 };
 
 Input input_of(const TensorShape& shape) {
@@ -95,6 +98,11 @@ absl::Status read_operands(XlaOpKernelContext* context,
   TF_RETURN_IF_ERROR(read_input(context, "query", operands, &inputs.query));
   TF_RETURN_IF_ERROR(read_input(context, "doc", operands, &inputs.doc));
   operands->handles.push_back(context->Input("logit_scale"));
+  TF_RETURN_IF_ERROR(
+      context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &operands->margin));
+  TF_RETURN_IF_ERROR(context->ConstantInputAsFloatScalar(
+      xla_calls::kNegativeWeightInput, &operands->negative_weight));
+  inputs.negative_weight = operands->negative_weight;
   for (const auto& [name, member] : kOptionalInputs) {
     TF_RETURN_IF_ERROR(add_optional(context, name, &(inputs.*member), operands));
   }
@@ -126,17 +134,18 @@ std::string bits_of(double value) {
 
 // The call's attributes as MLIR writes them; a float by its bits, so that it stays
 // exact.
-std::string attributes_of(const op_kernels::OpOptions& options, double margin,
-                          const std::vector<bool>& given) {
+std::string attributes_of(const op_kernels::OpOptions& options,
+                          const Operands& operands) {
   std::string flags;
-  for (const bool flag : given) {
+  for (const bool flag : operands.given) {
     flags += (flags.empty() ? "" : ", ") + std::string(flag ? "1" : "0");
   }
   return "{num_negatives = " + std::to_string(options.num_negatives().value_or(0)) +
          " : i64, sampler = \"" + options.sampler() +
          "\", mask_self = " + (options.params().mask_self ? "true" : "false") +
          ", normalize_over = \"" + options.normalize_over() + "\", reduction = \"" +
-         options.reduction() + "\", margin = " + bits_of(margin) +
+         options.reduction() + "\", margin = " + bits_of(operands.margin) +
+         " : f64, negative_weight = " + bits_of(operands.negative_weight) +
          " : f64, given = array<i64: " + flags + ">}";
 }
 
@@ -221,14 +230,11 @@ int64_t gradient_scratch_bytes([[maybe_unused]] bool on_gpu, const LossParams& p
 absl::Status emit_call(XlaOpKernelContext* context, const char* target,
                        const op_kernels::OpOptions& options, const Operands& operands,
                        const xla::Shape& results, xla::XlaOp* call) {
-  double margin = 0;
-  TF_RETURN_IF_ERROR(
-      context->ConstantInputAsFloatScalar(xla_calls::kMarginInput, &margin));
   std::vector<xla::Shape> operand_shapes;
   TF_RETURN_IF_ERROR(row_major_shapes(context, operands, &operand_shapes));
   *call = xla::CustomCallWithLayout(
       context->builder(), target, operands.handles, results, operand_shapes,
-      attributes_of(options, margin, operands.given),
+      attributes_of(options, operands),
       /*has_side_effect=*/false, {}, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
       xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
   return absl::OkStatus();
@@ -329,8 +335,13 @@ class CallOp : public XlaOpKernel {
 using LossOp = CallOp<emit_loss>;
 using LossGradOp = CallOp<emit_gradient>;
 
-REGISTER_XLA_OP(Name("NegativeCosineLoss").CompileTimeConstantInput("margin"), LossOp);
-REGISTER_XLA_OP(Name("NegativeCosineLossGrad").CompileTimeConstantInput("margin"),
+REGISTER_XLA_OP(Name("NegativeCosineLoss")
+                    .CompileTimeConstantInput("margin")
+                    .CompileTimeConstantInput("negative_weight"),
+                LossOp);
+REGISTER_XLA_OP(Name("NegativeCosineLossGrad")
+                    .CompileTimeConstantInput("margin")
+                    .CompileTimeConstantInput("negative_weight"),
                 LossGradOp);
 
 // XLA makes kernels of what is registered above once, when it compiles for the first

@@ -18,6 +18,7 @@ def negative_cosine_loss(
     doc_ids: Array | None = None,
     query_ids: Array | None = None,
     margin: float = 0.0,
+    negative_weight: float = 1.0,
     doc_log_q: Array | None = None,
     sample_weight: Array | None = None,
     normalize_over: str = "candidates",

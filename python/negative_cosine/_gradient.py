@@ -70,12 +70,13 @@ def _second_gradient(*_: Any) -> None:
 
 
 def _op_arguments(op: Any) -> dict[str, Any]:
-    query, doc, logit_scale, margin, *rest = op.inputs
+    query, doc, logit_scale, margin, negative_weight, *rest = op.inputs
     arguments = {
         "query": query,
         "doc": doc,
         "logit_scale": logit_scale,
         "margin": margin,
+        "negative_weight": negative_weight,
     }
     for name, count in _OPTIONAL_INPUTS:
         length = op.get_attr(count)

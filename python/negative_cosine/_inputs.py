@@ -22,6 +22,7 @@ from negative_cosine._options import (
     check_boolean,
     check_margin,
     check_name,
+    check_negative_weight,
 )
 from negative_cosine._row_inputs import (
     check_embeddings,
@@ -43,6 +44,7 @@ class LossInputs:
     doc: tf.Tensor  # [C, D]
     logit_scale: tf.Tensor | float  # a tensor is a scalar of the compute dtype
     margin: float
+    negative_weight: float | None  # None for "auto"
     sampler: str | None  # None with negative_indices
     num_negatives: int | None  # None with negative_indices, and for "all"
     seed: tf.Tensor | None  # [2]
@@ -72,6 +74,7 @@ def check_inputs(
     scale: Any,
     temperature: Any,
     margin: float,
+    negative_weight: float | str,
     mask_self: bool,
     doc_ids: Any,
     query_ids: Any,
@@ -110,6 +113,9 @@ def check_inputs(
         doc=doc,
         logit_scale=check_logit_scale(scale, temperature, compute_dtype),
         margin=check_margin(margin, compute_dtype),
+        negative_weight=check_negative_weight(
+            negative_weight, compute_dtype, is_drawn=table is None
+        ),
         sampler=sampler_name,
         num_negatives=num_negatives,
         seed=None if sampler_name in (None, "all") else check_seed(seed),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from negative_cosine._inputs import check_inputs
+from negative_cosine._inputs import LossInputs, check_inputs
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -103,6 +103,9 @@ class NegativeCosineLoss(LayerWithLosses):
             logarithm in the float32 weight ``log_logit_scale``.
         logit_scale_bounds: the smallest and the largest value that it may reach.
         margin: subtracted from the positive's cosine.
+        negative_weight: how often each drawn negative counts in the softmax, a number
+            above 0. ``"auto"``: so often that the loss estimates that against every
+            document.
         mask_self: drop a candidate that is the query's own document.
         normalize_over: ``"candidates"`` or ``"batch"``.
         reduction: ``"mean"`` over the rows or ``"sum"``.
@@ -148,6 +151,7 @@ class NegativeCosineLoss(LayerWithLosses):
         learn_temperature: bool = False,
         logit_scale_bounds: Sequence[float] = (1.0, 100.0),
         margin: float = 0.0,
+        negative_weight: float | str = 1.0,
         mask_self: bool = True,
         normalize_over: str = "candidates",
         reduction: str = "mean",
@@ -167,12 +171,13 @@ class NegativeCosineLoss(LayerWithLosses):
                     f"{name} must be a number above 0, got {number!r}; to train it, use "
                     "learn_temperature=True"
                 )
-        _check_options(
+        checked = _check_options(
             num_negatives,
             sampler=sampler,
             scale=scale,
             temperature=temperature,
             margin=margin,
+            negative_weight=negative_weight,
             mask_self=mask_self,
             normalize_over=normalize_over,
             reduction=reduction,
@@ -188,6 +193,8 @@ class NegativeCosineLoss(LayerWithLosses):
             logit_scale_bounds, scale / temperature, learn_temperature
         )
         self.margin = float(margin)
+        weight = checked.negative_weight
+        self.negative_weight = "auto" if weight is None else weight
         self.mask_self = mask_self
         self.normalize_over = normalize_over
         self.reduction = reduction
@@ -264,6 +271,7 @@ class NegativeCosineLoss(LayerWithLosses):
             seed=self._next_seed() if training else self.evaluation_seed,
             **self._scale_and_temperature(),
             margin=self.margin,
+            negative_weight=self.negative_weight,
             mask_self=self.mask_self,
             normalize_over=self.normalize_over,
             reduction=self.reduction,
@@ -294,6 +302,7 @@ class NegativeCosineLoss(LayerWithLosses):
             "learn_temperature",
             "logit_scale_bounds",
             "margin",
+            "negative_weight",
             "mask_self",
             "normalize_over",
             "reduction",
@@ -346,10 +355,10 @@ class _Between(keras.constraints.Constraint):
         return tf.clip_by_value(tf.convert_to_tensor(weight), self.smallest, self.largest)
 
 
-def _check_options(num_negatives: int | None, **options: Any) -> None:
+def _check_options(num_negatives: int | None, **options: Any) -> LossInputs:
     """Checks the options as the loss does, on a batch without rows."""
     is_drawn = num_negatives is not None or options["sampler"] == "all"
-    check_inputs(
+    return check_inputs(
         tf.zeros([0, 1]),
         tf.zeros([0, 1]),
         num_negatives,

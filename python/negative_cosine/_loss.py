@@ -41,6 +41,7 @@ def fused_negative_cosine_loss(
     scale: Any = 20.0,
     temperature: Any = 1.0,
     margin: float = 0.0,
+    negative_weight: float | str = 1.0,
     mask_self: bool = True,
     doc_ids: Any = None,
     query_ids: Any = None,
@@ -66,6 +67,14 @@ def fused_negative_cosine_loss(
         >>> round(float(loss), 4)
         0.0038
 
+        As if each negative had been drawn twice:
+
+        >>> loss = fused_negative_cosine_loss(
+        ...     query, doc, 2, seed=(1, 2), negative_weight=2
+        ... )
+        >>> round(float(loss), 4)
+        0.0076
+
     Args:
         query: ``[B, D]``, float16, bfloat16, float32 or float64.
         doc: ``[C, D]``, the same dtype, ``C >= B``. Rows from B on are further candidates
@@ -86,6 +95,12 @@ def fused_negative_cosine_loss(
             ``tf.exp(log_scale)``.
         temperature: the same; the logits are multiplied by ``scale / temperature``.
         margin: subtracted from the positive's cosine.
+        negative_weight: a finite number above 0: each drawn negative counts that often in
+            the softmax. Its logarithm is added to their logits, whatever the scale is; the
+            ranks are without it. ``"auto"``: the number of documents that could have been
+            drawn over K, which makes the sampled loss estimate that against all of them:
+            ``C / K`` for ``"shuffle"``, ``(C - 1) / K`` for ``"ring"`` and 1 for
+            ``"all"``. With ``negative_indices`` give a number.
         mask_self: drop a candidate that is the query's own document.
         doc_ids: int32 or int64 ``[C]``: drop a candidate with the positive's id.
         query_ids: int32 or int64 ``[B]``: drop a candidate ``j < B`` whose query has the
@@ -143,6 +158,7 @@ def fused_negative_cosine_loss(
         scale=scale,
         temperature=temperature,
         margin=margin,
+        negative_weight=negative_weight,
         mask_self=mask_self,
         doc_ids=doc_ids,
         query_ids=query_ids,

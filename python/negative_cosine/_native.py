@@ -30,7 +30,7 @@ def native_loss(
         inputs.query,
         inputs.doc,
         _scalar(inputs.logit_scale, inputs.compute_dtype),
-        _margin(inputs, on_gpu),
+        *_host_scalars(inputs, on_gpu),
         _as_list(inputs.seed),
         _as_list(inputs.negative_indices),
         _as_list(inputs.doc_ids),
@@ -61,12 +61,16 @@ def _scalar(value: tf.Tensor | float, dtype: tf.DType) -> tf.Tensor | float:
     return tf.constant(value, dtype) if is_double else value
 
 
-def _margin(inputs: LossInputs, on_gpu: bool) -> tf.Tensor | float:
+def _host_scalars(inputs: LossInputs, on_gpu: bool) -> list[tf.Tensor | float]:
+    """The margin, and the negatives' weight, of which the op has 0 for "auto"."""
+    weight = inputs.negative_weight
+    scalars = (inputs.margin, 0.0 if weight is None else weight)
+    dtype = inputs.compute_dtype
     if not on_gpu:
-        return _scalar(inputs.margin, inputs.compute_dtype)
-    # The kernels take the margin from the host's memory: no copy from the device.
+        return [_scalar(value, dtype) for value in scalars]
+    # The kernels take them from the host's memory: no copy from the device.
     with tf.device("CPU:0"):
-        return tf.constant(inputs.margin, inputs.compute_dtype)
+        return [tf.constant(value, dtype) for value in scalars]
 
 
 def _as_list(tensor: tf.Tensor | None) -> list[Any]:

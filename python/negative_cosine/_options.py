@@ -98,6 +98,31 @@ def check_margin(value: Any, dtype: tf.DType) -> float:
     return margin
 
 
+def check_negative_weight(value: Any, dtype: tf.DType, is_drawn: bool) -> float | None:
+    """A number above 0, or None for ``"auto"``, which takes candidates that are drawn."""
+    name = without_array(value)
+    if isinstance(name, str) and name == "auto":
+        if is_drawn:
+            return None
+        raise ValueError(
+            "negative_weight must be a number where negative_indices are given, got "
+            f"{value!r}, which is known of the samplers' draws alone; pass the number of "
+            "documents that could have been drawn over K"
+        )
+    weight = _real_number(value)
+    if not (weight > 0 and math.isfinite(weight)):
+        raise ValueError(
+            "negative_weight must be a finite number above 0 or 'auto', got "
+            f"{value!r}{_why_no_tensor(value)}"
+        )
+    smallest, largest = LIMITS[dtype]
+    if not smallest <= weight <= largest:
+        raise ValueError(
+            f"negative_weight must be above 0 and finite in {dtype.name}, got {value!r}"
+        )
+    return weight
+
+
 def is_integer(value: Any) -> bool:
     """Whether a value is an integer of Python or NumPy, and not a boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

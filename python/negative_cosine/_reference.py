@@ -11,6 +11,7 @@ NaN again. Infinity and NaN are created only where a result has them, so that
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -196,7 +197,21 @@ def _differences_from_one_product(
 
 
 def _loss_over_candidates(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
-    return _softplus_of_logsumexp(_relative_logits(inputs, candidates), candidates.kept)
+    logits = _relative_logits(inputs, candidates)
+    if inputs.negative_weight != 1:
+        logits += _log_negative_weight(inputs)
+    return _softplus_of_logsumexp(logits, candidates.kept)
+
+
+def _log_negative_weight(inputs: LossInputs) -> tf.Tensor | float:
+    if inputs.negative_weight is not None:
+        return math.log(inputs.negative_weight)
+    if inputs.sampler == "all":
+        return 0.0
+    # "shuffle" draws from every document, "ring" from those besides the row's own.
+    docs = tf.shape(inputs.doc)[0] - (1 if inputs.sampler == "ring" else 0)
+    drawn_from = tf.cast(tf.maximum(docs, 1), inputs.compute_dtype)  # of 0 in no batch
+    return tf.math.log(drawn_from / inputs.num_negatives)
 
 
 def _relative_logits(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:

@@ -17,7 +17,7 @@ namespace negative_cosine::cpu::NEGATIVE_COSINE_ISA {
 // CandidateSums, with the sums still lane by lane.
 template <typename Real>
 struct OnlineSoftmax {
-  Real shift = 0;
+  Real shift;
   Vector<Real> weight_sum = {};
   Vector<Real> cosine_sum = {};
 };
@@ -205,7 +205,7 @@ NEGATIVE_COSINE_INLINE void forward_row(const LossParams& params,
       positive_cosine_of(product, doc_inverse_norm, query_inverse_norm);
   clear_sums(shape, work);
 
-  OnlineSoftmax<Real> softmax;
+  OnlineSoftmax<Real> softmax{first_shift<Real>(params)};
   const RowCounts counts =
       meet_candidates<Storage>(params, outputs, shape, work, row, positive_cosine,
                                candidates, next_candidates, &softmax);

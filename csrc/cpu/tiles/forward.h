@@ -29,7 +29,7 @@ struct ForwardRows {
   alignas(kVectorBytes) Real positive_cosine[kTileRows] = {};
   alignas(kVectorBytes) Real positive_log_q[kTileRows] = {};
   // CandidateSums
-  alignas(kVectorBytes) Real shift[kTileRows] = {};
+  alignas(kVectorBytes) Real shift[kTileRows];
   alignas(kVectorBytes) Real weight_sum[kTileRows] = {};
   alignas(kVectorBytes) Real cosine_sum[kTileRows] = {};
   // RowCounts
@@ -63,7 +63,9 @@ class ForwardTile {
         queries_(static_cast<const Storage*>(params.query)),
         docs_(static_cast<const Storage*>(params.doc)),
         query_inverse_norms_(static_cast<const Real*>(query_inverse_norms)),
-        doc_inverse_norms_(static_cast<const Real*>(outputs.doc_inverse_norm)) {}
+        doc_inverse_norms_(static_cast<const Real*>(outputs.doc_inverse_norm)) {
+    for (Real& shift : state_.shift) shift = first_shift<Real>(params);
+  }
 
   // The rows at places first..last-1, which meet `num_negatives` candidates each.
   NEGATIVE_COSINE_INLINE_MEMBER void run(int64_t first, int64_t last) {

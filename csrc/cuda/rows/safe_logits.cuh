@@ -13,12 +13,15 @@ namespace cuda {
 constexpr double kSafeLogit = 40.0;
 
 // The absolute value of a cosine is at most 1, so that of a relative logit without logQ
-// correction is at most scale * (2 + |margin|).
+// correction is at most scale * (2 + |margin|), and with the negatives' weight at most
+// its logarithm more.
 template <typename Real>
 __device__ __forceinline__ bool needs_running_maximum(const LossParams& params,
                                                       Real scale) {
   // A learned scale may have crossed zero.
-  const double largest = fabs(static_cast<double>(scale)) * (2.0 + fabs(params.margin));
+  const double largest =
+      fabs(static_cast<double>(scale)) * (2.0 + fabs(params.margin)) +
+      fabs(params.log_negative_weight);
   return params.doc_log_q != nullptr || !(largest <= kSafeLogit);
 }
 

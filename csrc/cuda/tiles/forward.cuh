@@ -60,7 +60,8 @@ class ForwardTile {
                          needs_running_maximum(params, scale_)),
         memory_(params) {
     for_each_row_of_lane([&](int row) {
-      state_.shift[row] = running_maximum_ ? -kLargestNumber<Real> : Real(0);
+      state_.shift[row] =
+          running_maximum_ ? -kLargestNumber<Real> : first_shift<Real>(params);
     });
   }
 
@@ -476,8 +477,9 @@ class ForwardTile {
     for_each_row_of_lane([&](int row) {
       state_.weight_sum[row] = sum_over_row(state_.weight_sum[row]);
       state_.cosine_sum[row] = sum_over_row(state_.cosine_sum[row]);
-      // finish_row's shift is never below the positive's own logit.
-      if (state_.shift[row] < 0) raise_shift_to(row, 0);
+      // finish_row's shift is never below the first one.
+      const Real lowest = first_shift<Real>(params_);
+      if (state_.shift[row] < lowest) raise_shift_to(row, lowest);
       memory_.groups.set_number(kShift, row, state_.shift[row]);
       memory_.groups.set_number(kWeightSum, row, state_.weight_sum[row]);
       memory_.groups.set_number(kCosineSum, row, state_.cosine_sum[row]);
