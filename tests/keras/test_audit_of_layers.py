@@ -51,6 +51,7 @@ KINDS: dict[Any, dict[str, Kind]] = {
         "learn_temperature": Boolean(True),
         "logit_scale_bounds": Bounds(),
         "margin": Number(0.125),
+        "negative_weight": Number(2.5, lowest=0),
         "mask_self": Boolean(False),
         "normalize_over": Name(("candidates", "batch")),
         "reduction": Name(("mean", "sum")),

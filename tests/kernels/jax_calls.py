@@ -168,11 +168,13 @@ def split(
         "sampler": "shuffle",
         "mask_self": True,
         "margin": np.float64(0),
+        "negative_weight": np.float64(1),
         "normalize_over": "candidates",
         "reduction": "mean",
         **options,
     }
-    attributes["margin"] = np.float64(attributes["margin"])
+    for name in ("margin", "negative_weight"):
+        attributes[name] = np.float64(attributes[name])
     if source == "indices":
         inputs["negative_indices"] = batch.indices
     else:

@@ -106,7 +106,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
     core: Core, normalize_over: str, reduction: str
 ) -> None:
     batch = Batch((37, 41, 20, 5), "float64")
-    options = batch.only("sample_weight", "doc_log_q", "margin")
+    options = batch.only("sample_weight", "doc_log_q", "margin", "negative_weight")
     core.check(
         batch,
         "shuffle",

@@ -62,11 +62,20 @@ def usual_arguments(setting: Setting) -> Arguments:
         "scale": real(12.5),
         "temperature": real(0.75),
         "margin": 0.125,
+        "negative_weight": 2.5,
         "mask_self": False,
         "normalize_over": setting.normalize_over,
         "reduction": setting.reduction,
     }
-    optional = ("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin", "mask_self")
+    optional = (
+        "doc_ids",
+        "query_ids",
+        "doc_log_q",
+        "sample_weight",
+        "margin",
+        "negative_weight",
+        "mask_self",
+    )
     for name in optional:
         if name not in setting.names:
             del found[name]

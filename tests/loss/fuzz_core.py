@@ -241,6 +241,7 @@ def wild_options(draw: st.DrawFn) -> dict[str, Any]:
                 "num_negatives": many,
                 "logit_scale": st.one_of(st.floats(), wild(np.int64)),
                 "margin": st.one_of(st.floats(), wild(np.int64)),
+                "negative_weight": st.one_of(st.floats(), wild(np.int64)),
                 "sampler": st.sampled_from(["shuffle", "ring", "all", "", "\0", 3, None]),
                 "normalize_over": st.sampled_from(["batch", "batches", b"batch", None]),
                 "reduction": st.sampled_from(["none", "mean\0", "", 0]),

@@ -79,6 +79,7 @@ def valid_inputs(table: bool, real: Any = np.float32) -> dict[str, Any]:
         "doc": random.normal(size=(DOCS, DIM)).astype(real),
         "logit_scale": np.array(20, real),
         "margin": np.array(0.1, real),
+        "negative_weight": np.array(2.5, real),
         "seed": [] if table else [np.array([1, 2])],
         "negative_indices": [random.integers(0, DOCS, (ROWS, K))] if table else [],
         "doc_ids": [np.arange(DOCS)],
@@ -164,14 +165,15 @@ def op_calls(draw: st.DrawFn, compiled: bool) -> OpCall:
 def run(call: OpCall, op: str) -> Any:
     """Runs the loss or its gradient, eagerly or compiled."""
     inputs = {**call.inputs, **(call.saved if op == "gradient" else {})}
-    margin = inputs.pop("margin")
+    numbers = {name: inputs.pop(name) for name in ("margin", "negative_weight")}
     function = (
         OPS.negative_cosine_loss_grad if op == "gradient" else OPS.negative_cosine_loss
     )
 
     def step(inputs: dict[str, Any]) -> Any:
-        # XLA takes the margin as a constant of the program.
-        return function(**inputs, margin=tf.constant(margin), **call.attributes)
+        # XLA takes them as constants of the program.
+        constants = {name: tf.constant(number) for name, number in numbers.items()}
+        return function(**inputs, **constants, **call.attributes)
 
     step_of_mode = (
         tf.function(step, jit_compile=True, autograph=False) if call.compiled else step

@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "scale": Number(12.5, lowest=0, may_be_tensor=True),
     "temperature": Number(0.75, lowest=0, may_be_tensor=True),
     "margin": Number(0.125),
+    "negative_weight": Number(2.5, lowest=0),
     "mask_self": Boolean(True),
     "doc_ids": Ids("doc"),
     "query_ids": Ids("query"),
@@ -69,7 +70,15 @@ KINDS: dict[str, Kind] = {
 }
 
 SHAPES = [(6, 9, 4, 3), (0, 3, 4, 3), (1, 4, 3, 3), (5, 5, 17, 8), (1, 1, 2, 3)]
-OPTIONAL = ("doc_ids", "query_ids", "doc_log_q", "sample_weight", "margin", "mask_self")
+OPTIONAL = (
+    "doc_ids",
+    "query_ids",
+    "doc_log_q",
+    "sample_weight",
+    "margin",
+    "negative_weight",
+    "mask_self",
+)
 IMPLEMENTATIONS = ("native", "reference")
 
 

@@ -117,6 +117,32 @@ WRONG = [
     ({"margin": float("nan")}, "margin must be a finite number, got nan"),
     ({"margin": True}, "margin must be a finite number, got True"),
     (
+        {"negative_weight": tf.constant(2.0)},
+        "negative_weight must be a finite number above 0 or 'auto'.*, not a tensor: a",
+    ),
+    (
+        {"negative_weight": float("nan")},
+        "negative_weight must be a finite number above 0 or 'auto', got nan",
+    ),
+    ({"negative_weight": float("inf")}, "negative_weight must be a finite .* got inf"),
+    ({"negative_weight": 0}, "negative_weight must be a finite number above 0 .* got 0"),
+    ({"negative_weight": -2.0}, "negative_weight must be a finite number .* got -2.0"),
+    ({"negative_weight": True}, "negative_weight must be a finite number .* got True"),
+    ({"negative_weight": "full"}, "negative_weight must be .* or 'auto', got 'full'"),
+    (
+        {"negative_weight": 1e-39},
+        "negative_weight must be above 0 and finite in float32, got 1e-39",
+    ),
+    (
+        {
+            "negative_weight": "auto",
+            "num_negatives": None,
+            "negative_indices": np.zeros([3, 2], np.int32),
+        },
+        "negative_weight must be a number where negative_indices are given, got 'auto'.*; "
+        "pass the number of documents that could have been drawn over K",
+    ),
+    (
         {"mask_self": tf.constant(True)},
         "mask_self must be True or False.*, not a tensor: a",
     ),
@@ -196,12 +222,15 @@ class Options(str, enum.Enum):
     SUM = "sum"
     BATCH = "batch"
     NATIVE = "native"
+    AUTO = "auto"
 
 
 ALIKE = [
     ("num_negatives", 3, [np.int64(3), np.uint8(3), np.array(3)]),
     ("margin", 0.25, [np.float16(0.25), np.array(0.25), fractions.Fraction(1, 4)]),
     ("margin", -1.0, [-1, np.array(-1)]),
+    ("negative_weight", 4.0, [4, np.float16(4), np.array(4), fractions.Fraction(4)]),
+    ("negative_weight", "auto", [np.str_("auto"), np.array("auto"), Options.AUTO]),
     ("mask_self", False, [np.bool_(False), np.array(False)]),
     ("return_stats", False, [np.bool_(False), np.array(False)]),
     ("cross_replica", False, [np.bool_(False), np.array(False)]),

@@ -125,6 +125,7 @@ NOT_FROM_A_GRAPH = {
     "mask_self",
     "return_stats",
     "margin",
+    "negative_weight",
 }
 
 

@@ -21,7 +21,8 @@ def test_gradients_agree_with_finite_differences_in_float64(
     normalize_over: str, source: str, implementation: str
 ) -> None:
     batch = Batch((5, 7, 6, 3), "float64")
-    fixed = batch.only("doc_log_q", "margin") | {"normalize_over": normalize_over}
+    fixed = batch.only("doc_log_q", "margin", "negative_weight")
+    fixed |= {"normalize_over": normalize_over}
     candidates: dict[str, Any] = (
         {"negative_indices": batch.indices}
         if source == "indices"

@@ -78,7 +78,7 @@ def test_each_reduction_matches_the_oracle_with_weights(
     source: str, normalize_over: str, reduction: str, mode: str
 ) -> None:
     batch = Batch((37, 41, 17, 5), "float64")
-    options = batch.only("sample_weight", "doc_log_q", "margin")
+    options = batch.only("sample_weight", "doc_log_q", "margin", "negative_weight")
     options |= {"normalize_over": normalize_over, "reduction": reduction}
     check(batch, source, options, mode)
 

@@ -4,9 +4,10 @@ Write ``x_k = exp(z_ik - z_i0)``, so that a row's loss is ``log(1 + sum_k x_k)``
 ``expm1`` of it the sum itself: the normaliser, relative to the positive. Importance
 sampling (Bengio and Senécal, "Quick training of probabilistic neural nets by importance
 sampling", 2003) divides each candidate by its expected count in the sample, which is what
-``doc_log_q`` is for: then the sum's mean is the full softmax's sum, and so is its
-gradient's. The loss is its logarithm, and below the full loss in the mean (Jensen): by
-``variance / (2 * (1 + full sum)^2)`` at first order, which falls as ``1 / K``.
+``negative_weight="auto"`` does, and ``doc_log_q`` where the counts differ: then the sum's
+mean is the full softmax's sum, and so is its gradient's. The loss is its logarithm, and
+below the full loss in the mean (Jensen): by ``variance / (2 * (1 + full sum)^2)`` at first
+order, which falls as ``1 / K``.
 
 Of ``shuffle``, each of the C documents is drawn ``K / C`` times in expectation; of the
 ring, each of the C - 1 others ``K / (C - 1)`` times. The positive is always there: its
@@ -74,9 +75,15 @@ def expected_count(sampler: str, k: int, docs: int = DOCS) -> float:
 
 
 def corrected(sampler: str, k: int, count: float | None = None) -> dict[str, Any]:
-    """Options that divide each candidate by its expected count, but not the positive."""
-    count = expected_count(sampler, k) if count is None else count
-    return {"sampler": sampler, "num_negatives": k, "margin": -np.log(count) / SCALE}
+    """Options that divide each candidate by its expected count, or by another one."""
+    weight = "auto" if count is None else 1 / count
+    return {"sampler": sampler, "num_negatives": k, "negative_weight": weight}
+
+
+def corrected_by_margin(sampler: str, k: int) -> dict[str, Any]:
+    """The same by means of the scale."""
+    margin = -np.log(expected_count(sampler, k)) / SCALE
+    return {"sampler": sampler, "num_negatives": k, "margin": margin}
 
 
 def over_seeds(step: Callable[[tf.Tensor], tf.Tensor], steps: int) -> Array:
@@ -102,20 +109,59 @@ def mean_p(drawn: Array, expected: Array) -> float:
     return bonferroni(2 * norm.sf(away))
 
 
-def normaliser_p(options: dict[str, Any], steps: int) -> float:
-    """Whether the sampled sum's mean over seeds is the full softmax's, in each row."""
+def normaliser_p(options: dict[str, Any], steps: int, **rules: Any) -> float:
+    """Whether the sampled sum's mean over seeds is the full softmax's, in each row.
+
+    ``rules`` say what of either is dropped.
+    """
     batch = embeddings()
-    expected = np.expm1(row_losses(batch, sampler="all"))
-    return mean_p(np.expm1(sampled_losses(batch, steps, **options)), expected)
+    expected = np.expm1(row_losses(batch, sampler="all", **rules))
+    return mean_p(np.expm1(sampled_losses(batch, steps, **options, **rules)), expected)
 
 
 @steps
 @pytest.mark.parametrize("k", [1, 5, 20])
 @pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+@pytest.mark.parametrize("by", [corrected, corrected_by_margin])
 def test_the_sampled_normaliser_is_the_full_one_in_the_mean(
-    sampler: str, k: int, steps: int
+    by: Callable[[str, int], dict[str, Any]], sampler: str, k: int, steps: int
 ) -> None:
-    assert normaliser_p(corrected(sampler, k), steps) > ALPHA
+    assert normaliser_p(by(sampler, k), steps) > ALPHA
+
+
+def dropping_rules() -> dict[str, Any]:
+    """Ids that documents and queries share, and documents that are excluded."""
+    log_q = np.zeros(DOCS)
+    log_q[ROWS::2] = np.inf
+    return {
+        "doc_ids": np.arange(DOCS) % 10,
+        "query_ids": np.arange(ROWS) % 7,
+        "doc_log_q": log_q,
+    }
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_what_is_dropped_leaves_the_mean_that_of_what_is_not(sampler: str) -> None:
+    rules = dropping_rules()
+    assert normaliser_p(corrected(sampler, 5), STEPS, **rules) > ALPHA
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_the_kept_negatives_weigh_what_the_eligible_documents_do(sampler: str) -> None:
+    batch, rules = embeddings(), dropping_rules()
+
+    def kept(**options: Any) -> tf.Tensor:
+        _, stats = fused_negative_cosine_loss(
+            batch.query, batch.doc, return_stats=True, **options, **rules
+        )
+        return tf.cast(stats.num_kept, tf.float64)
+
+    eligible = kept(sampler="all").numpy()
+    assert eligible.min() < eligible.max() < DOCS - 1
+    drawn = over_seeds(
+        lambda seed: kept(sampler=sampler, num_negatives=5, seed=seed), STEPS
+    )
+    assert mean_p(drawn / expected_count(sampler, 5), eligible) > ALPHA
 
 
 @pytest.mark.parametrize(
@@ -159,7 +205,7 @@ def test_the_gradient_of_the_normaliser_is_the_full_one_in_the_mean(
     options = corrected(sampler, 5)
     drawn = over_seeds(lambda seed: slopes(seed=seed, **options), steps)
     assert mean_p(drawn, expected) > ALPHA
-    uncorrected = {**options, "margin": 0.0}
+    uncorrected = {**options, "negative_weight": 1.0}
     drawn = over_seeds(lambda seed: slopes(seed=seed, **uncorrected), STEPS)
     assert mean_p(drawn, expected) < ALPHA
 

@@ -65,6 +65,7 @@ class Batch:
             "scale": 12.5,
             "temperature": 0.7,
             "margin": 0.15,
+            "negative_weight": 3.7,
             "mask_self": False,
             "doc_ids": random.integers(0, max(self.docs // 2, 1), self.docs),
             "query_ids": random.integers(0, max(self.rows // 2, 1), self.rows).astype(
@@ -94,8 +95,18 @@ def table_of(batch: Batch, source: str) -> Array:
     return oracle.sample_negatives(batch.rows, batch.docs, k, source, batch.seed)
 
 
+def automatic_weight(batch: Batch, source: str) -> float:
+    """The negatives' weight that "auto" stands for: what could be drawn, over K."""
+    if source == "all":
+        return 1.0
+    return (batch.docs - (1 if source == "ring" else 0)) / batch.k
+
+
 def run_oracle(batch: Batch, source: str, options: dict[str, Any]) -> oracle.Result:
     """The judge's results for candidates from ``source``: a sampler's name or "indices"."""
+    options = dict(options)
+    if options.get("negative_weight") == "auto":
+        options["negative_weight"] = automatic_weight(batch, source)
     return oracle.negative_cosine_loss(
         batch.query.astype(np.float64),
         batch.doc.astype(np.float64),
@@ -118,6 +129,8 @@ def run_on_arrays(
         }
     )
     fixed = dict(options)
+    if fixed.get("negative_weight") == "auto":
+        fixed["negative_weight"] = 0.0
     scale, temperature = fixed.pop("scale", 20.0), fixed.pop("temperature", 1.0)
     upstream = np.ones(batch.rows if fixed.get("reduction") == "none" else (), batch.real)
     results: dict[str, Array] = core.negative_cosine_loss(

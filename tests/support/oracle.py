@@ -75,6 +75,7 @@ def negative_cosine_loss(
     scale: float = 20.0,
     temperature: float = 1.0,
     margin: float = 0.0,
+    negative_weight: float = 1.0,
     mask_self: bool = True,
     doc_ids: Any = None,
     query_ids: Any = None,
@@ -106,7 +107,7 @@ def negative_cosine_loss(
     kept = kept_candidates(table, rows, mask_self, doc_ids, query_ids, is_excluded)
     counts = np.zeros((rows, docs))
     for i, k in zip(*np.nonzero(kept), strict=True):
-        counts[i, table[i, k]] += 1
+        counts[i, table[i, k]] += negative_weight
     logits = np.where(kept, np.take_along_axis(all_logits, table, axis=1), -np.inf)
 
     if normalize_over == "candidates":

@@ -124,6 +124,7 @@ OPTIONS: dict[str, Any] = {
         "scale",
         "temperature",
         "margin",
+        "negative_weight",
         "mask_self",
         "doc_ids",
         "query_ids",

@@ -73,7 +73,7 @@ def test_in_eager_mode_too_a_step_is_one_op_forward_and_one_back(
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
-def test_beside_the_loss_a_graph_has_its_seed_and_five_numbers(dtype: tf.DType) -> None:
+def test_beside_the_loss_a_graph_has_its_seed_and_six_numbers(dtype: tf.DType) -> None:
     function = tf.function(
         lambda query, doc: fused_negative_cosine_loss(
             query, doc, K, implementation="native"
@@ -86,7 +86,8 @@ def test_beside_the_loss_a_graph_has_its_seed_and_five_numbers(dtype: tf.DType) 
     assert types == {
         "Placeholder": 2,
         "RandomUniformInt": 1,
-        "Const": 5,  # the seed's shape and range; the logit scale; the margin
+        # The seed's shape and range; the logit scale; the margin; the negatives' weight.
+        "Const": 6,
         "NegativeCosineLoss": 1,
         "Identity": 1,  # the function's result
     }

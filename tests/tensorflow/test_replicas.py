@@ -178,6 +178,22 @@ def folded(seed: tuple[int, int], replica: int) -> Any:
 def test_each_replica_draws_with_its_id_folded_into_the_seed(
     sampler: str, implementation: str, strategy: Any
 ) -> None:
+    check_draws(strategy, sampler, implementation, weight=1.0)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("sampler", ["shuffle", "ring"])
+def test_a_weight_of_auto_counts_the_documents_of_every_replica(
+    sampler: str, implementation: str, strategy: Any
+) -> None:
+    docs = sum(docs for _, docs in WITH_OTHERS) - (1 if sampler == "ring" else 0)
+    check_draws(strategy, sampler, implementation, docs / joined_batch.K, given="auto")
+
+
+def check_draws(
+    strategy: Any, sampler: str, implementation: str, weight: float, given: Any = 1.0
+) -> None:
+    """Results of seeds that the replicas share, at the negatives' weight."""
     seed, count = (3, 4), joined_batch.K
     parts = parts_of(WITH_OTHERS)
     results = joined_batch.run_on_replicas(
@@ -187,6 +203,7 @@ def test_each_replica_draws_with_its_id_folded_into_the_seed(
         num_negatives=count,
         sampler=sampler,
         seed=seed,
+        negative_weight=given,
         implementation=implementation,
     )
     tables = []
@@ -194,7 +211,8 @@ def test_each_replica_draws_with_its_id_folded_into_the_seed(
         order = own_first(WITH_OTHERS, replica)
         drawn = sample_negatives(rows, len(order), count, sampler, folded(seed, replica))
         tables.append(order[drawn.numpy()])
-    expected = judge(parts, WITH_OTHERS, np.concatenate(tables), temperature=0.7)
+    table = np.concatenate(tables)
+    expected = judge(parts, WITH_OTHERS, table, temperature=0.7, negative_weight=weight)
     assert_equal_to_one_device(results, expected, WITH_OTHERS)
 
 

@@ -101,6 +101,7 @@ void PassInputs::add_ids() {
 void PassInputs::add_weights() {
   const bool over_batch = case_.options == Options::kBatch;
   params_.margin = 0.15;
+  params_.log_negative_weight = 1.5;
   params_.normalize_over =
       over_batch ? NormalizeOver::kBatch : NormalizeOver::kCandidates;
   params_.reduction = over_batch ? Reduction::kSum : Reduction::kNone;
