@@ -23,7 +23,7 @@ template <typename Rows>
 struct ForwardState {
   using Real = typename Rows::Real;
   // A lane's own part, with each candidate in Rows::kLanesPerProduct lanes.
-  CandidateSums<Real> softmax;
+  CandidateSums<Real> softmax{0, 0, 0};
   int32_t rank = 0;
   int32_t kept = 0;
   typename Rows::Sums sums;
@@ -132,7 +132,8 @@ __device__ __forceinline__ double forward_row(const LossParams& params,
       outputs.query_direction == nullptr
           ? nullptr
           : static_cast<Real*>(outputs.query_direction) + row * params.dim;
-  ForwardState<Rows> state{{first_shift<Real>(params), 0, 0}};
+  ForwardState<Rows> state;
+  state.softmax.shift = first_shift<Real>(params);
   const bool over_batch = params.normalize_over == NormalizeOver::kBatch;
   if (direction != nullptr) state.sums = rows.no_sums(direction);
   if (!over_batch || outputs.num_kept != nullptr) {
