@@ -57,6 +57,25 @@ def test_rows_that_a_running_maximum_follows_take_a_weight_too(
     core.check(batch, source, {**options, "negative_weight": 40.0})
 
 
+@pytest.mark.parametrize("weight", [1e-30, 1e30])
+@DTYPE
+@SOURCES
+def test_a_weight_takes_logits_out_of_the_range_that_needs_no_maximum(
+    core: Core, source: str, dtype: str, weight: float
+) -> None:
+    # Cosines of -1 and 1 at a scale of 19: the logits' largest difference is 38, and with
+    # the weight the exponentials would leave float32.
+    batch = Batch(SIZES, dtype)
+    batch.query[:] = batch.query[:1]
+    batch.doc[:] = batch.query[:1]
+    batch.doc[: batch.rows] *= -1
+    options: dict[str, Any] = {"scale": 19.0, "negative_weight": weight}
+    expected = run_oracle(batch, source, options)
+    results = core.run(batch, source, options)
+    assert_values_close(results, expected, dtype, 4.0)
+    assert_gradients_close(results, expected, dtype, 4.0)
+
+
 @DTYPE
 @pytest.mark.parametrize("source", ["shuffle", "ring", "all"])
 def test_auto_is_the_documents_that_could_be_drawn_over_k(
