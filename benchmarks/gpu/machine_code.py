@@ -72,6 +72,11 @@ class Kernel:
         return "_tiles_kernel" in self.symbol
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether it is for tiles of the queries at some places alone."""
+        return "_gaps_kernel" in self.symbol
+
+    @property
     def pass_of_tiles(self) -> str:
         """``forward`` or ``gradient`` of a tile kernel."""
         return "forward" if "forward_tiles_kernel" in self.symbol else "gradient"

@@ -161,6 +161,40 @@ def tile_kernels_of(dtype: str) -> int:
 MULTIPLIED_AS = [*LAYOUTS, "tf32"]
 
 
+def gaps_kernels(architecture: str, dtype: str) -> list[Kernel]:
+    found = [kernel for kernel in kernels(architecture) if kernel.has_gaps]
+    return [kernel for kernel in found if kernel.dtype == dtype]
+
+
+# Both passes of the kinds that a device takes where not all tiles run at once.
+def gaps_kernels_of(dtype: str) -> int:
+    shapes = [
+        TileShape(dtype, row_bytes, kind)
+        for row_bytes in ROWS_OF_TILES
+        for kind in kinds_of(dtype, row_bytes)
+    ]
+    return 2 * sum(
+        shape.kind == "twin"
+        or (shape.kind in ("tall", "tight") and not shape.has_sixteen_warps)
+        for shape in shapes
+    )
+
+
+# Local memory of the loop over turns, which keeps what does not change from turn to turn.
+MOST_STACK_WITH_GAPS = 512
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", MULTIPLIED_AS)
+def test_rows_of_every_length_have_kernels_for_gaps(dtype: str, architecture: str) -> None:
+    found = gaps_kernels(architecture, dtype)
+    assert len(found) == gaps_kernels_of(dtype)
+    product = machine_code.TENSOR_CORES.get(dtype)
+    for kernel in found:
+        assert kernel.stack <= MOST_STACK_WITH_GAPS, kernel.symbol
+        assert product is None or machine_code.has_loop_with(kernel, product)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", MULTIPLIED_AS)
 def test_every_padded_row_has_its_tile_kernels(dtype: str, architecture: str) -> None:
