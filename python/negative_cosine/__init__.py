@@ -11,8 +11,13 @@ __all__ = [
     "NegativeCosineLoss",
     "NegativeCosineStats",
     "fused_negative_cosine_loss",
+    "mean_reciprocal_rank",
+    "ndcg_at_k",
+    "recall_at_k",
     "reference_negative_cosine_loss",
+    "retrieval_ranks",
     "sample_negatives",
+    "top_documents",
 ]
 __version__ = "0.1.0"
 
@@ -28,6 +33,7 @@ if _build_info.has_numpy_modules_alone():
 
 else:
     from negative_cosine._article import NegativeCosineLayer
+    from negative_cosine._catalogue import retrieval_ranks, top_documents
     from negative_cosine._frequency import DocumentFrequency
     from negative_cosine._gradient import register_gradients
     from negative_cosine._layer import NegativeCosineLoss
@@ -38,6 +44,7 @@ else:
         sample_negatives,
     )
     from negative_cosine._queue import DocumentQueue
+    from negative_cosine._rank_metrics import mean_reciprocal_rank, ndcg_at_k, recall_at_k
     from negative_cosine._statistics import NegativeCosineStats
 
     # A SavedModel that holds the op loads once the op is registered, and XLA knows of it

@@ -19,14 +19,13 @@ import tensorflow as tf
 
 from negative_cosine._inputs import LossInputs
 from negative_cosine._known_sizes import known_size
-from negative_cosine._not_numbers import infinity_where, nan_where
+from negative_cosine._not_numbers import infinity_where
 from negative_cosine._runtime_checks import asserted, nan_unless_all_hold
 from negative_cosine._sampler import candidate_table
 from negative_cosine._size_checks import size_checks
 from negative_cosine._statistics import NegativeCosineStats
+from negative_cosine._unit_rows import UnitRows, unit_rows
 from negative_cosine._value_checks import value_checks
-
-_SMALLEST_NORM = 1e-12
 
 # The products of two equal rows may differ by this many units in the last place.
 _ROUNDING_OF_A_PRODUCT = 4
@@ -45,7 +44,7 @@ def reference_loss(
 def _checked_loss(
     inputs: LossInputs, with_statistics: bool
 ) -> tuple[tf.Tensor, NegativeCosineStats | None]:
-    query, doc = unit_rows(inputs, inputs.query), unit_rows(inputs, inputs.doc)
+    query, doc = (unit_rows(x, inputs.compute_dtype) for x in (inputs.query, inputs.doc))
     positives = _first(doc, tf.shape(inputs.query)[0])
     positive_cosine = _positive_cosine(query, positives)
     over_batch = inputs.normalize_over == "batch"
@@ -66,37 +65,6 @@ def _checked_loss(
 
 
 # --- Rows -------------------------------------------------------------------------------
-
-
-class UnitRows(NamedTuple):
-    """Rows at unit length; zeros for a row without direction, and for one of NaN."""
-
-    rows: tf.Tensor  # [n, D], finite
-    nan: tf.Tensor  # [n]: NaN for a row that holds NaN or infinity, 0 for any other
-
-
-def unit_rows(inputs: LossInputs, rows: tf.Tensor) -> UnitRows:
-    """Rows at unit length; a row without direction becomes zero, with a zero gradient.
-
-    That is one of norm <= 1e-12, and as in the native op, where a product with it could
-    overflow, one of a norm above half the largest number. The division by the largest
-    element keeps the squares in range; it cancels, so it has no gradient.
-    """
-    rows = tf.cast(rows, inputs.compute_dtype)
-    is_finite = tf.math.is_finite(rows)
-    is_nan = ~tf.reduce_all(is_finite, axis=1)
-    # The row's own elements, so that it has a gradient of NaN where it is used.
-    nan = tf.reduce_sum(tf.where(is_finite, tf.zeros_like(rows), rows), axis=1)
-    rows = tf.where(is_nan[:, tf.newaxis], tf.zeros_like(rows), rows)
-    largest = tf.stop_gradient(tf.reduce_max(tf.abs(rows), axis=1, keepdims=True))
-    safe_largest = tf.where(largest > 0, largest, tf.ones_like(largest))
-    scaled = rows / safe_largest
-    square = tf.reduce_sum(tf.square(scaled), axis=1, keepdims=True)
-    is_short = largest * tf.sqrt(square) <= _SMALLEST_NORM
-    is_zero = is_short | (largest / rows.dtype.max * tf.sqrt(square) > 0.5)
-    safe_square = tf.where(is_zero, tf.ones_like(square), square)
-    unit = tf.where(is_zero, tf.zeros_like(rows), scaled * tf.math.rsqrt(safe_square))
-    return UnitRows(unit, nan + nan_where(is_nan, nan.dtype))
 
 
 def _first(rows: UnitRows, count: tf.Tensor) -> UnitRows:

@@ -30,40 +30,50 @@ HOW_TO_PAD = (
 
 
 def check_embeddings(query: tf.Tensor, doc: tf.Tensor) -> None:
-    for name, tensor in (("query", query), ("doc", doc)):
-        if tensor.dtype not in EMBEDDING_DTYPES:
-            allowed = ", ".join(dtype.name for dtype in EMBEDDING_DTYPES)
-            raise ValueError(
-                f"{name} must be one of {allowed}, got {tensor.dtype.name}"
-                f"{_how_to_make_floats(name, tensor.dtype)}"
-            )
-        if tensor.shape.rank != 2:
-            raise ValueError(
-                f"{name} must have two dimensions [rows, embedding], got shape "
-                f"{tensor.shape}{how_to_tell_the_rank(name, tensor, '[None, None]')}"
-            )
-    if query.dtype != doc.dtype:
-        raise ValueError(
-            f"doc must have query's dtype {query.dtype.name}, got {doc.dtype.name}; "
-            "cast one of them"
-        )
+    check_matrix("query", query)
+    check_matrix("doc", doc)
+    check_like_query("doc", doc, query)
     rows, docs = known_size(query, 0), known_size(doc, 0)
-    size: int | None = known_size(query, 1)
-    doc_size: int | None = known_size(doc, 1)
-    if all_known(size, doc_size) and size != doc_size:
-        raise ValueError(
-            f"doc must have query's embedding size {size}, got shape {doc.shape}"
-        )
-    if size is not None and not 1 <= size <= MOST:
-        raise ValueError(
-            f"query must have from 1 to 2**31 - 1 columns, got shape {query.shape}"
-        )
     if docs is not None and docs > MOST:
         raise ValueError(f"doc must have at most 2**31 - 1 rows, got {docs} rows")
     if rows is not None and docs is not None and docs < rows:
         raise ValueError(
             "doc must have at least as many rows as query, since row i of doc is query i's "
             f"positive: at least {rows}, got {docs} rows"
+        )
+
+
+def check_matrix(name: str, tensor: tf.Tensor) -> None:
+    """That it holds embeddings, one a row."""
+    if tensor.dtype not in EMBEDDING_DTYPES:
+        allowed = ", ".join(dtype.name for dtype in EMBEDDING_DTYPES)
+        raise ValueError(
+            f"{name} must be one of {allowed}, got {tensor.dtype.name}"
+            f"{_how_to_make_floats(name, tensor.dtype)}"
+        )
+    if tensor.shape.rank != 2:
+        raise ValueError(
+            f"{name} must have two dimensions [rows, embedding], got shape "
+            f"{tensor.shape}{how_to_tell_the_rank(name, tensor, '[None, None]')}"
+        )
+
+
+def check_like_query(name: str, tensor: tf.Tensor, query: tf.Tensor) -> None:
+    """That embeddings have query's dtype and columns."""
+    if tensor.dtype != query.dtype:
+        raise ValueError(
+            f"{name} must have query's dtype {query.dtype.name}, got {tensor.dtype.name}; "
+            "cast one of them"
+        )
+    size: int | None = known_size(query, 1)
+    own_size: int | None = known_size(tensor, 1)
+    if all_known(size, own_size) and size != own_size:
+        raise ValueError(
+            f"{name} must have query's embedding size {size}, got shape {tensor.shape}"
+        )
+    if size is not None and not 1 <= size <= MOST:
+        raise ValueError(
+            f"query must have from 1 to 2**31 - 1 columns, got shape {query.shape}"
         )
 
 

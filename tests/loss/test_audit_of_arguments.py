@@ -133,7 +133,16 @@ def test_every_public_callable_is_audited() -> None:
     functions = {"fused_negative_cosine_loss", "reference_negative_cosine_loss"}
     results = {"NegativeCosineStats"}
     rest = {"sample_negatives"}
-    assert set(negative_cosine.__all__) == functions | layers | results | rest
+    # tests/catalogue tries what may be wrong with these.
+    catalogue = {
+        "mean_reciprocal_rank",
+        "ndcg_at_k",
+        "recall_at_k",
+        "retrieval_ranks",
+        "top_documents",
+    }
+    known = functions | layers | results | rest | catalogue
+    assert set(negative_cosine.__all__) == known
 
 
 USUAL = Setting(*SHAPES[0], precision="float32")

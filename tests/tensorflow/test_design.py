@@ -185,8 +185,13 @@ def test_public_names_are_those_of_the_specification() -> None:
         "NegativeCosineLoss",
         "NegativeCosineStats",
         "fused_negative_cosine_loss",
+        "mean_reciprocal_rank",
+        "ndcg_at_k",
+        "recall_at_k",
         "reference_negative_cosine_loss",
+        "retrieval_ranks",
         "sample_negatives",
+        "top_documents",
     }
 
 

@@ -1,0 +1,1 @@
+"""A whole catalogue: ranks among all documents, the best of them, the hardest negatives."""
