@@ -11,6 +11,7 @@ __all__ = [
     "NegativeCosineLoss",
     "NegativeCosineStats",
     "fused_negative_cosine_loss",
+    "hardest_negatives",
     "mean_reciprocal_rank",
     "ndcg_at_k",
     "recall_at_k",
@@ -36,6 +37,7 @@ else:
     from negative_cosine._catalogue import retrieval_ranks, top_documents
     from negative_cosine._frequency import DocumentFrequency
     from negative_cosine._gradient import register_gradients
+    from negative_cosine._hard_negatives import hardest_negatives
     from negative_cosine._layer import NegativeCosineLoss
     from negative_cosine._loader import native_library, xla_problem
     from negative_cosine._loss import (

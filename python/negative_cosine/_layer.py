@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from negative_cosine._hard_negatives import hardest_negatives
 from negative_cosine._inputs import LossInputs, check_inputs
 from negative_cosine._keras_environment import (
     check_environment,
@@ -91,7 +92,8 @@ class NegativeCosineLoss(LayerWithLosses):
 
     Args:
         num_negatives: K, the candidates drawn for each query. None where the input
-            ``negative_indices`` brings them, and for ``sampler="all"``.
+            ``negative_indices`` brings them, with ``num_hard_negatives``, and for
+            ``sampler="all"``.
         sampler: ``"shuffle"``, ``"ring"`` or ``"all"``.
         seed: two integers that start a sequence of seeds of the layer's own, one for each
             training step; how far it has come is saved with the model. None:
@@ -113,6 +115,8 @@ class NegativeCosineLoss(LayerWithLosses):
         recall_at: the k of the recalls to report; those above ``num_negatives`` are
             omitted with a warning.
         metric_prefix: put before the metrics' names, to tell the layers of a model apart.
+        num_hard_negatives: K, to take the ``hardest_negatives`` of each query in place of a
+            sampler's: of the whole batch, which costs a product of all its rows.
         **kwargs: of ``keras.layers.Layer``.
 
     Call arguments:
@@ -158,6 +162,7 @@ class NegativeCosineLoss(LayerWithLosses):
         implementation: str = "auto",
         recall_at: Sequence[int] = (10,),
         metric_prefix: str = "",
+        num_hard_negatives: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_environment("NegativeCosineLoss")
@@ -183,6 +188,9 @@ class NegativeCosineLoss(LayerWithLosses):
             reduction=reduction,
         )
         self.num_negatives = num_negatives
+        self.num_hard_negatives = _num_hard_negatives(
+            num_hard_negatives, num_negatives, sampler, mask_self
+        )
         self.sampler = sampler
         self.seed = None if seed is None else _pair_of_integers("seed", seed)
         self.evaluation_seed = _pair_of_integers("evaluation_seed", evaluation_seed)
@@ -202,7 +210,9 @@ class NegativeCosineLoss(LayerWithLosses):
         self.recall_at = _recall_at(recall_at)
         self.metric_prefix = check_text("metric_prefix", metric_prefix)
         self.supports_jit = compiles_with_xla(implementation)
-        self._reported_recalls = _reported_recalls(self.recall_at, num_negatives)
+        self._reported_recalls = _reported_recalls(
+            self.recall_at, num_negatives or self.num_hard_negatives
+        )
         self._metrics_by_name = make_metrics(self.metric_prefix, self._reported_recalls)
 
     def build(self, input_shape: Any) -> None:
@@ -261,6 +271,7 @@ class NegativeCosineLoss(LayerWithLosses):
     def _add_loss_and_metrics(
         self, named: Mapping[str, Any], counts: tf.Tensor | None, training: bool
     ) -> None:
+        named = self._with_hardest(named)
         optional: dict[str, Any] = {name: named.get(name) for name in OPTIONAL_INPUTS}
         loss, stats = fused_negative_cosine_loss(
             named["query"],
@@ -290,6 +301,26 @@ class NegativeCosineLoss(LayerWithLosses):
             named.get("sample_weight"),
         )
 
+    def _with_hardest(self, named: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inputs with the hardest negatives as their candidates, if asked for."""
+        if self.num_hard_negatives is None:
+            return named
+        if named.get("negative_indices") is not None:
+            raise ValueError(
+                "give either num_hard_negatives or the input negative_indices, got both "
+                f"(num_hard_negatives={self.num_hard_negatives})"
+            )
+        table = hardest_negatives(
+            named["query"],
+            named["doc"],
+            self.num_hard_negatives,
+            doc_ids=named.get("doc_ids"),
+            query_ids=named.get("query_ids"),
+            doc_log_q=named.get("doc_log_q"),
+            **self._scale_and_temperature(),
+        )
+        return {**named, "negative_indices": table}
+
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         names = (
@@ -309,6 +340,7 @@ class NegativeCosineLoss(LayerWithLosses):
             "implementation",
             "recall_at",
             "metric_prefix",
+            "num_hard_negatives",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -371,6 +403,26 @@ def _check_options(num_negatives: int | None, **options: Any) -> LossInputs:
         cross_replica=False,
         **options,
     )
+
+
+def _num_hard_negatives(
+    value: Any, num_negatives: int | None, sampler: str, mask_self: bool
+) -> int | None:
+    if value is None:
+        return None
+    count: int = check_count("num_hard_negatives", value)
+    if num_negatives is not None or sampler == "all":
+        raise ValueError(
+            "num_hard_negatives takes the place of a sampler: it needs num_negatives=None "
+            f"and no sampler='all', got num_negatives={num_negatives!r}, "
+            f"sampler={sampler!r}"
+        )
+    if not mask_self:
+        raise ValueError(
+            "num_hard_negatives needs mask_self=True, which drops the places of a query "
+            f"with fewer candidates, got mask_self={mask_self!r}"
+        )
+    return count
 
 
 def _pair_of_integers(name: str, seed: Any) -> tuple[int, int]:

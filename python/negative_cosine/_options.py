@@ -87,14 +87,14 @@ def check_pair_of_numbers(name: str, values: Any) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def check_margin(value: Any, dtype: tf.DType) -> float:
+def check_margin(value: Any, dtype: tf.DType, name: str = "margin") -> float:
     margin = _real_number(value)
     if not math.isfinite(margin):
         raise ValueError(
-            f"margin must be a finite number, got {value!r}{_why_no_tensor(value)}"
+            f"{name} must be a finite number, got {value!r}{_why_no_tensor(value)}"
         )
     if abs(margin) > LIMITS[dtype][1]:
-        raise ValueError(f"margin must be finite in {dtype.name}, got {value!r}")
+        raise ValueError(f"{name} must be finite in {dtype.name}, got {value!r}")
     return margin
 
 

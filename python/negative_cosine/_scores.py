@@ -54,13 +54,23 @@ def pair_scores(query: tf.Tensor, positive: tf.Tensor) -> tf.Tensor:
 def highest_equal(query: tf.Tensor, positive: tf.Tensor) -> tf.Tensor:
     """``[B]``: up to which score a document ranks no higher than the positive.
 
-    That is the positive's score and what two products of equal rows may differ by. NaN
-    where the positive's score is none, so that no comparison with it holds.
+    NaN where the positive's score is none, so that no comparison with it holds.
     """
-    scores = pair_scores(query, positive)
+    return pair_scores(query, positive) + _rounding(query, positive)
+
+
+def lowest_equal(query: tf.Tensor, positive: tf.Tensor) -> tf.Tensor:
+    """``[B]``: from which score on a document ranks no lower than the positive."""
+    return pair_scores(query, positive) - _rounding(query, positive)
+
+
+def _rounding(query: tf.Tensor, positive: tf.Tensor) -> tf.Tensor:
+    """What two products of equal rows may differ by.
+
+    NaN where the products are beyond the largest number.
+    """
     sizes = tf.reduce_sum(tf.abs(query * positive), axis=1)
     columns = tf.cast(tf.shape(query)[1], sizes.dtype)
     last_place = float(np.finfo(query.dtype.as_numpy_dtype).eps)
     rounding = tf.maximum(tf.sqrt(columns), _LEAST_ROUNDING) * last_place * sizes
-    # Products beyond the largest number: their difference is NaN, not infinity.
-    return scores + rounding + (sizes - sizes)
+    return rounding + (sizes - sizes)

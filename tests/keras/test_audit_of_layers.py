@@ -58,6 +58,7 @@ KINDS: dict[Any, dict[str, Kind]] = {
         "implementation": Name(("auto", "native", "reference")),
         "recall_at": Counts(),
         "metric_prefix": Text(("left_",)),
+        "num_hard_negatives": Count(3, none_is_right=True),
     },
     DocumentQueue: {"size": Count(4)},
     DocumentFrequency: {
@@ -93,7 +94,10 @@ def made(layer: Any, name: str, value: Any) -> Any:
     """A layer of one argument, and those that it needs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the article's arithmetic
-        return layer(**{**NEEDED.get(layer, {}), name: value})
+        needed = dict(NEEDED.get(layer, {}))
+        if name == "num_hard_negatives":  # takes the place of num_negatives
+            del needed["num_negatives"]
+        return layer(**{**needed, name: value})
 
 
 @pytest.mark.parametrize("layer", KINDS)
@@ -151,7 +155,7 @@ def results_of(layer: Any) -> Any:
     query, doc = (tf.constant(random.normal(size=(9, 4)), tf.float32) for _ in "qd")
     if isinstance(layer, NegativeCosineLoss):
         inputs = {"query": query, "doc": doc}
-        if layer.num_negatives is None:
+        if layer.num_negatives is layer.num_hard_negatives is None:
             inputs["negative_indices"] = tf.ones([9, 3], tf.int32)
         layer(inputs, training=True)
         return [float(loss) for loss in layer.losses]

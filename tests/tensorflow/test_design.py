@@ -185,6 +185,7 @@ def test_public_names_are_those_of_the_specification() -> None:
         "NegativeCosineLoss",
         "NegativeCosineStats",
         "fused_negative_cosine_loss",
+        "hardest_negatives",
         "mean_reciprocal_rank",
         "ndcg_at_k",
         "recall_at_k",
