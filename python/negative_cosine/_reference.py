@@ -307,8 +307,10 @@ def _statistics(
     row_loss: tf.Tensor,
 ) -> NegativeCosineStats:
     logits = _relative_logits(inputs, candidates)
-    # NaN counts as larger: what cannot be compared is no hit.
-    is_above = ~(logits <= _rounding(inputs)) & candidates.kept
+    # NaN counts as larger: what cannot be compared is no hit. Not "~(<=)", which the graphs
+    # of TensorFlow turn into ">".
+    is_above = (logits > _rounding(inputs)) | tf.math.is_nan(logits)
+    is_above &= candidates.kept
     return NegativeCosineStats(
         row_loss=tf.stop_gradient(row_loss),
         positive_cosine=tf.stop_gradient(positive_cosine),
