@@ -10,6 +10,7 @@ __all__ = [
     "NegativeCosineLayer",
     "NegativeCosineLoss",
     "NegativeCosineStats",
+    "RetrievalMetrics",
     "fused_negative_cosine_loss",
     "hardest_negatives",
     "mean_reciprocal_rank",
@@ -47,6 +48,7 @@ else:
     )
     from negative_cosine._queue import DocumentQueue
     from negative_cosine._rank_metrics import mean_reciprocal_rank, ndcg_at_k, recall_at_k
+    from negative_cosine._retrieval_metrics import RetrievalMetrics
     from negative_cosine._statistics import NegativeCosineStats
 
     # A SavedModel that holds the op loads once the op is registered, and XLA knows of it

@@ -84,13 +84,13 @@ def fold_corpus(step: Step[State], state: State, corpus: Corpus) -> State:
     """The state after ``step`` has seen the documents, at once or block by block."""
     if corpus.doc is not None:
         first = tf.zeros([], tf.int64)
-        return step(state, corpus.doc, _ids_of(corpus.doc, corpus.ids, first))
+        return step(state, corpus.doc, ids_of(corpus.doc, corpus.ids, first))
 
     def add(counted: tuple[tf.Tensor, ...], block: Any) -> tuple[tf.Tensor, ...]:
         first, *state = counted
         doc, ids = block if isinstance(block, tuple) else (block, None)
         with asserted(_id_checks("ids of a block", ids, "the block", doc)):
-            ids = _ids_of(doc, ids, first)
+            ids = ids_of(doc, ids, first)
             changed = step(state, doc, ids)  # type: ignore[arg-type]
         return first + tf.shape(doc, tf.int64)[0], *changed
 
@@ -99,7 +99,8 @@ def fold_corpus(step: Step[State], state: State, corpus: Corpus) -> State:
     return tuple(found)  # type: ignore[return-value]
 
 
-def _ids_of(doc: tf.Tensor, ids: tf.Tensor | None, first: tf.Tensor) -> tf.Tensor:
+def ids_of(doc: tf.Tensor, ids: tf.Tensor | None, first: tf.Tensor) -> tf.Tensor:
+    """The ids of a block as int64; its row numbers, after ``first``, where it has none."""
     if ids is None:
         return first + tf.range(tf.shape(doc, tf.int64)[0])
     return tf.cast(ids, tf.int64)

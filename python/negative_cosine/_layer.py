@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from negative_cosine._hard_negatives import hardest_negatives
@@ -30,6 +29,7 @@ from negative_cosine._options import (
     IMPLEMENTATIONS,
     check_boolean,
     check_count,
+    check_counts,
     check_name,
     check_pair_of_numbers,
     check_text,
@@ -82,6 +82,7 @@ class NegativeCosineLoss(LayerWithLosses):
     Keras divides what a layer adds by the number of replicas, which that loss has done.
 
     Example:
+        >>> import numpy as np
         >>> query, doc = keras.Input([8]), keras.Input([8])
         >>> towers = keras.layers.Dense(4)(query), keras.layers.Dense(4)(doc)
         >>> model = keras.Model([query, doc], NegativeCosineLoss(3)(list(towers)))
@@ -207,7 +208,7 @@ class NegativeCosineLoss(LayerWithLosses):
         self.normalize_over = normalize_over
         self.reduction = reduction
         self.implementation = implementation
-        self.recall_at = _recall_at(recall_at)
+        self.recall_at = check_counts("recall_at", recall_at)
         self.metric_prefix = check_text("metric_prefix", metric_prefix)
         self.supports_jit = compiles_with_xla(implementation)
         self._reported_recalls = _reported_recalls(
@@ -446,14 +447,6 @@ def _bounds(bounds: Any, start: float, learned: bool) -> tuple[float, float]:
             f"{start!r}; change one of them"
         )
     return smallest, largest
-
-
-def _recall_at(ks: Any) -> tuple[int, ...]:
-    if isinstance(ks, np.ndarray) and ks.ndim == 1:
-        ks = ks.tolist()
-    if not isinstance(ks, list | tuple):
-        raise ValueError(f"recall_at must be a list of integers, got {ks!r}")
-    return tuple(check_count("recall_at", k) for k in ks)
 
 
 def _reported_recalls(recall_at: tuple[int, ...], k: int | None) -> tuple[int, ...]:

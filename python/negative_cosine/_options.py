@@ -66,6 +66,15 @@ def check_count(name: str, value: Any) -> int:
     return int(count)
 
 
+def check_counts(name: str, values: Any) -> tuple[int, ...]:
+    """A list of positive int32 as ints."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        values = values.tolist()
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{name} must be a list of integers, got {values!r}")
+    return tuple(check_count(name, value) for value in values)
+
+
 def check_positive_number(name: str, value: Any, highest: float = math.inf) -> float:
     """A number above 0, up to ``highest``, that is normal and finite in float32."""
     number = _real_number(value)

@@ -160,6 +160,18 @@ def test_nan_counts_as_above() -> None:
     assert retrieval_ranks(**arguments)[0] == SOME.ranks()[0] + 2
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nan_counts_as_above_in_a_graph_too(jit_compile: bool) -> None:
+    corpus, query = SOME.corpus.copy(), SOME.query.copy()
+    corpus[np.argsort(SOME.scores[0])[0]], query[3] = np.nan, np.nan
+    changed = tensors(corpus=corpus, query=query)
+    with_ids = {**SOME.with_ids, "corpus": corpus, "query": query}
+    ranks = graph(known=False, jit_compile=jit_compile)(changed)
+    np.testing.assert_array_equal(ranks, retrieval_ranks(**with_ids))
+    assert ranks[0] == SOME.ranks(SOME.excluded)[0] + 1
+    assert ranks[3] > 120
+
+
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("name", ["query", "positive"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

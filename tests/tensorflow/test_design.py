@@ -184,6 +184,7 @@ def test_public_names_are_those_of_the_specification() -> None:
         "NegativeCosineLayer",
         "NegativeCosineLoss",
         "NegativeCosineStats",
+        "RetrievalMetrics",
         "fused_negative_cosine_loss",
         "hardest_negatives",
         "mean_reciprocal_rank",
