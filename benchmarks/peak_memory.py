@@ -38,9 +38,13 @@ def measure_here(way: str, training: bool, size: Size, threads: int) -> int:
     """
     if WAYS[way].module == "tensorflow_ways":  # no other way's child imports TensorFlow
         limit_tensorflow(threads)
-    step = make_step(way, training, random_problem(size), "cpu", threads)
+    return growth_of(make_step(way, training, random_problem(size), "cpu", threads))
+
+
+def growth_of(step: Step, warm_ups: int = 2) -> int:
+    """The growth of this process's resident memory in one step after others."""
     with no_room_as_memory_error():
-        for _ in range(2):  # traces and compiles; the results are let go
+        for _ in range(warm_ups):  # traces and compiles; the results are let go
             step.wait_for(step.run())
     gc.collect()  # JAX lets go of its buffers only then
     before = process_memory("VmRSS")

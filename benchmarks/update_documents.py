@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import end_to_end, errors, report, step_cost
+from benchmarks import catalogue, end_to_end, errors, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
@@ -66,6 +66,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/more_docs.csv": report.by_size("train"),
     "benchmarks/results/step_cost*.csv": step_cost.view,
     "benchmarks/results/end_to_end*.csv": end_to_end.view,
+    "benchmarks/results/catalogue.csv": catalogue.view,
     "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
         gpu_predictions.COLUMNS, gpu_predictions.cells, lambda row: ("shuffle", row["mode"])
     ),
