@@ -85,6 +85,9 @@ def _add_documents(
         block_ids = rows_of(ids, start, size)
         scores = without_nan(every_score(query, rows))
         if excluded is not None:
+            if not isinstance(size, int):  # it may be 0, into which XLA scatters nothing
+                scores = tf.pad(scores, [[0, 0], [0, 1]], constant_values=NO_SCORE)
+                block_ids = tf.pad(block_ids, [[0, 1]], constant_values=NO_ID)
             (scores,) = fold_excluded(_leave_out, (scores,), excluded, block_ids)
         return with_better(best, scores, block_ids)
 

@@ -54,7 +54,11 @@ def fold_blocks(step: Step[State], state: State, docs: Size, block: Size) -> Sta
 
     The last block is shorter. All others have one size, which XLA needs.
     """
-    whole = docs // block
+    if isinstance(docs, int) and isinstance(block, int):
+        whole: Size = docs // block
+    else:  # XLA compiles the body of a loop that no block is for, too
+        block = tf.minimum(block, docs)
+        whole = docs // tf.maximum(block, 1)
     rest = docs - whole * block
     shapes = tuple(part.shape for part in state)
 

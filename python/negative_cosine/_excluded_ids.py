@@ -48,6 +48,7 @@ def fold_excluded(
     """
     order = tf.argsort(ids)
     ordered = tf.gather(ids, order)
+    order = tf.pad(order, [[0, 1]])  # XLA gathers nothing of a vector without elements
 
     def positions(side: str) -> tf.Tensor:
         flat = tf.searchsorted(ordered, tf.reshape(excluded.ids, [-1]), side=side)

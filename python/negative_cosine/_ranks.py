@@ -69,6 +69,8 @@ def _count_above(
         counts = (counts[0] + tf.cast(size, tf.int64) - tf.cast(low, tf.int64),)
         if excluded is None:
             return counts
+        if not isinstance(size, int):  # it may be 0, of which XLA gathers nothing
+            is_low = tf.pad(is_low, [[0, 0], [0, 1]])
 
         def take_back(counts: Counts, columns: tf.Tensor, found: tf.Tensor) -> Counts:
             was_above = found & ~tf.gather(is_low, columns, batch_dims=1)

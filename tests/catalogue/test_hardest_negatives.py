@@ -196,10 +196,13 @@ def test_the_loss_is_that_of_tensorflow_recommenders(count: int, with_ids: bool)
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_graph_chooses_the_same(known: bool, jit_compile: bool) -> None:
+@pytest.mark.parametrize("block_size", [25, None])
+def test_a_graph_chooses_the_same(
+    known: bool, block_size: int | None, jit_compile: bool
+) -> None:
     def run(named: dict[str, tf.Tensor]) -> tf.Tensor:
         return hardest_negatives(
-            **named, k=7, range_min=1, absolute_margin=0.1, block_size=25
+            **named, k=7, range_min=1, absolute_margin=0.1, block_size=block_size
         )
 
     arrays = {"query": SOME.query, "doc": SOME.doc, **SOME.only(*IDS)}
@@ -216,6 +219,24 @@ def test_a_graph_chooses_the_same(known: bool, jit_compile: bool) -> None:
     )
     eager = hardest_negatives(**arrays, k=7, range_min=1, absolute_margin=0.1)
     np.testing.assert_array_equal(function(named), eager)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_sizes_that_do_not_fit_choose_no_document(jit_compile: bool) -> None:
+    specs = [tf.TensorSpec([None, None])] * 2 + [tf.TensorSpec([None], tf.int64)]
+
+    def run(query: tf.Tensor, doc: tf.Tensor, doc_ids: tf.Tensor) -> tf.Tensor:
+        return hardest_negatives(query, doc, 3, doc_ids=doc_ids)
+
+    function = tf.function(
+        run, autograph=False, input_signature=specs, jit_compile=jit_compile
+    )
+    arguments = (SOME.query, SOME.doc, np.arange(61))
+    if jit_compile:  # XLA omits the check
+        np.testing.assert_array_equal(function(*arguments), np.full([37, 3], -1))
+        return
+    with pytest.raises(tf.errors.InvalidArgumentError, match="doc_ids must have one elem"):
+        function(*arguments)
 
 
 def test_the_choice_has_no_gradient() -> None:

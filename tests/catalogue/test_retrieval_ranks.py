@@ -247,11 +247,11 @@ def test_without_queries_there_are_no_ranks() -> None:
 # --- Graphs -----------------------------------------------------------------------------
 
 
-def graph(known: bool, **options: Any) -> Any:
+def graph(known: bool, block_size: int | None = 50, **options: Any) -> Any:
     """``retrieval_ranks`` in a graph that knows its sizes, or none of them."""
 
     def run(arguments: dict[str, tf.Tensor]) -> tf.Tensor:
-        return retrieval_ranks(**arguments, block_size=50)
+        return retrieval_ranks(**arguments, block_size=block_size)
 
     if known:
         return tf.function(run, autograph=False, **options)
@@ -275,8 +275,11 @@ def tensors(**changed: Any) -> dict[str, tf.Tensor]:
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_graph_has_the_same_ranks(known: bool, jit_compile: bool) -> None:
-    ranks = graph(known, jit_compile=jit_compile)(tensors())
+@pytest.mark.parametrize("block_size", [50, 131, None])
+def test_a_graph_has_the_same_ranks(
+    block_size: int | None, known: bool, jit_compile: bool
+) -> None:
+    ranks = graph(known, block_size, jit_compile=jit_compile)(tensors())
     np.testing.assert_array_equal(ranks, SOME.ranks(SOME.excluded))
 
 
@@ -287,8 +290,9 @@ def test_a_graph_reads_a_dataset() -> None:
     np.testing.assert_array_equal(function(), SOME.ranks(SOME.excluded))
 
 
-def test_a_graph_of_unknown_sizes_takes_empty_sides() -> None:
-    function = graph(known=False)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_graph_of_unknown_sizes_takes_empty_sides(jit_compile: bool) -> None:
+    function = graph(known=False, jit_compile=jit_compile)
     no_docs = tensors(corpus=SOME.corpus[:0], corpus_ids=SOME.ids[:0])
     np.testing.assert_array_equal(function(no_docs), np.zeros(20))
     empty = {name: value[:0] for name, value in tensors().items()}

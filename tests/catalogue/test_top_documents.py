@@ -91,11 +91,14 @@ def test_empty_sides_are_no_error() -> None:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("block_size", [50, None])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_graph_has_the_same_documents(known: bool, jit_compile: bool) -> None:
+def test_a_graph_has_the_same_documents(
+    known: bool, block_size: int | None, jit_compile: bool
+) -> None:
     def run(query: tf.Tensor, corpus: tf.Tensor, excluded: tf.Tensor) -> Any:
-        _, ids = top_documents(query, corpus, 10, excluded_ids=excluded, block_size=50)
-        return ids
+        options = {"excluded_ids": excluded, "block_size": block_size}
+        return top_documents(query, corpus, 10, **options)[1]
 
     signature = [
         tf.TensorSpec([None, None]),
@@ -112,6 +115,9 @@ def test_a_graph_has_the_same_documents(known: bool, jit_compile: bool) -> None:
     ids = function(*map(tf.constant, (SOME.query, SOME.corpus, rows)))
     expected = np.delete(np.argsort(-SOME.scores, axis=1), [0, 5], axis=1)[:, :10]
     np.testing.assert_array_equal(ids, expected)
+    if not known:
+        empty = map(tf.constant, (SOME.query, SOME.corpus[:0], rows))
+        np.testing.assert_array_equal(function(*empty), np.full([20, 10], -1))
 
 
 @pytest.mark.parametrize(
