@@ -117,6 +117,22 @@ def test_keras_retrieval_trains_and_prints_its_metrics() -> None:
     assert trained > untrained + 0.1
 
 
+def test_vector_index_measures_what_the_indexes_miss(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    files = tmp_path / "scores.csv", tmp_path / "graph.index"
+    output = run(
+        "examples.vector_index",
+        *("--docs", "3000", "--queries", "100", "--epochs", "1", "--dim", "16"),
+        *("--results", str(files[0]), "--index", str(files[1])),
+    )
+    assert "val_recall_at_10" in output
+    recalls = pd.read_csv(files[0]).set_index("search")["recall@10"]
+    assert recalls["top_documents, exact"] == 1
+    assert recalls["HNSW, efSearch=256"] > 0.95
+    assert recalls["IVF, nprobe=1"] < recalls["IVF, nprobe=32"] < 1
+    assert files[1].stat().st_size > 3000 * 16 * 4
+
+
 SETTINGS = two_tower.Settings(num_negatives=3)
 LOSSES = two_tower.losses(SETTINGS, lambda batch: {"doc_ids": batch["doc_ids"]})
 
