@@ -82,6 +82,8 @@ results: install
 	$(BIN)/python -m benchmarks.step_cost --rounds 15 --output $(RESULTS)/step_cost.csv
 	$(HELD_TO_AVX2) $(BIN)/python -m benchmarks.step_cost --rounds 15 --output $(RESULTS)/step_cost_avx2.csv
 	$(BIN)/python -m benchmarks.end_to_end --rounds 11 --output $(RESULTS)/end_to_end.csv
+	$(BIN)/python -m benchmarks.catalogue --rounds 5 --output $(RESULTS)/catalogue.csv
+	$(BIN)/python -m examples.vector_index --results examples/results/vector_index.csv
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m benchmarks.gpu.tile_code --output $(RESULTS)/tile_code.csv

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import catalogue, end_to_end, errors, report, step_cost
+from benchmarks import end_to_end, errors, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
@@ -66,7 +66,6 @@ TABLES: dict[str, View] = {
     "benchmarks/results/more_docs.csv": report.by_size("train"),
     "benchmarks/results/step_cost*.csv": step_cost.view,
     "benchmarks/results/end_to_end*.csv": end_to_end.view,
-    "benchmarks/results/catalogue.csv": catalogue.view,
     "benchmarks/results/gpu_predictions.csv": evidence.beside_measured(
         gpu_predictions.COLUMNS, gpu_predictions.cells, lambda row: ("shuffle", row["mode"])
     ),
@@ -83,6 +82,7 @@ TABLES: dict[str, View] = {
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
     ),
     "tools/version_matrix.csv": as_it_is,
+    "examples/results/vector_index.csv": as_it_is,
 }
 # Written by benchmarks/gpu_evidence.py alone, the last by benchmarks/gpu_tensorflow.py.
 MEASURED_ON_A_GPU: dict[str, View] = {
