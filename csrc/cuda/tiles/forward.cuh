@@ -91,26 +91,25 @@ class ForwardTile {
     wait_for_copies<1>();
     __syncwarp();
     prepare_own_rows();
+    const auto panels =
+        static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
     int turn = 0;
-    for (int32_t panel = 0; panel != kNoPanel; ++turn) {
+    for (int32_t panel = 0, next; panel < panels; panel = next, ++turn) {
       const int stage = (OwnPlaces::kAreOfQueries ? turn : panel) % 2;
-      const int32_t next = next_panel(panel);
+      next = next_panel(panel);
       prepare_panel(panel, stage);
-      if (next != kNoPanel) {
+      if (next < panels) {
         memory_.places.find_window(params_, memory_.own_places.first_place(),
                                    first_column<Shape>(next));
       }
       __syncthreads();
-      if (next != kNoPanel) copy_panel(next, 1 - stage);
+      if (next < panels) copy_panel(next, 1 - stage);
       process_panel(panel, stage);
-      panel = next;
     }
     return store_rows();
   }
 
  private:
-  static constexpr int32_t kNoPanel = -1;
-
   // Asked of the parameters each time: they leave no register for the answers.
   __device__ __forceinline__ bool over_batch() const {
     return params_.normalize_over == NormalizeOver::kBatch;
@@ -157,13 +156,13 @@ class ForwardTile {
 
   // The next panel that some row has to meet: all are, where places are neighbours.
   __device__ __forceinline__ int32_t next_panel(int32_t panel) const {
-    uint32_t column = first_column<Shape>(panel + 1);
-    if constexpr (OwnPlaces::kAreOfQueries) column = first_met_column(column);
-    return column < columns() ? static_cast<int32_t>(column / Shape::kColumns)
-                              : kNoPanel;
+    if constexpr (!OwnPlaces::kAreOfQueries) return panel + 1;
+    const uint32_t column = first_met_column(first_column<Shape>(panel + 1));
+    return static_cast<int32_t>(column / Shape::kColumns);
   }
 
-  // The first column from `column` on that is a row's own or in its band.
+  // The first column from `column` on that is a row's own or in its band, or one behind
+  // all.
   __device__ __forceinline__ uint32_t first_met_column(uint32_t column) const {
     uint32_t nearest = 0xffffffffu;
     for (int row = lane_of_thread(); row < Shape::kRows; row += kWarpSize) {
