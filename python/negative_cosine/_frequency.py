@@ -14,13 +14,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from negative_cosine._inputs import num_replicas
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
     refuse_tensors_of_keras_2,
 )
 from negative_cosine._keras_step import is_training, refuse_step_of_keras_2
-from negative_cosine._options import check_count, check_positive_number
+from negative_cosine._options import check_boolean, check_count, check_positive_number
+from negative_cosine._replica_losses import other_losses_kept
+from negative_cosine._replicas import gather
 from negative_cosine._row_inputs import check_ids
 from negative_cosine._rows import write_rows
 
@@ -39,7 +42,7 @@ class DocumentFrequency(keras.layers.Layer):
 
     Under ``tf.distribute`` each replica counts its own batches, from which its own
     candidates come. What is saved is what the first replica counted, and every replica goes
-    on from what is restored.
+    on from what is restored. With ``cross_replica`` each counts the batches of all.
 
     Example:
         >>> frequency = DocumentFrequency(num_buckets=1000)
@@ -57,6 +60,9 @@ class DocumentFrequency(keras.layers.Layer):
         learning_rate: in (0, 1]. In the long run the estimates' logarithms vary by
             ``sqrt(learning_rate / 2)`` (standard deviation, of rare documents); after a
             change of the distribution they take ``1 / learning_rate`` occurrences.
+        cross_replica: under a ``tf.distribute`` strategy estimate a document's share of
+            the replicas' joined batches, from which ``NegativeCosineLoss`` draws with its
+            own ``cross_replica``. With one replica it changes nothing.
         **kwargs: of ``keras.layers.Layer``.
 
     Call arguments:
@@ -83,6 +89,7 @@ class DocumentFrequency(keras.layers.Layer):
         *,
         num_hashes: int = 1,
         learning_rate: float = 0.01,
+        cross_replica: bool = False,
         **kwargs: Any,
     ) -> None:
         check_environment("DocumentFrequency")
@@ -90,6 +97,7 @@ class DocumentFrequency(keras.layers.Layer):
         self.learning_rate = check_positive_number("learning_rate", learning_rate, 1)
         self.num_buckets: int = check_count("num_buckets", num_buckets)
         self.num_hashes: int = check_count("num_hashes", num_hashes)
+        self.cross_replica = check_boolean("cross_replica", cross_replica)
 
     def build(self, input_shape: Any) -> None:
         """Makes the state: the step, and three numbers for each bucket."""
@@ -119,7 +127,11 @@ class DocumentFrequency(keras.layers.Layer):
         buckets = self._buckets(tf.cast(ids, tf.int64))
         if is_training(training):
             refuse_step_of_keras_2("DocumentFrequency")
-            self._count(tf.reshape(buckets, [-1]))
+            counted = tf.reshape(buckets, [-1])
+            if self.cross_replica and num_replicas() > 1:
+                with other_losses_kept(self):
+                    counted = gather(counted)
+            self._count(counted)
         distance = tf.gather(self.distance.value, buckets)
         next_step = tf.cast(self.step.value + 1, tf.float32)
         has_occurred = tf.gather(self.occurrences.value, buckets) > 0
@@ -137,6 +149,7 @@ class DocumentFrequency(keras.layers.Layer):
             "num_buckets": self.num_buckets,
             "num_hashes": self.num_hashes,
             "learning_rate": self.learning_rate,
+            "cross_replica": self.cross_replica,
         }
 
     def _count(self, buckets: tf.Tensor) -> None:

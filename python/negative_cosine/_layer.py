@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import tensorflow as tf
 
 from negative_cosine._hard_negatives import hardest_negatives
-from negative_cosine._inputs import LossInputs, check_inputs
+from negative_cosine._inputs import LossInputs, check_inputs, num_replicas
+from negative_cosine._joined_loss import JoinedBatch, joined_loss
 from negative_cosine._keras_environment import (
     check_environment,
     keras,
@@ -34,7 +36,7 @@ from negative_cosine._options import (
     check_pair_of_numbers,
     check_text,
 )
-from negative_cosine._replica_losses import LayerWithLosses
+from negative_cosine._replica_losses import LayerWithLosses, other_losses_kept
 from negative_cosine._seed import check_seed
 from negative_cosine._warnings import warn
 
@@ -78,8 +80,8 @@ class NegativeCosineLoss(LayerWithLosses):
     document is never a candidate.
 
     Under ``tf.distribute`` each replica draws from its own batch, and ``loss`` is the mean
-    of the replicas' own. The loss's ``cross_replica`` is for a model's ``compute_loss``:
-    Keras divides what a layer adds by the number of replicas, which that loss has done.
+    of the replicas' own. With ``cross_replica`` each draws from the documents of all, and
+    ``loss``, the metrics and the gradients are those of one device on the joined batch.
 
     Example:
         >>> import numpy as np
@@ -112,12 +114,16 @@ class NegativeCosineLoss(LayerWithLosses):
         mask_self: drop a candidate that is the query's own document.
         normalize_over: ``"candidates"`` or ``"batch"``.
         reduction: ``"mean"`` over the rows or ``"sum"``.
+        cross_replica: under a ``tf.distribute`` strategy draw from the documents of every
+            replica, as ``fused_negative_cosine_loss`` does; ``num_negatives`` is judged by
+            their number. With one replica it changes nothing.
         implementation: ``"auto"``, ``"native"`` or ``"reference"``.
         recall_at: the k of the recalls to report; those above ``num_negatives`` are
             omitted with a warning.
         metric_prefix: put before the metrics' names, to tell the layers of a model apart.
         num_hard_negatives: K, to take the ``hardest_negatives`` of each query in place of a
-            sampler's: of the whole batch, which costs a product of all its rows.
+            sampler's: of the whole batch, which costs a product of all its rows. Not with
+            ``cross_replica``.
         **kwargs: of ``keras.layers.Layer``.
 
     Call arguments:
@@ -160,6 +166,7 @@ class NegativeCosineLoss(LayerWithLosses):
         mask_self: bool = True,
         normalize_over: str = "candidates",
         reduction: str = "mean",
+        cross_replica: bool = False,
         implementation: str = "auto",
         recall_at: Sequence[int] = (10,),
         metric_prefix: str = "",
@@ -187,10 +194,11 @@ class NegativeCosineLoss(LayerWithLosses):
             mask_self=mask_self,
             normalize_over=normalize_over,
             reduction=reduction,
+            cross_replica=cross_replica,
         )
         self.num_negatives = num_negatives
         self.num_hard_negatives = _num_hard_negatives(
-            num_hard_negatives, num_negatives, sampler, mask_self
+            num_hard_negatives, num_negatives, sampler, mask_self, cross_replica
         )
         self.sampler = sampler
         self.seed = None if seed is None else _pair_of_integers("seed", seed)
@@ -207,6 +215,7 @@ class NegativeCosineLoss(LayerWithLosses):
         self.mask_self = mask_self
         self.normalize_over = normalize_over
         self.reduction = reduction
+        self.cross_replica = cross_replica
         self.implementation = implementation
         self.recall_at = check_counts("recall_at", recall_at)
         self.metric_prefix = check_text("metric_prefix", metric_prefix)
@@ -255,7 +264,9 @@ class NegativeCosineLoss(LayerWithLosses):
             refuse_weights_without_a_loss(self.name)
             warn_of_equal_metric_names(self)
             named, counts = leave_masked_out(named, _masks(inputs, mask))
-            self._add_loss_and_metrics(named, counts, is_training(training))
+            waits = self.cross_replica and num_replicas() > 1
+            with other_losses_kept(self) if waits else nullcontext():
+                self._add_loss_and_metrics(named, counts, is_training(training))
         return named["query"], named["doc"]
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> tuple[Any, Any]:
@@ -288,9 +299,16 @@ class NegativeCosineLoss(LayerWithLosses):
             normalize_over=self.normalize_over,
             reduction=self.reduction,
             return_stats=True,
+            cross_replica=self.cross_replica,
             implementation=self.implementation,
         )
-        if counts is not None and self.reduction == "mean":
+        num_docs = tf.shape(named["doc"])[0]
+        if self.reduction != "mean":
+            counts = None  # what is left out of a sum is left out already
+        if self.cross_replica and num_replicas() > 1:
+            joined = JoinedBatch.of(loss, named["query"], named["doc"], counts)
+            loss, num_docs = joined_loss(loss, joined), joined.docs
+        elif counts is not None:
             loss = mean_over_counted(loss, counts)
         # Keras's trainer divides it by the number of replicas, whose gradients it adds up.
         self.add_loss(loss)
@@ -298,7 +316,7 @@ class NegativeCosineLoss(LayerWithLosses):
             self._metrics_by_name,
             self._reported_recalls,
             stats,
-            self._num_candidates(named),
+            self._num_candidates(named, num_docs),
             named.get("sample_weight"),
         )
 
@@ -338,6 +356,7 @@ class NegativeCosineLoss(LayerWithLosses):
             "mask_self",
             "normalize_over",
             "reduction",
+            "cross_replica",
             "implementation",
             "recall_at",
             "metric_prefix",
@@ -369,12 +388,12 @@ class NegativeCosineLoss(LayerWithLosses):
         first, second = self.seed
         return tf.stack([tf.constant(first, tf.int64), second + draws])
 
-    def _num_candidates(self, named: Mapping[str, Any]) -> tf.Tensor:
+    def _num_candidates(self, named: Mapping[str, Any], num_docs: tf.Tensor) -> tf.Tensor:
         if named.get("negative_indices") is not None:
             return tf.shape(named["negative_indices"])[1]
         if self.num_negatives is not None:
             return tf.constant(self.num_negatives)
-        return tf.shape(named["doc"])[0] - 1
+        return num_docs - 1
 
 
 class _Between(keras.constraints.Constraint):
@@ -401,13 +420,16 @@ def _check_options(num_negatives: int | None, **options: Any) -> LossInputs:
         query_ids=None,
         doc_log_q=None,
         sample_weight=None,
-        cross_replica=False,
         **options,
     )
 
 
 def _num_hard_negatives(
-    value: Any, num_negatives: int | None, sampler: str, mask_self: bool
+    value: Any,
+    num_negatives: int | None,
+    sampler: str,
+    mask_self: bool,
+    cross_replica: bool,
 ) -> int | None:
     if value is None:
         return None
@@ -422,6 +444,11 @@ def _num_hard_negatives(
         raise ValueError(
             "num_hard_negatives needs mask_self=True, which drops the places of a query "
             f"with fewer candidates, got mask_self={mask_self!r}"
+        )
+    if cross_replica:
+        raise ValueError(
+            "num_hard_negatives are chosen among the replica's own documents: it needs "
+            f"cross_replica=False, got cross_replica={cross_replica!r}"
         )
     return count
 

@@ -10,6 +10,8 @@ then clear each other's losses, and read them as their own.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -65,6 +67,24 @@ class LayerWithLosses(keras.layers.Layer):
                 UserWarning,
             )
         return losses
+
+
+@contextmanager
+def other_losses_kept(layer: keras.layers.Layer) -> Iterator[None]:
+    """Restores what the model's other layers had added, after the replicas have waited.
+
+    For a layer that makes them wait, within its ``call``: other layers keep the losses of
+    all replicas in one list, which each replica clears where its call of the model begins.
+    """
+    model = layer._get_call_context().entry_layer
+    others = [
+        other for other in model._flatten_layers() if not isinstance(other, LayerWithLosses)
+    ]
+    added = [list(other._losses) for other in others]
+    yield
+    for other, losses in zip(others, added, strict=True):
+        other._losses.clear()
+        other._losses.extend(losses)
 
 
 def _replica() -> int:

@@ -95,6 +95,17 @@ def _ids_by_query(
     return tf.where(is_positive, number_of_query, -1)
 
 
+def gather(values: tf.Tensor) -> tf.Tensor:
+    """``values`` of every replica, the first replica's first; each has to call it.
+
+    The replicas may hold different numbers of them.
+    """
+    # An argument of a tf.function has no device, and all_gather wants to know one.
+    context = tf.distribute.get_replica_context()
+    joined = context.all_gather(tf.identity(values), axis=0)
+    return tf.ensure_shape(joined, [None, *values.shape[1:]])
+
+
 class _Replicas:
     """The replicas as one of them sees them: itself first, then those that follow it."""
 
@@ -114,10 +125,7 @@ class _Replicas:
 
         The replicas may hold different numbers of them.
         """
-        # An argument of a tf.function has no device, and all_gather wants to know one.
-        joined = self._context.all_gather(tf.identity(values), axis=0)
-        joined = tf.ensure_shape(joined, [None, *values.shape[1:]])
-        return tf.roll(joined, -self._docs_before_own, axis=0)
+        return tf.roll(gather(values), -self._docs_before_own, axis=0)
 
     def own_seed(self, seed: tf.Tensor) -> tf.Tensor:
         """A seed of this replica's own, for a seed that all replicas may share."""
