@@ -20,6 +20,7 @@ from negative_cosine import (
 from tests.keras import test_keras_replicas as replicas
 from tests.keras.test_keras_replicas import DIM, REPLICAS, ROWS, Batch, Layers
 from tests.support.two_replicas import mirrored_strategy
+from tests.support.workers import run_workers
 
 STEPS, EPOCHS = 3, 2
 FULL, SMALLER_LAST, ONE_ROW_LAST = (
@@ -106,7 +107,7 @@ def new_model(
     queue: bool = False,
     make: Any = keras.Model,
     **layer_options: Any,
-) -> keras.Model:
+) -> Any:
     """The same weights each time; in a strategy's scope for its replicas."""
     keras.utils.set_random_seed(0)
     given = {
@@ -310,6 +311,45 @@ def test_predict_gathers_nothing_and_returns_the_embeddings(strategy: Any) -> No
     batch = {name: data()[name] for name in found.input}
     for name, rows in expected.predict(batch, verbose=0).items():
         np.testing.assert_allclose(found.predict(batch, verbose=0)[name], rows, rtol=1e-5)
+
+
+# --- Several processes ------------------------------------------------------------------
+
+
+class OfWorkers(keras.Model):
+    """What Keras's fit needs under MultiWorkerMirroredStrategy, see docs/replicas.md."""
+
+    def train_step(self, data: Any) -> Any:
+        return {name: value[tf.newaxis] for name, value in super().train_step(data).items()}
+
+    def test_step(self, data: Any) -> Any:
+        return {name: value[tf.newaxis] for name, value in super().test_step(data).items()}
+
+
+OF_WORKERS = MODELS["all"]
+
+
+def compiled_for_workers(strategy: Any, **options: Any) -> keras.Model:
+    """The layers in the strategy's scope, the model itself outside of it."""
+    with strategy.scope():
+        inputs, outputs = new_model(**options, make=lambda *ends: ends)
+    model = OfWorkers(inputs, outputs)
+    with strategy.scope():
+        model.compile(keras.optimizers.SGD(replicas.LEARNING_RATE))
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_two_workers_fit_as_one_device_on_the_joined_batch(tmp_path: Path) -> None:
+    expected = compiled(ONE_DEVICE, {}, **OF_WORKERS)
+    numbers = fit_and_evaluate(expected)
+    for found in run_workers("tests.keras.fit_worker", tmp_path):
+        for name, value in numbers.items():
+            np.testing.assert_allclose(found[name], value, 5e-5, 1e-5, err_msg=name)
+        for number, weight in enumerate(expected.trainable_variables):
+            np.testing.assert_allclose(
+                found[f"weight{number:02}"], weight.numpy(), 1e-4, 2e-5
+            )
 
 
 # --- Saved models -----------------------------------------------------------------------
