@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import end_to_end, errors, report, step_cost
+from benchmarks import end_to_end, errors, replica_bytes, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
@@ -80,6 +80,9 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/tile_code.csv": row_by_row(
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
+    ),
+    "benchmarks/results/replica_bytes.csv": row_by_row(
+        replica_bytes.COLUMNS, replica_bytes.cells
     ),
     "tools/version_matrix.csv": as_it_is,
     "examples/results/vector_index.csv": as_it_is,
