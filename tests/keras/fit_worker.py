@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,10 +18,12 @@ def main() -> None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=TIMEOUT)
     from tests.keras import test_keras_cross_replica as cross_replica
 
-    model = cross_replica.compiled_for_workers(strategy, **cross_replica.OF_WORKERS)
+    name = os.environ[cross_replica.NAME]
+    model = cross_replica.compiled_for_workers(strategy, **cross_replica.MODELS[name])
+    rows = int(os.environ[cross_replica.NUM_ROWS])
     results: dict[str, Any]
     with strategy.scope():
-        results = cross_replica.fit_and_evaluate(model)
+        results = cross_replica.fit_and_evaluate(model, rows)
     for number, weight in enumerate(model.trainable_variables):
         results[f"weight{number:02}"] = weight.numpy()
     np.savez(sys.argv[1], **results)

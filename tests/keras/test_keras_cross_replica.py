@@ -326,7 +326,8 @@ class OfWorkers(keras.Model):
         return {name: value[tf.newaxis] for name, value in super().test_step(data).items()}
 
 
-OF_WORKERS = MODELS["all"]
+# Tells the workers which model fits, and how many rows.
+NAME, NUM_ROWS = "CROSS_REPLICA_MODEL", "CROSS_REPLICA_ROWS"
 
 
 def compiled_for_workers(strategy: Any, **options: Any) -> keras.Model:
@@ -340,12 +341,25 @@ def compiled_for_workers(strategy: Any, **options: Any) -> keras.Model:
     return model
 
 
-def test_two_workers_fit_as_one_device_on_the_joined_batch(tmp_path: Path) -> None:
-    expected = compiled(ONE_DEVICE, {}, **OF_WORKERS)
-    numbers = fit_and_evaluate(expected)
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("all", FULL),
+        pytest.param("towers", ONE_ROW_LAST, marks=pytest.mark.nightly),
+        pytest.param("masks", SMALLER_LAST, marks=pytest.mark.nightly),
+        pytest.param("batch norm", SMALLER_LAST, marks=pytest.mark.nightly),
+    ],
+)
+def test_two_workers_fit_as_one_device_on_the_joined_batch(
+    name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NAME, name)
+    monkeypatch.setenv(NUM_ROWS, str(rows))
+    expected = compiled(ONE_DEVICE, {}, **MODELS[name])
+    numbers = fit_and_evaluate(expected, rows)
     for found in run_workers("tests.keras.fit_worker", tmp_path):
-        for name, value in numbers.items():
-            np.testing.assert_allclose(found[name], value, 5e-5, 1e-5, err_msg=name)
+        for metric, value in numbers.items():
+            np.testing.assert_allclose(found[metric], value, 5e-5, 1e-5, err_msg=metric)
         for number, weight in enumerate(expected.trainable_variables):
             np.testing.assert_allclose(
                 found[f"weight{number:02}"], weight.numpy(), 1e-4, 2e-5
