@@ -55,6 +55,7 @@ KINDS: dict[Any, dict[str, Kind]] = {
         "mask_self": Boolean(False),
         "normalize_over": Name(("candidates", "batch")),
         "reduction": Name(("mean", "sum")),
+        "cross_replica": Boolean(True),
         "implementation": Name(("auto", "native", "reference")),
         "recall_at": Counts(),
         "metric_prefix": Text(("left_",)),
@@ -65,6 +66,7 @@ KINDS: dict[Any, dict[str, Kind]] = {
         "num_buckets": Count(100),
         "num_hashes": Count(2),
         "learning_rate": Number(0.25, lowest=0, highest=1),
+        "cross_replica": Boolean(True),
     },
     NegativeCosineLayer: {
         "NEG": Count(3),
