@@ -72,14 +72,14 @@ def unit_rows(tower: keras.Model, features: Array) -> Array:
     return unit
 
 
-def make_graph(rows: Array) -> faiss.Index:
+def make_graph(rows: Array) -> faiss.IndexHNSWFlat:
     """An index that walks from neighbour to neighbour."""
     index = faiss.IndexHNSWFlat(rows.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     index.add(rows)
     return index
 
 
-def make_cells(rows: Array) -> faiss.Index:
+def make_cells(rows: Array) -> faiss.IndexIVFFlat:
     """An index of cells; 4 sqrt(N) of them is FAISS's advice for up to a million rows."""
     dim, cells = rows.shape[1], int(4 * np.sqrt(len(rows)))
     inner_product = faiss.METRIC_INNER_PRODUCT
@@ -90,7 +90,7 @@ def make_cells(rows: Array) -> faiss.Index:
 
 
 def searches(
-    query: Array, rows: Array, graph: faiss.Index, cells: faiss.Index
+    query: Array, rows: Array, graph: faiss.IndexHNSWFlat, cells: faiss.IndexIVFFlat
 ) -> Iterator[tuple[str, Search]]:
     """Every way to find the rows of the K best, by its name; the exact one first."""
     yield "top_documents, exact", lambda: top_documents(query, rows, K)[1].numpy()

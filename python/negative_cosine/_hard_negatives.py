@@ -105,6 +105,7 @@ def hardest_negatives(
         scale=scale,
         temperature=temperature,
         margin=0.0,
+        negative_weight=1.0,
         mask_self=True,
         doc_ids=doc_ids,
         query_ids=query_ids,
