@@ -128,10 +128,14 @@ inline RowAlignment row_alignment(const LossParams& params,
 }
 
 // The kernels for gaps are for tiles of many rows: where flat or middle ones all run at
-// once, empty rows cost nothing.
+// once, empty rows cost nothing. Long rows have none: they are few, and take long to
+// compile.
 template <typename Shape>
 constexpr bool kHasGapsKernels =
-    Shape::kIsTwin || !(Shape::kIsFlat || Shape::kIsMiddle || Shape::kHasSixteenWarps);
+    Shape::kRowBytes <= 512 &&
+    (Shape::kIsTwin ||
+     !(Shape::kIsFlat || Shape::kIsMiddle || Shape::kHasSixteenWarps));
+
 template <typename Shape>
 constexpr int kForwardGapsBytes =
     ForwardTileMemory<Shape, PlacesOfQueries<Shape>>::kBytes;
