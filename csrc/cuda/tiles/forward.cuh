@@ -4,13 +4,13 @@
 // The query at place x has its positive at place x and its candidates at x + 1 .. x + K
 // (docs/semantics.md, "Candidates"; `all` is the ring of the documents in their own
 // order with K = C - 1). So a tile's queries are multiplied with the documents at their
-// own places, and then with those behind them, panel by panel. Where there are more
-// documents than queries the tile's places are those of its queries, wherever they lie
-// in its span of places (own_places.cuh). The mainloop for each
-// panel: copy, prepare, multiply, weigh, accumulate. The epilogue: merge what the
-// groups of warps have found, store. The softmax is online (Milakov and Gimelshein,
-// 2018) where logits may be large, and the query's direction is summed as
-// FlashAttention sums its output. The formulas are in core/formulas.h.
+// own places, and then with those behind them, panel by panel. Where there are many
+// more documents than queries the tile's places are those of its queries, wherever they
+// lie in its span of places (own_places.cuh). The mainloop for each panel: copy,
+// prepare, multiply, weigh, accumulate. The epilogue: merge what the groups of warps
+// have found, store. The softmax is online (Milakov and Gimelshein, 2018) where logits
+// may be large, and the query's direction is summed as FlashAttention sums its output.
+// The formulas are in core/formulas.h.
 #pragma once
 
 #include <utility>

@@ -2,10 +2,10 @@
 // tile of neighbouring places' documents through the band of queries in front of them.
 //
 // The document at place x was drawn by the queries at x - K .. x - 1 and is the
-// positive of the query at x: the mirror of tiles/forward.cuh. Where there are more
-// documents than queries, panels are made of the queries alone. The mainloop for each
-// panel: copy, prepare, multiply, weigh, accumulate. The epilogue: merge
-// what the groups of warps have found, store. The softmax weight of a pair is
+// positive of the query at x: the mirror of tiles/forward.cuh. Where there are many
+// more documents than queries, panels are made of the queries alone (queries.cuh). The
+// mainloop for each panel: copy, prepare, multiply, weigh, accumulate. The epilogue:
+// merge what the groups of warps have found, store. The softmax weight of a pair is
 // recomputed from its product and the query's saved values, as in rows/gradient.cuh, so
 // no two blocks add to the same row and nothing of the size B * K is stored.
 #pragma once
