@@ -19,6 +19,7 @@ from negative_cosine._blocks import (
 from negative_cosine._catalogue_inputs import CatalogueInputs
 from negative_cosine._corpus import fold_corpus
 from negative_cosine._excluded_ids import ExcludedIds, fold_excluded
+from negative_cosine._known_sizes import known_size
 from negative_cosine._scores import every_score, scored_rows
 
 Best = tuple[tf.Tensor, tf.Tensor]  # scores and ids, both [B, k], the highest first
@@ -34,7 +35,7 @@ def no_documents(query: tf.Tensor, k: Size, dtype: tf.DType) -> Best:
     shape = tf.stack([size_of(query, 0), k])
     scores = tf.fill(shape, tf.constant(NO_SCORE, query.dtype))
     ids = tf.fill(shape, tf.constant(NO_ID, dtype))
-    known = [query.shape[0], k]
+    known = [known_size(query, 0), k]
     return tf.ensure_shape(scores, known), tf.ensure_shape(ids, known)
 
 

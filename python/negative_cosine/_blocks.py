@@ -71,7 +71,7 @@ def fold_blocks(step: Step[State], state: State, docs: Size, block: Size) -> Sta
         _, *state = tf.while_loop(
             lambda number, *_: number < whole, body, (0, *state), parallel_iterations=1
         )
-    elif whole == 1:
+    elif whole > 0:
         state = step(state, 0, block)
     if isinstance(rest, tf.Tensor) or rest > 0:
         state = step(state, whole * block, rest)

@@ -12,7 +12,7 @@ from negative_cosine._excluded_ids import ExcludedIds, excluded_ids_of
 from negative_cosine._known_sizes import all_known, known_size
 from negative_cosine._options import check_count, check_name
 from negative_cosine._row_inputs import check_ids, check_like_query, check_matrix
-from negative_cosine._runtime_checks import Check
+from negative_cosine._runtime_checks import Check, equal_size_checks
 from negative_cosine._scores import SIMILARITIES
 from negative_cosine._tensors import (
     INDEX_DTYPES,
@@ -71,7 +71,8 @@ def check_positive(positive: tf.Tensor, query: tf.Tensor) -> list[Check]:
     """That it has a row for each query; returns checks of sizes that are not known."""
     check_matrix("positive", positive)
     check_like_query("positive", positive, query)
-    rows, own = known_size(query, 0), known_size(positive, 0)
+    rows: int | None = known_size(query, 0)
+    own: int | None = known_size(positive, 0)
     if all_known(rows, own) and rows != own:
         raise ValueError(
             f"positive must have one row for each of query's {rows}, got {own} rows"
@@ -97,15 +98,5 @@ def _check_excluded(excluded_ids: Any, rows: int | None) -> tf.Tensor | None:
 
 
 def _row_checks(name: str, tensor: tf.Tensor, query: tf.Tensor) -> list[Check]:
-    if all_known(known_size(tensor, 0), known_size(query, 0)):
-        return []
-    return [
-        Check(
-            tf.equal(tf.shape(tensor)[0], tf.shape(query)[0]),
-            [
-                f"{name} must have one row for each row of query, got shapes",
-                tf.shape(tensor),
-                tf.shape(query),
-            ],
-        )
-    ]
+    message = f"{name} must have one row for each row of query, got shapes"
+    return equal_size_checks(message, tensor, query)

@@ -9,9 +9,14 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from negative_cosine._blocks import fold_dataset
-from negative_cosine._known_sizes import all_known, known_size
+from negative_cosine._known_sizes import known_size
 from negative_cosine._row_inputs import check_ids, check_like_query, check_matrix
-from negative_cosine._runtime_checks import Check, asserted
+from negative_cosine._runtime_checks import (
+    Check,
+    asserted,
+    equal_size_checks,
+    vector_checks,
+)
 from negative_cosine._tensors import INDEX_DTYPES, to_tensor
 
 State = TypeVar("State", bound=tuple[tf.Tensor, ...])
@@ -44,40 +49,14 @@ def check_corpus(corpus: Any, corpus_ids: Any, query: tf.Tensor) -> Corpus:
     rows = known_size(doc, 0)
     ids = check_ids("corpus_ids", corpus_ids, rows, "corpus")
     checks = column_checks("corpus", doc, query)
-    checks += _id_checks("corpus_ids", ids, "corpus", doc)
+    checks += vector_checks("corpus_ids", ids, "corpus", doc)
     return Corpus(doc, None if ids is None else tf.cast(ids, tf.int64), None, checks)
 
 
 def column_checks(name: str, tensor: tf.Tensor, query: tf.Tensor) -> list[Check]:
     """That a matrix has query's columns, where only the running graph knows it."""
-    if all_known(known_size(tensor, 1), known_size(query, 1)):
-        return []
-    return [
-        Check(
-            tf.equal(tf.shape(tensor)[1], tf.shape(query)[1]),
-            [
-                f"{name} must have query's embedding size, got {name} and query of shapes",
-                tf.shape(tensor),
-                tf.shape(query),
-            ],
-        )
-    ]
-
-
-def _id_checks(name: str, ids: tf.Tensor | None, owner: str, doc: tf.Tensor) -> list[Check]:
-    """That ids have one element a row, where ``check_ids`` could not know it."""
-    if ids is None:
-        return []
-    return [
-        Check(
-            tf.equal(tf.shape(ids)[0], tf.shape(doc)[0]),
-            [
-                f"{name} must have one element for each row of {owner}, got shapes",
-                tf.shape(ids),
-                tf.shape(doc),
-            ],
-        )
-    ]
+    message = f"{name} must have query's embedding size, got {name} and query of shapes"
+    return equal_size_checks(message, tensor, query, axis=1)
 
 
 def fold_corpus(step: Step[State], state: State, corpus: Corpus) -> State:
@@ -89,7 +68,7 @@ def fold_corpus(step: Step[State], state: State, corpus: Corpus) -> State:
     def add(counted: tuple[tf.Tensor, ...], block: Any) -> tuple[tf.Tensor, ...]:
         first, *state = counted
         doc, ids = block if isinstance(block, tuple) else (block, None)
-        with asserted(_id_checks("ids of a block", ids, "the block", doc)):
+        with asserted(vector_checks("ids of a block", ids, "the block", doc)):
             ids = ids_of(doc, ids, first)
             changed = step(state, doc, ids)  # type: ignore[arg-type]
         return first + tf.shape(doc, tf.int64)[0], *changed

@@ -166,7 +166,8 @@ def _differences_from_one_product(
 
 def _loss_over_candidates(inputs: LossInputs, candidates: _Candidates) -> tf.Tensor:
     logits = _relative_logits(inputs, candidates)
-    if inputs.negative_weight != 1:
+    weight: float | None = inputs.negative_weight
+    if weight != 1:
         logits += _log_negative_weight(inputs)
     return _softplus_of_logsumexp(logits, candidates.kept)
 

@@ -174,7 +174,8 @@ def _rows(name: str, inputs: Any) -> tf.data.Dataset:
 
 
 def _check_pairs(queries: tf.data.Dataset, positives: tf.data.Dataset) -> None:
-    rows, own = int(queries.cardinality()), int(positives.cardinality())
+    rows: int = int(queries.cardinality())
+    own: int = int(positives.cardinality())
     if rows != own or rows == 0:
         raise ValueError(
             "queries and positives must have equally many rows, one or more, got "

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from negative_cosine._known_sizes import known_size
 from negative_cosine._not_numbers import nan_where
 
 
@@ -21,6 +22,27 @@ class Check:
 
     holds: tf.Tensor
     data: list[Any]
+
+
+def equal_size_checks(
+    message: str, tensor: tf.Tensor, other: tf.Tensor, axis: int = 0
+) -> list[Check]:
+    """That both have one size, if that is not known. Their shapes follow the message."""
+    size: int | None = known_size(tensor, axis)
+    if size is not None and size == known_size(other, axis):
+        return []
+    shapes = tf.shape(tensor), tf.shape(other)
+    return [Check(tf.equal(shapes[0][axis], shapes[1][axis]), [message, *shapes])]
+
+
+def vector_checks(
+    name: str, vector: tf.Tensor | None, owner: str, matrix: tf.Tensor
+) -> list[Check]:
+    """That a vector, if there is one, has an element for each row of ``owner``."""
+    if vector is None:
+        return []
+    message = f"{name} must have one element for each row of {owner}, got shapes"
+    return equal_size_checks(message, vector, matrix)
 
 
 def asserted(checks: Sequence[Check]) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from negative_cosine._inputs import LossInputs
 from negative_cosine._known_sizes import all_known, known_size
 from negative_cosine._num_negatives import candidate_checks
-from negative_cosine._runtime_checks import Check
+from negative_cosine._runtime_checks import Check, equal_size_checks, vector_checks
 from negative_cosine._seed import seed_checks
 
 
@@ -22,21 +22,19 @@ def size_checks(inputs: LossInputs) -> list[Check]:
     query, doc = tf.shape(inputs.query), tf.shape(inputs.doc)
     rows: int | None = known_size(inputs.query, 0)
     docs: int | None = known_size(inputs.doc, 0)
-    columns = known_size(inputs.query, 1), known_size(inputs.doc, 1)
 
     def check(known: Any, holds: tf.Tensor, message: str, *values: Any) -> None:
         if not known:
             checks.append(Check(holds, [message, *values]))
 
-    check(
-        all_known(*columns),
-        tf.equal(query[1], doc[1]),
+    checks += equal_size_checks(
         "doc must have query's embedding size, got query and doc of shapes",
-        query,
-        doc,
+        inputs.query,
+        inputs.doc,
+        axis=1,
     )
     check(
-        columns[0] is not None,
+        known_size(inputs.query, 1) is not None,
         query[1] >= 1,
         "query must have from 1 to 2**31 - 1 columns, got shape",
         query,
@@ -55,15 +53,8 @@ def size_checks(inputs: LossInputs) -> list[Check]:
         ("doc_log_q", inputs.doc_log_q, "doc"),
         ("sample_weight", inputs.sample_weight, "query"),
     ):
-        if vector is not None:
-            matrix = inputs.doc if owner == "doc" else inputs.query
-            check(
-                all_known(known_size(vector, 0), known_size(matrix, 0)),
-                tf.equal(tf.shape(vector)[0], tf.shape(matrix)[0]),
-                f"{name} must have one element for each row of {owner}, got shapes",
-                tf.shape(vector),
-                tf.shape(matrix),
-            )
+        matrix = inputs.doc if owner == "doc" else inputs.query
+        checks += vector_checks(name, vector, owner, matrix)
     is_known = rows == 0 or all_known(rows, docs)
     if inputs.sampler is not None and inputs.num_negatives is not None and not is_known:
         checks += candidate_checks(

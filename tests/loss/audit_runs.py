@@ -37,6 +37,16 @@ Step = Callable[[Arguments], Any]
 REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 # What a compiled program makes of an InvalidArgumentError.
 COMPILED_REFUSALS = (ValueError, tf.errors.OpError)
+# The arguments of the loss that a setting may leave out.
+OPTIONAL = (
+    "doc_ids",
+    "query_ids",
+    "doc_log_q",
+    "sample_weight",
+    "margin",
+    "negative_weight",
+    "mask_self",
+)
 
 
 # --- Calls -------------------------------------------------------------------------------
@@ -67,16 +77,7 @@ def usual_arguments(setting: Setting) -> Arguments:
         "normalize_over": setting.normalize_over,
         "reduction": setting.reduction,
     }
-    optional = (
-        "doc_ids",
-        "query_ids",
-        "doc_log_q",
-        "sample_weight",
-        "margin",
-        "negative_weight",
-        "mask_self",
-    )
-    for name in optional:
+    for name in OPTIONAL:
         if name not in setting.names:
             del found[name]
     if setting.source == "indices":

@@ -70,15 +70,6 @@ KINDS: dict[str, Kind] = {
 }
 
 SHAPES = [(6, 9, 4, 3), (0, 3, 4, 3), (1, 4, 3, 3), (5, 5, 17, 8), (1, 1, 2, 3)]
-OPTIONAL = (
-    "doc_ids",
-    "query_ids",
-    "doc_log_q",
-    "sample_weight",
-    "margin",
-    "negative_weight",
-    "mask_self",
-)
 IMPLEMENTATIONS = ("native", "reference")
 
 
@@ -89,7 +80,7 @@ def settings_of(name: str) -> Iterator[Setting]:
     if name in ("num_negatives", "sampler", "seed"):
         sources = ("shuffle", "ring")
     # Across replicas the two kinds of ids exclude each other.
-    options = tuple(n for n in OPTIONAL if (name, n) != ("cross_replica", "query_ids"))
+    options = tuple(n for n in runs.OPTIONAL if (name, n) != ("cross_replica", "query_ids"))
     for number in itertools.count():
         shape = SHAPES[number % len(SHAPES)]
         yield Setting(
@@ -262,7 +253,9 @@ def graph_setting(name: str, program: str) -> Setting:
         *SHAPES[0],
         precision=precision,
         source="shuffle" if draws else "indices",
-        names=tuple(n for n in OPTIONAL if (name, n) != ("cross_replica", "query_ids")),
+        names=tuple(
+            n for n in runs.OPTIONAL if (name, n) != ("cross_replica", "query_ids")
+        ),
         reduction=reduction,
     )
 
@@ -378,7 +371,7 @@ def test_xla_compiles_once_for_batches_of_other_values(
         *SHAPES[0],
         precision="float32",
         source=source,
-        names=OPTIONAL,
+        names=runs.OPTIONAL,
         normalize_over=normalize_over,
     )
     of_one, of_another = compiled_texts(setting)
