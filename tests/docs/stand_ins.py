@@ -1,10 +1,11 @@
 """What the "before" sides of docs/migration.md import: formulas in plain TensorFlow.
 
-Neither library is installed for the tests. Each class here has the public name and the
-arguments of the one that it stands in for, and the formula that its source computes, dense
-and without tricks: TensorFlow Recommenders of January 2026 (commit cf1dafa), and
+None of the libraries is installed for the tests. What is here has the public name and the
+arguments of what it stands in for, and the formula that its source computes, dense and
+without tricks: TensorFlow Recommenders of January 2026 (commit cf1dafa),
 sentence-transformers 5.2.0.dev0 (commit 85ec645), whose two losses compute what they
-computed in 2.2 to 5.1. Nothing here is shared with the package under test.
+computed in 2.2 to 5.1, and EasyRec (commit 0391ffa). Nothing here is shared with the
+package under test.
 """
 
 from __future__ import annotations
@@ -101,6 +102,26 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
         return (forward + backward) / 2
 
 
+def softmax_loss_with_negative_mining(
+    user_emb: tf.Tensor,
+    item_emb: tf.Tensor,
+    labels: tf.Tensor,
+    num_negative_samples: int = 4,
+    gamma: float = 1.0,
+    margin: float = 0.0,
+) -> tf.Tensor:
+    """EasyRec's: the negatives of all rows are as many places away, at random."""
+    rows = len(user_emb)
+    candidates = [item_emb]
+    for _ in range(num_negative_samples):
+        shift = tf.random.uniform([], 1, rows, tf.int32)
+        candidates.append(tf.roll(item_emb, shift, axis=0))
+    logits = [tf.linalg.diag_part(cosines(user_emb, docs)) for docs in candidates]
+    logits[0] -= margin
+    losses = cross_entropy(gamma * tf.stack(logits, axis=1), gamma * logits[0])
+    return tf.reduce_mean(losses[labels > 0])
+
+
 def cosines(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """Each row of ``left`` with each of ``right``."""
     norms = tf.norm(left, axis=1)[:, None] * tf.norm(right, axis=1)[None, :]
@@ -124,11 +145,17 @@ def stand_in_modules() -> dict[str, ModuleType]:
         "tensorflow_recommenders.tasks",
         "sentence_transformers",
         "sentence_transformers.losses",
+        "easy_rec",
+        "easy_rec.python",
+        "easy_rec.python.loss",
+        "easy_rec.python.loss.softmax_loss_with_negative_mining",
     )
     modules: dict[str, Any] = {name: ModuleType(name) for name in names}
-    recommenders, tasks, transformers, losses = modules.values()
+    recommenders, tasks, transformers, losses, _, _, loss, mining = modules.values()
     recommenders.tasks, transformers.losses = tasks, losses
     tasks.Retrieval = Retrieval
     losses.MultipleNegativesRankingLoss = MultipleNegativesRankingLoss
     losses.MultipleNegativesSymmetricRankingLoss = MultipleNegativesSymmetricRankingLoss
+    loss.softmax_loss_with_negative_mining = mining
+    mining.softmax_loss_with_negative_mining = softmax_loss_with_negative_mining
     return modules

@@ -49,7 +49,8 @@ def read_pairs(page: str) -> list[Pair]:
 
 PAIRS = read_pairs(PAGE)
 # A graph's fresh draws are others than eager ones.
-WITHOUT_DRAWS = [pair for pair in PAIRS if "num_negatives=" not in pair.after]
+DRAWS = ("num_negatives=", "tf.random.")
+WITHOUT_DRAWS = [pair for pair in PAIRS if not any(word in pair.after for word in DRAWS)]
 
 heading_of = operator.attrgetter("heading")
 
