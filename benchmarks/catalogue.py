@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,10 +171,8 @@ def growth_here(way: str, sizes: Sizes, threads: int) -> int:
 
 
 def peak_bytes(way: str, sizes: Sizes) -> int:
-    """The same in a fresh process, whose allocator gives freed blocks back at once."""
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(64 * 1024)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    """The same in a fresh process."""
+    with peak_memory.fresh_process() as pool:
         return pool.submit(growth_here, way, sizes, THREADS).result()
 
 

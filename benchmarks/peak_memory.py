@@ -53,15 +53,31 @@ def growth_of(step: Step, warm_ups: int = 2) -> int:
     return process_memory("VmHWM") - before
 
 
-def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
-    """The same of some passes, in a fresh process.
+@contextlib.contextmanager
+def fresh_process() -> Iterator[ProcessPoolExecutor]:
+    """A process to measure the growth of, whose allocators give freed blocks back at once.
 
-    Its allocator gives freed blocks back at once: otherwise the memory that the warm-up
-    freed would stay resident and hide the step's.
+    Otherwise the memory that the warm-up freed would stay resident and hide the step's:
+    malloc keeps small blocks, and TensorFlow all of them where oneDNN is on, as on
+    processors with AVX512_VNNI.
     """
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(64 * 1024)  # new processes inherit it
+    variables = {
+        "MALLOC_MMAP_THRESHOLD_": str(64 * 1024),
+        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+    }
+    os.environ.update(variables)  # new processes inherit them
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    try:
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            yield pool
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
+    """The same of some passes, in a fresh process."""
+    with fresh_process() as pool:
         return [
             pool.submit(measure_here, way, training, size, threads).result()
             for training in modes
