@@ -61,10 +61,13 @@ BENCH := $(BIN)/python -m benchmarks.bench
 SWEEP := $(BENCH) --repeat 5 --time-limit 2 --impl fused fused-ring fused-all article \
   vectorised-xla in-batch-xla torch-compile jax gather
 
+DEMO := $(BIN)/python -m examples.code_search --cache demo/pairs.json
+
 HELD_TO_AVX2 := NEGATIVE_COSINE_MAX_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
   XLA_FLAGS=--xla_cpu_max_isa=AVX2
 
-# The files that the documents take their figures from, their tables and pictures.
+# The files that the documents take their figures from, their tables and pictures. What
+# examples/movielens.py shows is of ml-100k, which is not ours to ship: MOVIELENS=u.data.
 results: install
 	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
 	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
@@ -92,7 +95,12 @@ results: install
 	$(BIN)/python -m benchmarks.gpu.gpu_predictions --output $(RESULTS)/gpu_predictions.csv
 	$(BIN)/python -m benchmarks.gpu.gpu_samplers --output $(RESULTS)/gpu_samplers.csv \
 	  --wins $(RESULTS)/gpu_wins.csv
-	$(BIN)/python -m examples.code_search --cache demo/pairs.json --output examples/results
+	$(DEMO) --seeds 0 1 2 --output examples/results
+	$(DEMO) --batch-size 8192 --epochs 60 --memory-limit 500 --output examples/results/large_batch \
+	  --losses "this loss, shuffle, weight auto" "this loss, ring, margin 0.4" \
+	  "this loss, all, margin 0.3" "in-batch softmax, margin 0.3"
+	$(if $(MOVIELENS),$(BIN)/python -m examples.movielens $(MOVIELENS) --seeds 0 1 2 \
+	  --output examples/results/movielens)
 	$(BIN)/python -m benchmarks.update_documents
 
 # The CUDA sources as host code, see tools/cuda_emulator.

@@ -28,7 +28,8 @@ from benchmarks.problem import Step
 from benchmarks.rounds import Times, num_rounds, quartiles, time_rounds
 from benchmarks.tensorflow_ways import LOSSES
 from benchmarks.ways import WAYS
-from examples.two_tower import TwoTower, unweighted
+from examples.losses import Unweighted
+from examples.two_tower import TwoTower
 
 DRAWING = ("fused", "fused-ring", "vectorised")  # K candidates for each query
 FULL = ("fused-all", "in-batch")  # every document of the batch
@@ -95,7 +96,7 @@ def make_model(task: Task, towers: Towers) -> keras.Model:
     query_tower, doc_tower = (
         tower(ids, towers) for ids in (towers.query_ids, towers.doc_ids)
     )
-    model = TwoTower(query_tower, doc_tower, unweighted(loss))
+    model = TwoTower(query_tower, doc_tower, Unweighted(loss))
     model.compile(keras.optimizers.Adam(), jit_compile=False)
     return model
 

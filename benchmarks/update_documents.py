@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import end_to_end, errors, replica_bytes, report, step_cost
+from benchmarks import catalogue, end_to_end, errors, replica_bytes, report, step_cost
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
-from examples import two_tower
+from examples import scores
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -52,7 +52,9 @@ def as_it_is(results: pd.DataFrame) -> Table:
 
 
 TABLES: dict[str, View] = {
-    "examples/results/scores.csv": row_by_row(two_tower.COLUMNS, two_tower.cells),
+    "examples/results/scores.csv": scores.view,
+    "examples/results/large_batch/scores.csv": scores.view,
+    "examples/results/movielens/scores.csv": scores.view,
     "benchmarks/results/cpu.csv#usual": row_by_row(
         report.COLUMNS, report.cells, report.is_usual
     ),
@@ -81,6 +83,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/tile_code.csv": row_by_row(
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
     ),
+    "benchmarks/results/catalogue.csv": catalogue.view,
     "benchmarks/results/replica_bytes.csv": row_by_row(
         replica_bytes.COLUMNS, replica_bytes.cells
     ),

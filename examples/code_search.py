@@ -173,6 +173,29 @@ def make_towers(dim: int) -> tuple[Any, Any]:
     return tower(QUERY_TOKENS), tower(CODE_TOKENS)
 
 
+def losses(num_negatives: int) -> dict[str, Any]:
+    """What is compared: this loss in its ways, and the others with the same margin."""
+    from examples.losses import InBatchSoftmax, PrintedLoss, ThisLoss
+
+    def drawn(sampler: str, **options: Any) -> ThisLoss:
+        return ThisLoss(num_negatives, options={"sampler": sampler, **options})
+
+    return {
+        "article's printed loss": PrintedLoss(num_negatives),
+        "this loss, shuffle": drawn("shuffle"),
+        "this loss, shuffle, weight auto": drawn("shuffle", negative_weight="auto"),
+        "this loss, shuffle, margin 0.4": drawn("shuffle", margin=0.4),
+        "this loss, ring, weight auto": drawn("ring", negative_weight="auto"),
+        "this loss, ring, margin 0.4": drawn("ring", margin=0.4),
+        "this loss, all": ThisLoss(None, options={"sampler": "all"}),
+        "this loss, all, margin 0.3": ThisLoss(
+            None, options={"sampler": "all", "margin": 0.3}
+        ),
+        "in-batch softmax": InBatchSoftmax(),
+        "in-batch softmax, margin 0.3": InBatchSoftmax(margin=0.3),
+    }
+
+
 def main() -> None:
     """Parses, trains with each loss, prints the table and writes the curves."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -181,6 +204,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--num-negatives", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--losses", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        default=1000.0,
+        metavar="MB",
+        help="a loss that takes more in a step is not trained (default: %(default)g)",
+    )
     parser.add_argument("--limit", type=int, help="use the first pairs only")
     arguments = parser.parse_args()
     # Parsing runs in processes that need no TensorFlow, so it is imported after them.
@@ -188,15 +220,25 @@ def main() -> None:
     data = make_data(pairs)
     print(f"{len(data.pairs['query'])} training pairs, {len(data.queries)} held out")
 
-    from examples.two_tower import Settings, compare, write
+    from examples.scores import write
+    from examples.two_tower import Settings, compare
 
     settings = Settings(
         batch_size=arguments.batch_size,
-        num_negatives=arguments.num_negatives,
         epochs=arguments.epochs,
+        seeds=arguments.seeds,
+        memory_limit=arguments.memory_limit,
     )
-    scores, curves = compare(data, make_towers, settings)
-    title = f"Code search: the right one of {len(data.docs)} held-out sources"
+    compared = losses(arguments.num_negatives)
+    for name in arguments.losses or []:
+        if name not in compared:
+            parser.error(f"there is no loss {name!r}; there are {', '.join(compared)}")
+    chosen = {name: compared[name] for name in arguments.losses or compared}
+    scores, curves = compare(data, make_towers, settings, chosen)
+    title = (
+        f"Code search: the right one of {len(data.docs)} held-out sources, K = "
+        f"{arguments.num_negatives}, {arguments.epochs} epochs"
+    )
     write(scores, curves, arguments.output, title)
 
 

@@ -10,6 +10,9 @@ documents of earlier batches become further candidates.
 
 from __future__ import annotations
 
+import examples.quiet_tensorflow  # noqa: F401 (before TensorFlow)
+
+# isort: split
 import argparse
 from typing import Any
 

@@ -6,65 +6,57 @@ number of steps, and judged by how high the right document ranks among all held-
 
 from __future__ import annotations
 
+import examples.quiet_tensorflow  # noqa: F401 (before TensorFlow)
+
+# isort: split
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
-import matplotlib
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from negative_cosine import NegativeCosineLayer, fused_negative_cosine_loss
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from tqdm.keras import TqdmCallback
 
+from examples import loss_costs
+from examples.losses import Batch, LossFunction
+
 Array = NDArray[Any]
-Batch = Mapping[str, tf.Tensor]
-# (query [B, D], doc [B, D], the batch's inputs, weights [B] or None) -> a scalar loss
-LossFunction = Callable[[tf.Tensor, tf.Tensor, Batch, tf.Tensor | None], tf.Tensor]
+MakeTowers = Callable[[int], tuple[Any, Any]]  # the embeddings' size -> both towers
 
-SCALE = 20.0  # of the logits, as this package has by default
-
-# The columns of the table of scores.
-COLUMNS = (
-    "model",
-    "recall@1",
-    "recall@10",
-    "recall@100",
-    "MRR",
-    "steps",
-    "loss, ms a step",
-    "loss, s in all",
-)
+RECALLS = (1, 10, 100)
+MEASURES = (*(f"recall@{k}" for k in RECALLS), "mrr")
 
 
 @dataclass(frozen=True)
 class Retrieval:
     """Training pairs, and held-out queries with the documents that they may find.
 
-    ``answers[i]`` is the row of ``docs`` that ``queries[i]`` looks for.
+    ``answers[i]`` is the row of ``docs`` that ``queries[i]`` looks for. ``known[i]`` are
+    the rows that do not count as found, for one they were learned as its answers: int32
+    ``[len(queries), most]``, filled up with the answer itself.
     """
 
     pairs: dict[str, Array]
     queries: Array
     docs: Array
     answers: Array
+    known: Array | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and with how many negatives to train."""
+    """How long to train, from which starts, and how much memory a loss may take."""
 
     batch_size: int = 1024
-    num_negatives: int = 50
     epochs: int = 10
     dim: int = 128
-    seed: int = 0
+    learning_rate: float = 2e-3
+    seeds: Sequence[int] = (0,)
+    memory_limit: float = 1000.0  # MB
 
 
 class TwoTower(keras.Model):
@@ -93,70 +85,32 @@ class TwoTower(keras.Model):
         return self.loss_function(query, doc, x, sample_weight)
 
 
-def losses(
-    settings: Settings, options: Callable[[Batch], dict[str, Any]]
-) -> dict[str, LossFunction]:
-    """The losses to compare; ``options`` picks arguments of this loss from a batch."""
-    printed = NegativeCosineLayer(settings.num_negatives, 1.0)
-
-    def fused(
-        query: tf.Tensor, doc: tf.Tensor, batch: Batch, sample_weight: tf.Tensor | None
-    ) -> tf.Tensor:
-        return fused_negative_cosine_loss(
-            query,
-            doc,
-            settings.num_negatives,
-            sample_weight=sample_weight,
-            **options(batch),
-        )
-
-    return {
-        "article's printed loss": unweighted(lambda query, doc: printed([query, doc])[0]),
-        f"this loss, shuffle, K={settings.num_negatives}": fused,
-        "full in-batch softmax": unweighted(in_batch_softmax_loss),
-    }
-
-
-def in_batch_softmax_loss(query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
-    """Every other document of the batch is a negative: a ``[B, B]`` matrix product."""
-    query = tf.math.l2_normalize(query, axis=1)
-    doc = tf.math.l2_normalize(doc, axis=1)
-    logits = tf.matmul(query, doc, transpose_b=True) * SCALE
-    labels = tf.range(tf.shape(query)[0])
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    )
-
-
-def unweighted(loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> LossFunction:
-    """A loss that knows no weights, and says so where Keras hands it some."""
-
-    def of_batch(
-        query: tf.Tensor, doc: tf.Tensor, _: Batch, sample_weight: tf.Tensor | None
-    ) -> tf.Tensor:
-        if sample_weight is not None:
-            raise ValueError(
-                "this loss takes no sample_weight; leave it out, or train with the loss "
-                "of this package"
-            )
-        return loss(query, doc)
-
-    return of_batch
+def untrained(
+    query: tf.Tensor, doc: tf.Tensor, batch: Batch, sample_weight: tf.Tensor | None
+) -> tf.Tensor:
+    """No loss at all: for a model that is judged as it starts."""
+    return tf.zeros([])
 
 
 def recall_and_mrr(model: TwoTower, data: Retrieval) -> dict[str, float]:
-    """How the right document ranks among all held-out ones, by cosine."""
+    """How the right document ranks among all that may be found, by cosine.
+
+    ``negative_cosine.retrieval_ranks`` does this for a catalogue of any size. Here ties
+    count half, so that a model which maps all to one point ranks in the middle.
+    """
     query = model.query_tower.predict(data.queries, batch_size=1024, verbose=0)
     doc = model.doc_tower.predict(data.docs, batch_size=1024, verbose=0)
     query /= np.linalg.norm(query, axis=1, keepdims=True) + 1e-12
     doc /= np.linalg.norm(doc, axis=1, keepdims=True) + 1e-12
     cosine = query @ doc.T
     right = np.take_along_axis(cosine, data.answers[:, None], axis=1)
-    # Ties count half, so that a model which maps all to one point ranks in the middle.
+    if data.known is not None:
+        np.put_along_axis(cosine, data.known, -np.inf, axis=1)
+        np.put_along_axis(cosine, data.answers[:, None], right, axis=1)
     above = (cosine > right).sum(axis=1)
     ties = (cosine == right).sum(axis=1) - 1
     rank = above + ties / 2
-    recalls = {f"recall@{k}": float(np.mean(rank < k)) for k in (1, 10, 100)}
+    recalls = {f"recall@{k}": float(np.mean(rank < k)) for k in RECALLS}
     return {**recalls, "mrr": float(np.mean(1 / (rank + 1)))}
 
 
@@ -175,112 +129,78 @@ class HeldOutCurve(keras.callbacks.Callback):
         self.points.append({"epoch": epoch + 1, "loss": loss, **scores})
 
 
-def milliseconds_in_loss(loss: LossFunction, batch: Batch, dim: int) -> float:
-    """The median time of the loss and its two gradients at the training's batch size."""
-    rows = len(next(iter(batch.values())))
-    query = tf.random.stateless_normal([rows, dim], seed=(1, 2))
-    doc = tf.random.stateless_normal([rows, dim], seed=(3, 4))
+def start_of(data: Retrieval, make_towers: MakeTowers, dim: int, seed: int) -> TwoTower:
+    """The model that all losses of a seed start from."""
+    keras.utils.set_random_seed(seed)
+    return TwoTower(*make_towers(dim), untrained)
 
-    @tf.function(autograph=False)
-    def step(query: tf.Tensor, doc: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch([query, doc])
-            value = loss(query, doc, batch, None)
-        return value, tape.gradient(value, [query, doc])
 
-    times = []
-    for _ in range(25):
-        start = time.perf_counter()
-        step(query, doc)
-        times.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(times[5:]))
+def batches_of(data: Retrieval, batch_size: int, seed: int) -> tf.data.Dataset:
+    """The training pairs in an order that is another one in each epoch."""
+    return (
+        tf.data.Dataset.from_tensor_slices(data.pairs)
+        .shuffle(len(data.pairs["query"]), seed=seed)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def train(
+    data: Retrieval,
+    make_towers: MakeTowers,
+    settings: Settings,
+    loss: LossFunction,
+    seed: int,
+    title: str,
+) -> list[dict[str, float]]:
+    """The held-out scores after each epoch."""
+    model = start_of(data, make_towers, settings.dim, seed)
+    model.loss_function = loss
+    model.compile(keras.optimizers.Adam(settings.learning_rate), jit_compile=False)
+    curve = HeldOutCurve(data)
+    progress = TqdmCallback(verbose=0, desc=title, leave=True)
+    batches = batches_of(data, settings.batch_size, seed)
+    model.fit(
+        batches,
+        epochs=settings.epochs,
+        shuffle=False,  # the batches are
+        verbose=0,
+        callbacks=[curve, progress],
+    )
+    return curve.points
 
 
 def compare(
     data: Retrieval,
-    make_towers: Callable[[int], tuple[Any, Any]],
+    make_towers: MakeTowers,
     settings: Settings,
-    options: Callable[[Batch], dict[str, Any]] = lambda batch: {},
+    losses: Mapping[str, LossFunction],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trains with each loss from the same start; returns scores and training curves."""
+    """Trains with each loss from the same starts.
+
+    Returns:
+        A row for each loss and seed: its scores, and what it costs. And the curves, a row
+        for each epoch of those.
+    """
     tf.get_logger().setLevel("ERROR")  # new models' new functions look like retracing
-    rows = len(data.pairs["query"])
-    steps = rows // settings.batch_size
-    keras.utils.set_random_seed(settings.seed)
-    untrained = TwoTower(
-        *make_towers(settings.dim), unweighted(lambda query, doc: query[0, 0])
-    )
-    start = recall_and_mrr(untrained, data)
-    scores: list[dict[str, Any]] = [{"model": "untrained", **start, "steps": 0}]
-    curves = []
-    for name, loss in losses(settings, options).items():
-        keras.utils.set_random_seed(settings.seed)
-        model = TwoTower(*make_towers(settings.dim), loss)
-        model.compile(keras.optimizers.Adam(2e-3), jit_compile=False)
-        batches = (
-            tf.data.Dataset.from_tensor_slices(data.pairs)
-            .shuffle(rows, seed=settings.seed)
-            .batch(settings.batch_size, drop_remainder=True)
-            .prefetch(tf.data.AUTOTUNE)
-        )
-        curve = HeldOutCurve(data)
-        progress = TqdmCallback(verbose=0, desc=name, leave=True)
-        began = time.perf_counter()
-        model.fit(batches, epochs=settings.epochs, verbose=0, callbacks=[curve, progress])
-        elapsed = time.perf_counter() - began
-        in_loss = milliseconds_in_loss(loss, next(iter(batches)), settings.dim)
-        total = steps * settings.epochs
-        scores.append(
-            {
-                "model": name,
-                **{key: curve.points[-1][key] for key in start},
-                "steps": total,
-                "loss_ms": in_loss,
-                "loss_s": in_loss * total / 1e3,
-                "fit_s": elapsed,
-            }
-        )
-        curves += [{"model": name, "epoch": 0, **start}]
-        curves += [{"model": name, **point} for point in curve.points]
+    batch = next(iter(batches_of(data, settings.batch_size, 0)))
+    costs = loss_costs.measure(losses, batch, settings.dim, settings.memory_limit)
+    steps = settings.epochs * (len(data.pairs["query"]) // settings.batch_size)
+    scores: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for seed in settings.seeds:
+        start = recall_and_mrr(start_of(data, make_towers, settings.dim, seed), data)
+        scores.append({"model": "untrained", "seed": seed, **start})
+        for name, loss in losses.items():
+            row: dict[str, Any] = {"model": name, "seed": seed, **costs[name]}
+            if row["loss_mb"] > settings.memory_limit:
+                scores.append(row)
+                continue
+            began = time.perf_counter()
+            points = train(data, make_towers, settings, loss, seed, f"{name}, seed {seed}")
+            row["fit_s"] = time.perf_counter() - began
+            row |= {"steps": steps, "loss_s": row["loss_ms"] * steps / 1e3}
+            scores.append(row | {measure: points[-1][measure] for measure in MEASURES})
+            points = [{"epoch": 0, **start}, *points]
+            curves += [{"model": name, "seed": seed, **point} for point in points]
     return pd.DataFrame(scores), pd.DataFrame(curves)
-
-
-def cells(row: Mapping[Any, Any]) -> list[str]:
-    """A row of scores as the table shows it."""
-    scores = [f"{row[key]:.3f}" for key in ("recall@1", "recall@10", "recall@100", "mrr")]
-    times = [f"{row[key]:.2f}" if row["steps"] else "-" for key in ("loss_ms", "loss_s")]
-    return [row["model"], *scores, str(row["steps"]), *times]
-
-
-def plot(curves: pd.DataFrame, path: Path, title: str) -> None:
-    """Draws held-out MRR and training loss over the epochs."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-    for name, curve in curves.groupby("model", sort=False):
-        left.plot(curve["epoch"], curve["mrr"], marker="o", markersize=3, label=name)
-        right.plot(curve["epoch"], curve["loss"], marker="o", markersize=3, label=name)
-    left.set(xlabel="epoch", ylabel="held-out MRR", title=title)
-    right.set(xlabel="epoch", ylabel="training loss (of different losses)")
-    left.legend()
-    left.grid(alpha=0.3)
-    right.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def write(scores: pd.DataFrame, curves: pd.DataFrame, folder: Path, title: str) -> None:
-    """Prints the table and writes scores.csv, curves.csv and curves.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    scores.to_csv(folder / "scores.csv", index=False, float_format="%.4f")
-    curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
-    plot(curves, folder / "curves.png", title)
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for record in scores.to_dict("records"):
-        table.add_row(*cells(record))
-    Console(width=120).print(table)
-    print(f"Training curves: {folder / 'curves.png'}")

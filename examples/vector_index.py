@@ -11,6 +11,9 @@ finds too.
 
 from __future__ import annotations
 
+import examples.quiet_tensorflow  # noqa: F401 (before TensorFlow)
+
+# isort: split
 import argparse
 import time
 from collections.abc import Callable, Iterator

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from negative_cosine import fused_negative_cosine_loss
 
-from examples import code_search, movielens, two_tower
+from examples import code_search, losses, movielens, scores, two_tower
 from tests.support.checkout import ROOT
 
 SOURCE = '''
@@ -97,13 +98,113 @@ def test_code_search_trains_and_ends_with_the_table_and_the_curves(tmp_path: Pat
         "examples.code_search",
         *("--cache", str(cache), "--output", str(tmp_path)),
         *("--epochs", "2", "--batch-size", "64", "--num-negatives", "8"),
+        *("--seeds", "0", "1", "--losses", *DEMO),
     )
-    for name in ("untrained", "printed loss", "shuffle, K=8", "full in-batch"):
+    for name in ("untrained", *DEMO, "K = 8"):
         assert name in output
-    scores = pd.read_csv(tmp_path / "scores.csv")
-    assert scores["steps"].iloc[0] == 0
-    assert scores["steps"][1:].nunique() == 1
+    found = pd.read_csv(tmp_path / "scores.csv")
+    assert list(found["seed"]) == [0] * 4 + [1] * 4
+    trained = found[found["model"].isin(DEMO)]
+    assert trained["steps"].nunique() == 1
+    assert (trained["mrr_at_equal_time"] <= trained["mrr"].max()).all()
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_name_that_is_none_of_the_losses_is_refused_with_those_that_are(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pairs.json").write_text(json.dumps([["a line", "some code", "/a/b.py"]]))
+    with pytest.raises(
+        AssertionError, match=r"there is no loss 'ring'; there are .*margin 0\.4"
+    ):
+        run("examples.code_search", "--cache", f"{tmp_path}/pairs.json", "--losses", "ring")
+
+
+SMALL: Any = (
+    np.random.default_rng(1).normal(size=(8, 4)).astype("float32"),
+    np.random.default_rng(2).normal(size=(8, 4)).astype("float32"),
+    {
+        "ids": np.array([0, 1, 2, 3, 4, 5, 0, 7]),
+        "log_q": np.linspace(-3, 0, 8, dtype=np.float32),
+    },
+)
+DEMO = ["article's printed loss", "this loss, ring, weight auto", "in-batch softmax"]
+
+
+def curves_and_scores(times: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two epochs of losses that take so many seconds in all; MRR is the epoch over 10."""
+    curves = [
+        {"model": name, "seed": 0, "epoch": epoch, "mrr": epoch / 10}
+        for name in times
+        for epoch in range(3)
+    ]
+    rows = [{"model": name, "seed": 0, "loss_s": time} for name, time in times.items()]
+    return pd.DataFrame(rows), pd.DataFrame(curves)
+
+
+def test_scores_at_equal_time_are_those_of_the_time_of_this_packages_first_loss() -> None:
+    times = {"quick": 1.0, "this loss, shuffle": 2.0, "this loss, all": 4.0, "slow": 8.0}
+    found = scores.add_scores_at_equal_time(*curves_and_scores(times))
+    assert list(found["mrr_at_equal_time"]) == pytest.approx([0.2, 0.2, 0.1, 0.05])
+
+
+def test_without_a_loss_of_this_package_no_time_is_equal() -> None:
+    found = scores.add_scores_at_equal_time(*curves_and_scores({"slow": 8.0}))
+    assert found["mrr_at_equal_time"].isna().all()
+
+
+def test_the_table_has_the_spread_of_several_seeds_and_what_does_not_fit() -> None:
+    common = {"recall@1": 0.1, "recall@10": 0.2, "recall@100": 0.3}
+    rows = [
+        {"model": "trained", "mrr": 0.20, "loss_ms": 2.0, "loss_mb": 5.0, **common},
+        {"model": "trained", "mrr": 0.22, "loss_ms": 2.0, "loss_mb": 5.0, **common},
+        {"model": "too large", "loss_mb": 800.0},
+        {"model": "untrained", "mrr": 0.01, **common},
+    ]
+    _, cells = scores.view(pd.DataFrame(rows).assign(mrr_at_equal_time=np.nan))
+    assert [row[4] for row in cells] == ["0.210 ± 0.014", "does not fit", "0.010"]
+    assert [row[6:] for row in cells] == [["2.00", "5.0"], ["-", "800.0"], ["-", "-"]]
+
+
+def test_a_loss_that_needs_more_memory_than_allowed_is_not_trained() -> None:
+    random = np.random.default_rng(0)
+    rows = {name: random.normal(size=(1500, 4)) for name in ("query", "doc")}
+    data = two_tower.Retrieval(rows, rows["query"], rows["doc"], np.arange(1500))
+    settings = two_tower.Settings(batch_size=1500, epochs=1, dim=4, memory_limit=5)
+    compared: dict[str, losses.LossFunction] = {
+        "this loss": losses.ThisLoss(3),
+        "in-batch softmax": losses.InBatchSoftmax(),
+    }
+
+    def make_towers(dim: int) -> Any:
+        return tuple(
+            keras.Sequential([keras.Input([4]), keras.layers.Dense(dim)]) for _ in range(2)
+        )
+
+    found, curves = two_tower.compare(data, make_towers, settings, compared)
+    of_softmax = found.set_index("model").loc["in-batch softmax"]
+    assert 3.9e-6 * 1500**2 < of_softmax["loss_mb"] < 40e-6 * 1500**2
+    assert np.isnan(of_softmax["loss_ms"])
+    assert set(curves["model"]) == {"this loss"}
+
+
+def softmax_here(**options: Any) -> float:
+    """The in-batch softmax of a batch in which two rows have one document."""
+    query, doc, batch = SMALL
+    return float(losses.InBatchSoftmax(**options)(query, doc, batch, None))
+
+
+def test_the_rivals_softmax_has_the_same_options_as_this_loss() -> None:
+    query, doc, batch = SMALL
+    for theirs, ours in (
+        ({}, {}),
+        ({"margin": 0.3}, {"margin": 0.3}),
+        ({"ids": ["ids"]}, {"doc_ids": batch["ids"]}),
+        ({"log_q": "log_q"}, {"doc_log_q": batch["log_q"]}),
+    ):
+        assert not np.isclose(softmax_here(**theirs), softmax_here()) or not theirs
+        own = fused_negative_cosine_loss(query, doc, sampler="all", **ours)
+        np.testing.assert_allclose(softmax_here(**theirs), own, rtol=1e-5)
 
 
 def test_keras_retrieval_trains_and_prints_its_metrics() -> None:
@@ -133,11 +234,14 @@ def test_vector_index_measures_what_the_indexes_miss(tmp_path: Path) -> None:
     assert files[1].stat().st_size > 3000 * 16 * 4
 
 
-SETTINGS = two_tower.Settings(num_negatives=3)
-LOSSES = two_tower.losses(SETTINGS, lambda batch: {"doc_ids": batch["doc_ids"]})
+LOSSES: dict[str, losses.LossFunction] = {
+    "this loss": losses.ThisLoss(3, {"doc_ids": "doc_ids"}),
+    "article's printed loss": losses.PrintedLoss(3),
+    "in-batch softmax": losses.InBatchSoftmax(),
+}
 
 
-def evaluate(loss: two_tower.LossFunction, sample_weight: Any) -> float:
+def evaluate(loss: losses.LossFunction, sample_weight: Any) -> float:
     """What Keras reports of a model of the examples, for weights that it was given."""
     pairs: dict[str, Any] = {
         name: np.random.default_rng(0).normal(size=(8, 4)) for name in ("query", "doc")
@@ -178,7 +282,8 @@ def ratings(users: int = 60, items: int = 30) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("separator", "header"), [("\t", False), ("::", False), (",", True)]
+    ("separator", "header"),
+    [("\t", False), ("::", False), (",", True), (";", True), (" ", False), ("  ", True)],
 )
 def test_every_layout_of_a_ratings_file_reads_the_same(
     separator: str, header: bool, tmp_path: Path
@@ -198,9 +303,37 @@ def test_a_users_last_liked_item_is_held_out() -> None:
     assert len(data.pairs["query"]) == 60 * 10  # 12, less the disliked and the last one
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_what_a_user_was_trained_on_is_known() -> None:
+    data = movielens.make_data(ratings(), liked=4.0)
+    assert data.known is not None
+    for user, answer, known in zip(data.queries, data.answers, data.known, strict=True):
+        trained = data.pairs["doc"][data.pairs["query"] == user]
+        assert {*known} - {answer} == {*trained} - {answer}
+
+
+@pytest.mark.parametrize(
+    ("known", "rank"), [(None, 2), ([[0, 2]], 1), ([[0, 1]], 0), ([[2, 2]], 2)]
+)
+def test_documents_that_are_known_do_not_count_as_found(known: Any, rank: int) -> None:
+    docs = np.array([[1, 0], [0.9, 0.1], [0.5, 0.5]])
+    data = two_tower.Retrieval(
+        pairs={},
+        queries=docs[:1],
+        docs=docs,
+        answers=np.array([2]),
+        known=known and np.array(known),
+    )
+    same = keras.Sequential([keras.Input([2]), keras.layers.Identity()])
+    model = two_tower.TwoTower(same, same, two_tower.untrained)
+    assert two_tower.recall_and_mrr(model, data)["mrr"] == pytest.approx(1 / (rank + 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["not ratings\n", "this is a text\nwith four words each\n", "a,b,c,d\n", ""]
+)
+def test_a_file_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "text"
-    file.write_text("not ratings\n")
+    file.write_text(text)
     with pytest.raises(SystemExit, match="must have the columns user, item, rating"):
         movielens.read_ratings(file)
 
@@ -215,6 +348,8 @@ def test_movielens_trains_on_a_file(tmp_path: Path) -> None:
         *("--batch-size", "100", "--num-negatives", "10"),
     )
     assert "600 training pairs, 60 users to find one of" in output
-    scores = pd.read_csv(tmp_path / "scores.csv").set_index("model")
-    fused = scores.loc["this loss, shuffle, K=10"]
-    assert fused["mrr"] > scores.loc["untrained", "mrr"]
+    mrr = pd.read_csv(tmp_path / "scores.csv").set_index("model")["mrr"]
+    assert mrr["this loss, shuffle"] > mrr["untrained"]
+    assert mrr["this loss, all, logQ"] == pytest.approx(
+        mrr["in-batch softmax, logQ"], abs=0.02
+    )
