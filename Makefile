@@ -11,9 +11,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # A home for matplotlib's and others' caches that is there on any machine.
 export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 
-# For these alone: quick to build, and later devices compile what is for 90. A wheel of
-# your own gets all that the toolkit knows, see CONTRIBUTING.md.
-export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= 80-real;90
+# For this machine's GPUs; where there is none for 90 alone, quick to build, which later
+# devices compile. A wheel of your own gets all that the toolkit knows, see CONTRIBUTING.md.
+export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvidia-smi),,90)
 export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*.* csrc/*/*/*.*)
@@ -69,8 +69,9 @@ HELD_TO_AVX2 := NEGATIVE_COSINE_MAX_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
 # The files that the documents take their figures from, their tables and pictures. What
 # examples/movielens.py shows is of ml-100k, which is not ours to ship: MOVIELENS=u.data.
 results: install
-	@ls python/negative_cosine/_cuda_core*.so >/dev/null || \
-	  { echo "make results also describes the CUDA kernels: install nvcc and run make clean"; exit 1; }
+	@grep -q '"80-real", "90"' python/negative_cosine/_build_info.json || \
+	  { echo "make results also describes the CUDA kernels: install nvcc, run make clean, and"; \
+	    echo "set NEGATIVE_COSINE_CUDA_ARCHITECTURES='80-real;90'"; exit 1; }
 	@$(BIN)/python -c "import jax, torch" 2>/dev/null || \
 	  { echo "make results also times the peers: $(BIN)/pip install jax torch"; exit 1; }
 	$(BENCH) --case small 1024 4096 8192 --repeat 9 --time-limit 4 --output $(RESULTS)/cpu.csv

@@ -10,6 +10,7 @@ a tile has.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -144,6 +145,13 @@ def find_library() -> Path | None:
     package = ROOT / "python" / "negative_cosine"
     with_kernels = any(package.glob("_cuda_core*.so"))  # the binding that only CUDA brings
     return package / "libnegative_cosine_core.so" if with_kernels else None
+
+
+def built_architectures() -> list[str]:
+    """Those that the library has machine code for, such as ``sm_90``."""
+    info = ROOT / "python" / "negative_cosine" / "_build_info.json"
+    names = json.loads(info.read_text())["cuda_architectures"]
+    return [f"sm_{name.removesuffix('-real')}" for name in names]
 
 
 def cuobjdump(*arguments: str) -> str:
@@ -348,13 +356,13 @@ def run_command(
 ) -> None:
     """Prints what a table says of the library's kernels and, with --output, writes it."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--architectures", nargs="+", default=["sm_80", "sm_90"])
+    parser.add_argument("--architectures", nargs="+", help="default: all in the library")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     library = find_library()
     if library is None:
         parser.error("the package was built without CUDA kernels: install it where nvcc is")
-    results = table(library, arguments.architectures)
+    results = table(library, arguments.architectures or built_architectures())
     for architecture, group in results.groupby("architecture"):
         print_table(str(architecture), columns, map(cells, group.to_dict("records")))
     if arguments.output:

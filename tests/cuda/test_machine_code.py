@@ -27,12 +27,23 @@ from benchmarks.gpu.tile_shape import (
 from tests.support.cases import Batch
 from tests.support.emulated import launches_of_a_step
 
-ARCHITECTURES = ("sm_80", "sm_90")
 # Rows of each way to hold them in registers, of whole packets. Five more hold them in
 # pieces, and two stream them.
 LAYOUTS = {"float16": 7, "bfloat16": 7, "float32": 8, "float64": 8}
 
 LIBRARY = machine_code.find_library()
+BUILT = machine_code.built_architectures() if LIBRARY else []
+ARCHITECTURES = [
+    pytest.param(
+        architecture,
+        marks=pytest.mark.skipif(
+            architecture not in BUILT,
+            reason=f"this build is for {', '.join(BUILT)}: for both set "
+            "NEGATIVE_COSINE_CUDA_ARCHITECTURES='80-real;90'",
+        ),
+    )
+    for architecture in ("sm_80", "sm_90")
+]
 pytestmark = pytest.mark.skipif(
     LIBRARY is None, reason="the package was built without nvcc, so without CUDA kernels"
 )

@@ -16,7 +16,20 @@ from tests.tensorflow.tensorflow1_cases import PROGRAMS
 CASES = Path(__file__).parent / "tensorflow1_cases.py"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+# Between them these turn every switch, in sessions and in functions.
+USUAL = (
+    "every behaviour of TensorFlow 2 off",
+    "sizes as Dimension, control flow of TensorFlow 1",
+)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, marks=() if program in USUAL else pytest.mark.nightly)
+        for program in PROGRAMS
+    ],
+)
 def test_every_case_holds_in(program: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)],
