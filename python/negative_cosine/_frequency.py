@@ -124,10 +124,11 @@ class DocumentFrequency(keras.layers.Layer):
         refuse_tensors_of_keras_2("DocumentFrequency", doc_ids)
         ids = check_ids("doc_ids", doc_ids, None, "doc")
         assert ids is not None, "Keras calls a layer with tensors"
-        buckets = self._buckets(tf.cast(ids, tf.int64))
+        # In one dimension, which is how a ShardedVariable is read.
+        buckets = tf.reshape(self._buckets(tf.cast(ids, tf.int64)), [-1])
         if is_training(training):
             refuse_step_of_keras_2("DocumentFrequency")
-            counted = tf.reshape(buckets, [-1])
+            counted = buckets
             if self.cross_replica and num_replicas() > 1:
                 with other_losses_kept(self):
                     counted = gather(counted)
@@ -136,7 +137,8 @@ class DocumentFrequency(keras.layers.Layer):
         next_step = tf.cast(self.step.value + 1, tf.float32)
         has_occurred = tf.gather(self.occurrences.value, buckets) > 0
         distance = tf.where(has_occurred, distance, next_step)
-        return -tf.math.log(tf.reduce_max(distance, axis=0))
+        by_hash = tf.reshape(distance, [self.num_hashes, -1])
+        return -tf.math.log(tf.reduce_max(by_hash, axis=0))
 
     def compute_output_spec(self, doc_ids: Any, training: Any = None) -> keras.KerasTensor:
         """float32 of the ids' shape."""
