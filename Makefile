@@ -90,6 +90,7 @@ results: install
 	$(BIN)/python -m examples.vector_index --results examples/results/vector_index.csv
 	$(BIN)/python -m benchmarks.errors --output $(RESULTS)/errors.csv
 	$(BIN)/python -m benchmarks.replica_bytes --output $(RESULTS)/replica_bytes.csv
+	$(BIN)/python -m benchmarks.replica_cost --rounds 15 --output $(RESULTS)/replica_cost.csv
 	$(BIN)/python -m benchmarks.gpu.machine_code --output $(RESULTS)/machine_code.csv
 	$(BIN)/python -m benchmarks.gpu.tile_code --output $(RESULTS)/tile_code.csv
 	$(BIN)/python -m benchmarks.gpu.row_code --output $(RESULTS)/row_code.csv

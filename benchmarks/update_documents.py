@@ -15,7 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import catalogue, end_to_end, errors, replica_bytes, report, step_cost
+from benchmarks import (
+    catalogue,
+    end_to_end,
+    errors,
+    replica_bytes,
+    replica_cost,
+    report,
+    step_cost,
+)
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
 from benchmarks.report import Record, Table
@@ -87,6 +95,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/replica_bytes.csv": row_by_row(
         replica_bytes.COLUMNS, replica_bytes.cells
     ),
+    "benchmarks/results/replica_cost.csv": replica_cost.view,
     "tools/version_matrix.csv": as_it_is,
     "examples/results/vector_index.csv": as_it_is,
 }
