@@ -213,9 +213,11 @@ def two_devices_a_worker() -> Results:
 
     parts = servers.tensors(servers.parts())
     loss = coordinator.of_cluster.schedule(tf.function(loss_of_all), args=(parts,)).fetch()
-    scope = strategy.scope()
-    error = error_of(lambda: servers.train_with(coordinator.run, scope, "towers"))
-    return {"loss": loss, "seed": error}
+
+    def error_with(name: str) -> str:
+        return error_of(lambda: servers.train_with(coordinator.run, strategy.scope(), name))
+
+    return {"loss": loss, **{name: error_with(name) for name in servers.STATEFUL}}
 
 
 def from_configuration() -> Coordinator:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -502,37 +499,3 @@ def test_what_replicas_trained_goes_on_on_one_device(tmp_path: Path, strategy: A
     history = alone.fit(data(), shuffle=False, **FIT).history
     assert np.isfinite(history["loss"]).all()
     assert weight_named(alone, "num_draws").numpy() == 2 * STEPS
-
-
-PARAMETER_SERVERS = """
-import os
-import tensorflow as tf
-from tests.support.workers import free_ports
-
-ports = free_ports(2)
-cluster = tf.train.ClusterSpec(
-    {"worker": [f"localhost:{ports[0]}"], "ps": [f"localhost:{ports[1]}"]}
-)
-servers = [tf.distribute.Server(cluster, name) for name in ("worker", "ps")]
-resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
-strategy = tf.distribute.ParameterServerStrategy(resolver)
-from tests.keras import test_keras_replicas as replicas
-
-with strategy.scope():
-    model = replicas.new_model(replicas.MODELS["all"])
-print([int(replicas.weight_named(model, name).numpy()) for name in ("num_draws", "step")])
-os._exit(0)  # the servers would wait for each other
-"""
-
-
-def test_under_a_parameter_server_the_layers_are_made(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run(
-        [sys.executable, "-uc", PARAMETER_SERVERS],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.stdout.splitlines()[-1:] == ["[0, 0]"], run.stderr

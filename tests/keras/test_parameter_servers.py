@@ -50,6 +50,14 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+# Models whose first layer with a state is that one.
+STATEFUL = {
+    "towers": "NegativeCosineLoss",
+    "frequency": "DocumentFrequency",
+    "queue": "DocumentQueue",
+}
+
+
 def new_model(
     frequency: bool = False, queue: bool = False, cross_replica: bool = False
 ) -> keras.Model:
@@ -296,10 +304,13 @@ def test_a_workers_devices_are_the_replicas_of_a_joined_batch(two_devices: Found
     assert two_devices["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_tensorflow_refuses_the_layers_state_on_a_workers_several_devices(
-    two_devices: Found,
+@pytest.mark.parametrize("name", STATEFUL)
+def test_tensorflow_refuses_a_layers_state_on_a_workers_several_devices(
+    name: str, two_devices: Found
 ) -> None:
-    assert "specify an aggregation method" in str(two_devices["seed"])
+    error = str(two_devices[name])
+    assert f"when calling {STATEFUL[name]}.call" in error
+    assert "specify an aggregation method" in error
 
 
 # --- Servers in processes of their own --------------------------------------------------
