@@ -155,7 +155,7 @@ bare: $(BARE_VENV)/requirements
 	rm -rf $(BARE)
 	PATH="$(CURDIR)/$(BARE_BIN):$$PATH" NEGATIVE_COSINE_TENSORFLOW=0 NEGATIVE_COSINE_TEST_DIR=$(BARE) \
 	  $(BARE_BIN)/python setup.py --quiet build --build-temp $(BARE_VENV)/cmake --build-lib $(BARE)
-	cp -r benchmarks tests pyproject.toml $(BARE)
+	cp -r benchmarks examples tests pyproject.toml $(BARE)
 	git describe --always --dirty >$(BARE)/commit.txt || echo unknown >$(BARE)/commit.txt
 	@sed -n 's/.*"devices": "\(.*\)",/$(subst /,\/,$(BARE)) was built for \1/p' \
 	  $(BARE)/negative_cosine/_build_info.json

@@ -29,6 +29,7 @@ from benchmarks.cpu_steps import CPU, THREADS
 from benchmarks.measurements import Row
 from benchmarks.problem import Step
 from benchmarks.rounds import Times, num_rounds, quartiles, run, time_rounds
+from examples.peak_memory import fresh_process
 
 K = 100
 OURS = "retrieval_ranks"
@@ -172,7 +173,7 @@ def growth_here(way: str, sizes: Sizes, threads: int) -> int:
 
 def peak_bytes(way: str, sizes: Sizes) -> int:
     """The same in a fresh process."""
-    with peak_memory.fresh_process() as pool:
+    with fresh_process() as pool:
         return pool.submit(growth_here, way, sizes, THREADS).result()
 
 

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import multiprocessing
-import os
-import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 from benchmarks.gpu.gpu_model import Size
 from benchmarks.problem import Problem, Step, random_problem
 from benchmarks.ways import WAYS, make_step
-
-
-def process_memory(field: str) -> int:
-    """Bytes that Linux counts for this process: VmRSS now, VmHWM at most."""
-    status = Path("/proc/self/status").read_text()
-    match = re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
-    assert match, field
-    return 1024 * int(match[1])
+from examples import peak_memory
 
 
 def limit_tensorflow(threads: int) -> None:
@@ -32,52 +19,25 @@ def limit_tensorflow(threads: int) -> None:
 
 
 def measure_here(way: str, training: bool, size: Size, threads: int) -> int:
-    """The growth of this process's resident memory in one step after a warm-up.
-
-    Linux counts to some hundred kilobytes: smaller figures mean nothing.
-    """
+    """The growth of this process's resident memory in one step after a warm-up."""
     if WAYS[way].module == "tensorflow_ways":  # no other way's child imports TensorFlow
         limit_tensorflow(threads)
     return growth_of(make_step(way, training, random_problem(size), "cpu", threads))
 
 
 def growth_of(step: Step, warm_ups: int = 2) -> int:
-    """The growth of this process's resident memory in one step after others."""
-    with no_room_as_memory_error():
-        for _ in range(warm_ups):  # traces and compiles; the results are let go
-            step.wait_for(step.run())
-    gc.collect()  # JAX lets go of its buffers only then
-    before = process_memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
-    step.wait_for(step.run())
-    return process_memory("VmHWM") - before
+    """The growth of this process's resident memory in one step after others.
 
-
-@contextlib.contextmanager
-def fresh_process() -> Iterator[ProcessPoolExecutor]:
-    """A process to measure the growth of, whose allocators give freed blocks back at once.
-
-    Otherwise the memory that the warm-up freed would stay resident and hide the step's:
-    malloc keeps small blocks, and TensorFlow all of them where oneDNN is on, as on
-    processors with AVX512_VNNI.
+    Raises:
+        MemoryError: a framework finds no room.
     """
-    variables = {
-        "MALLOC_MMAP_THRESHOLD_": str(64 * 1024),
-        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
-    }
-    os.environ.update(variables)  # new processes inherit them
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            yield pool
-    finally:
-        for name in variables:
-            del os.environ[name]
+    with no_room_as_memory_error():
+        return peak_memory.growth_of(lambda: step.wait_for(step.run()), warm_ups)
 
 
 def cpu_peak_bytes(way: str, modes: Sequence[bool], size: Size, threads: int) -> list[int]:
     """The same of some passes, in a fresh process."""
-    with fresh_process() as pool:
+    with peak_memory.fresh_process() as pool:
         return [
             pool.submit(measure_here, way, training, size, threads).result()
             for training in modes

@@ -12,9 +12,9 @@ most of them zero. So the same rounds time a function that only writes zeros of 
 from __future__ import annotations
 
 import gc
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -111,27 +111,19 @@ def measure_all(rounds: int, quick: bool) -> list[Row]:
     ]
 
 
-def of_rounds(name: str) -> report.Cell:
-    """A figure with its quartiles."""
-    return lambda row: report.with_quartiles(
-        row[name], row[f"{name}_q25"], row[f"{name}_q75"]
-    )
+def cell(row: report.Record) -> str:
+    """A step's time, and how the rest of it compares with one replica's."""
+    return f"{report.digits(row['step_ms'])} ({report.times(row['growth'])})"
 
 
-view = report.by_vectors(
-    names={
-        "sampler": operator.itemgetter("sampler"),
-        "B x K x D": lambda row: (
-            f"{row['batch_size']} x {row['num_negatives']} x {row['dim']}"
-        ),
-        "replicas": lambda row: str(row["replicas"]),
-    },
-    figures={
-        "step, ms": of_rounds("step_ms"),
-        "of it writing zeros": lambda row: report.percent(row["zeros_share"]),
-        "the rest, to one replica's": of_rounds("growth"),
-    },
-)
+def view(results: Any) -> report.Table:
+    """A row for each step, a column for each number of replicas."""
+    cells: dict[tuple[report.Names, str], str] = {}
+    for row in results.to_dict("records"):
+        size = f"{row['batch_size']} x {row['num_negatives']} x {row['dim']}"
+        name = (row["sampler"], size)
+        cells[name, f"{row['replicas']} replicas"] = cell(row)
+    return report.cross_table(["step, ms (the rest)", "B x K x D"], cells)
 
 
 def main(words: Sequence[str] | None = None) -> None:

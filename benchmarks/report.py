@@ -35,6 +35,9 @@ ROW_COLUMNS = (
     "GB/s",
     "floor reached",
 )
+SHORT_COLUMNS = ("implementation", "ms", "memory it adds, MB")
+# The README's: this package, TensorFlow's quickest, the full softmax, another framework.
+SHORT = (BASELINE, "vectorised-xla", "in-batch-xla", "jax")
 DTYPE_COLUMNS = ("implementation", "mode", "dtype", "median, ms", "peak, MB", "GB/s")
 # What every CSV says of the machine, empty where it is not known.
 MACHINE = (
@@ -73,8 +76,19 @@ def cells(row: Record) -> list[str]:
 
 
 def is_usual(row: Record) -> bool:
-    """Whether the README shows a row: one size for all."""
+    """Whether a row belongs into the table of every way: one size for all."""
     return row["case"] == DEFAULT
+
+
+def is_short(row: Record) -> bool:
+    """Whether the README shows a row."""
+    return is_usual(row) and row["mode"] == "train" and row["impl"] in SHORT
+
+
+def short_cells(row: Record) -> list[str]:
+    """A step's time and memory."""
+    memory = or_dash(row["peak_bytes"] / 1e6, ".1f")
+    return [label(row["impl"]), digits(row["median_ms"]), memory]
 
 
 def is_bound_by_rows(row: Record) -> bool:

@@ -63,6 +63,9 @@ TABLES: dict[str, View] = {
     "examples/results/scores.csv": scores.view,
     "examples/results/large_batch/scores.csv": scores.view,
     "examples/results/movielens/scores.csv": scores.view,
+    "benchmarks/results/cpu.csv#short": row_by_row(
+        report.SHORT_COLUMNS, report.short_cells, report.is_short
+    ),
     "benchmarks/results/cpu.csv#usual": row_by_row(
         report.COLUMNS, report.cells, report.is_usual
     ),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.report import Table
-from benchmarks.tables import print_table
 from examples.two_tower import MEASURES
 
 COLUMNS = (
@@ -66,7 +66,7 @@ def figure(value: float, digits: int) -> str:
     return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def view(scores: pd.DataFrame) -> Table:
+def view(scores: pd.DataFrame) -> tuple[Sequence[str], list[list[str]]]:
     """A row for each model. The spread of several seeds' MRR is its standard deviation."""
     models = scores.groupby("model", sort=False)
     return COLUMNS, [[*cells(str(name), rows)] for name, rows in models]
@@ -99,5 +99,9 @@ def write(scores: pd.DataFrame, curves: pd.DataFrame, folder: Path, title: str) 
     scores.to_csv(folder / "scores.csv", index=False, float_format="%.4f")
     curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
     plot(curves, folder / "curves.png", title)
-    print_table(title, *view(scores))
+    columns, rows = view(scores)
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
     print(f"Training curves: {folder / 'curves.png'}")

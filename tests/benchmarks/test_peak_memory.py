@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.peak_memory import fresh_process, growth_of
-from benchmarks.problem import Step
+from examples.peak_memory import fresh_process, growth_of
 
 ROWS = 2000
 
@@ -31,7 +30,7 @@ def numpy_product() -> Any:
 
 def growth_here(make: Any) -> int:
     """The growth in this process, after a warm-up that needed as much."""
-    return growth_of(Step(make(), lambda result: None, lambda result: []))
+    return growth_of(make())
 
 
 @pytest.mark.parametrize("make", [tensorflow_product, numpy_product])
