@@ -14,6 +14,15 @@ class NegativeCosineStats(NamedTuple):
     each over the rows that kept at least one candidate, or k of them: among fewer
     candidates every positive is a hit.
 
+    Example:
+        >>> from negative_cosine import fused_negative_cosine_loss
+        >>> query, doc = [[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [1.0, -0.1]]
+        >>> loss, stats = fused_negative_cosine_loss(
+        ...     query, doc, sampler="all", return_stats=True
+        ... )
+        >>> stats.positive_rank.numpy().tolist()
+        [0, 1]
+
     Attributes:
         row_loss: ``[B]``, the row's loss before ``sample_weight`` and ``reduction``.
         positive_cosine: ``[B]``, the cosine of the query and its own document.
