@@ -1,8 +1,9 @@
 # make demo   trains a two-tower model to find code by its docstring
 # make test   lint, type checks and the whole test suite except its nightly part
+# make docs   the site of the documents, build/site/index.html
 #
-# Both set up what they need in .venv: nothing but Python 3.10+ and a C++ compiler is
-# assumed. See CONTRIBUTING.md for the rest.
+# They set up what they need, the first two in .venv: nothing but Python 3.10+ and a C++
+# compiler is assumed. See CONTRIBUTING.md for the rest.
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,12 +22,12 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(shell find tests tools -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test nightly versions lint format install emulation instructions \
-  instruction-counts sanitizers asan asan-package bare bare-test bench results clean
+  instruction-counts sanitizers asan asan-package bare bare-test bench docs results clean
 
 demo: install
 	$(BIN)/python -m examples.code_search
 
-test: lint emulation instructions sanitizers bare-test
+test: lint emulation instructions sanitizers bare-test docs
 	$(BIN)/python -m pytest -q -m gpu tests
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
@@ -171,6 +172,18 @@ $(BARE_VENV)/requirements: pyproject.toml
 	$(BARE_PYTHON) -m venv $(BARE_VENV)
 	$(BARE_BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BARE_BIN)/pip install --quiet --group bare
+	touch $@
+
+# The site, in build/site: see mkdocs.yml. A broken link, a reference to nothing or a public
+# docstring without its sections ends the build. It reads the sources, and needs no TensorFlow.
+DOCS_VENV := build/docs-venv
+docs: $(DOCS_VENV)/requirements
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+
+$(DOCS_VENV)/requirements: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(DOCS_VENV)/bin/pip install --quiet --group docs
 	touch $@
 
 install: $(VENV)/installed
