@@ -60,6 +60,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         markdown = markdown.replace(f"](../{document})", f"]({page_of_site})")
     if page.file.src_uri == "migration.md":
         markdown = with_markdown_in_tables(markdown)
+        page.meta["hide"] = ["toc"]  # code beside code needs its room
     return markdown
 
 
@@ -135,13 +136,28 @@ def with_markdown_in_tables(markdown: str) -> str:
     return markdown.replace("</td><td>", '</td><td markdown="1">')
 
 
-class Sections(griffe.Extension):  # type: ignore[misc]
-    """Reads an example as code, and "Call arguments", which a layer has besides its own."""
+class Sections(griffe.Extension):
+    """Lets griffe read the docstrings' sections as they are meant."""
 
     def on_object(self, *, obj: Any, **arguments: Any) -> None:
-        """Gives the sections names that griffe knows, and their own as titles."""
+        """Changes the docstring of each object before it is read."""
         if obj.docstring:
-            text = obj.docstring.value.replace("Example:\n", "Examples: Example\n")
-            obj.docstring.value = text.replace(
-                "Call arguments:\n", "Other Parameters: Call arguments\n"
-            )
+            obj.docstring.value = with_known_sections(obj.docstring.value)
+
+
+def with_known_sections(docstring: str) -> str:
+    """Sections by names that griffe knows, their own as titles.
+
+    An example is code, a layer has arguments of its call, and what is returned has no type
+    before a colon.
+    """
+    text = docstring.replace("Example:\n", "Examples: Example\n")
+    text = text.replace("Call arguments:\n", "Other Parameters: Call arguments\n")
+    section = r"^Returns:\n(?:(?: .*)?\n)*"
+
+    def without_colons(found: re.Match[str]) -> str:
+        return "Returns:\n" + re.sub(
+            r":(?=\s)", "&#58;", found[0].removeprefix("Returns:\n")
+        )
+
+    return re.sub(section, without_colons, text, flags=re.MULTILINE)

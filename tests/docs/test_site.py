@@ -50,6 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# What is added to a file, and what the build then says.
 FAULTS = {
     "a link to no page": ("docs/index.md", "\n[nowhere](nowhere.md)\n", "'nowhere.md'"),
     "a link to no heading": ("docs/install.md", "\n[up](#no-heading)\n", "'#no-heading'"),
@@ -59,32 +60,31 @@ FAULTS = {
         "\n[`gone`][negative_cosine.gone]\n",
         "'negative_cosine.gone'",
     ),
-    "a docstring of nothing": (
-        "docs/reference/loss.md",
-        "\n::: negative_cosine.vanished\n",
-        "vanished",
+    "a public docstring without its sections": (
+        "python/negative_cosine/_rank_metrics.py",
+        '\n\ndef recall_at_k(ranks: int) -> None:\n    """Nothing."""\n',
+        "the docstring of recall_at_k: there is no section Args",
     ),
 }
 
 
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A build with every fault, which names them all before it ends."""
+    folder = tmp_path_factory.mktemp("faulty")
+    checkout = copy_of_the_sources(folder / "checkout")
+    for name, addition, _ in FAULTS.values():
+        with open(checkout / name, "a") as file:
+            file.write(addition)
+    return build(checkout, folder / "site")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_build_ends_at(fault: str, tmp_path: Path) -> None:
-    page, addition, named = FAULTS[fault]
-    checkout = copy_of_the_sources(tmp_path / "checkout")
-    with open(checkout / page, "a") as file:
-        file.write(addition)
-    built = build(checkout, tmp_path / "site")
-    assert built.returncode != 0
-    assert named in built.stderr + built.stdout
-
-
-def test_the_build_ends_at_a_public_docstring_without_its_sections(tmp_path: Path) -> None:
-    checkout = copy_of_the_sources(tmp_path / "checkout")
-    module = checkout / "python" / "negative_cosine" / "_rank_metrics.py"
-    module.write_text(module.read_text().replace("    Raises:\n", "    Errors:\n", 1))
-    built = build(checkout, tmp_path / "site")
-    assert built.returncode != 0
-    assert "the docstring of recall_at_k: there is no section Raises" in built.stderr
+def test_the_build_fails_and_names(
+    fault: str, faulty: subprocess.CompletedProcess[str]
+) -> None:
+    assert faulty.returncode != 0
+    assert FAULTS[fault][-1] in faulty.stderr + faulty.stdout
 
 
 def copy_of_the_sources(folder: Path) -> Path:
