@@ -126,6 +126,7 @@ def as_markdown(notebook: Any) -> str:
         printed = "".join("".join(output["text"]) for output in cell["outputs"])
         if printed:
             parts.append(f'```text title="It prints"\n{printed.rstrip()}\n```')
+    parts.insert(1, f"To run it yourself, take [the notebook]({NOTEBOOK}).")
     return "\n\n".join(parts)
 
 
