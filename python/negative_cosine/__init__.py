@@ -34,6 +34,8 @@ if _build_info.has_numpy_modules_alone():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 else:
+    _build_info.require_tensorflow()
+
     from negative_cosine._article import NegativeCosineLayer
     from negative_cosine._catalogue import retrieval_ranks, top_documents
     from negative_cosine._frequency import DocumentFrequency

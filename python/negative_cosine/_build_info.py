@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
+
+from negative_cosine._releases import built_for, minor_release
 
 PACKAGE_DIR = Path(__file__).parent.resolve()
 BUILD_INFO = "_build_info.json"
@@ -39,6 +42,25 @@ def has_numpy_modules_alone() -> bool:
     except ImportError:
         return True
     return False
+
+
+def require_tensorflow() -> None:
+    """Says where there is no TensorFlow which the libraries fit: pip installs none.
+
+    A wheel cannot require "any distribution of TensorFlow", and one that it required by
+    name pip would put over the files of another.
+    """
+    info = read_build_info(PACKAGE_DIR)
+    if info is None or importlib.util.find_spec("tensorflow") is not None:
+        return
+    releases = [*map(minor_release, built_for(info))]
+    names = " or ".join(releases)
+    raise ModuleNotFoundError(
+        f"negative_cosine needs TensorFlow and finds none: install {names}, "
+        f'with pip install "tensorflow=={releases[-1]}.*" or another distribution of it, '
+        "such as tensorflow-cpu",
+        name="tensorflow",
+    )
 
 
 def what_is_there() -> str:

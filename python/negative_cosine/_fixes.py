@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from negative_cosine._releases import minor_release
 
 INSTALL = "pip install --no-build-isolation --force-reinstall --no-deps . (in its sources)"
 REINSTALL = f"reinstall negative-cosine where a C++ compiler is found, with: {INSTALL}"
@@ -28,6 +31,17 @@ def with_fix(problem: str, fix: str) -> str:
 def reinstall_without(variable: str) -> str:
     """The fix where the build was asked, by ``variable``, to omit a part."""
     return f"{REINSTALL}, and without {variable}"
+
+
+def other_release(releases: Sequence[str]) -> str:
+    """The fix where TensorFlow is of none of the releases that there are libraries for.
+
+    Of one release: the package was built here, and TensorFlow changed since.
+    """
+    if len(releases) < 2:
+        return REINSTALL
+    names = " or ".join(map(minor_release, releases))
+    return f"install TensorFlow {names}, or {REINSTALL}"
 
 
 def with_cuda() -> str:

@@ -2,7 +2,7 @@
 
 A library built for one TensorFlow minor release crashes or fails to resolve symbols in
 another, so ``_build_info.json`` is compared with the running TensorFlow before anything
-is opened.
+is opened. Of libraries for several releases that of the running one is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from negative_cosine import _fixes
+from negative_cosine import _fixes, _releases
 from negative_cosine._build_info import (
     BUILD_INFO,
     PACKAGE_DIR,
@@ -43,10 +43,10 @@ def native_library() -> NativeLibrary:
 
 
 def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
-    """Opens the library in ``folder`` if it was built for ``tensorflow_version``."""
-    path = folder / "_negative_cosine_ops.so"
+    """Opens the library in ``folder`` that was built for ``tensorflow_version``."""
     info_path = folder / BUILD_INFO
     build_info = read_build_info(folder)
+    path = _releases.ops_path(folder, build_info, tensorflow_version)
 
     def failed(problem: str, file: Path = path, without: str = "") -> NativeLibrary:
         fix = _fixes.reinstall_without(without) if without else _fixes.fix_of(problem, file)
@@ -64,11 +64,10 @@ def open_library(folder: Path, tensorflow_version: str) -> NativeLibrary:
         return failed(missing)
     if build_info is None:
         return failed(_problem_of_build_info(info_path), file=info_path)
-    built_for = str(build_info.get("tensorflow"))
-    if _minor_release(built_for) != _minor_release(tensorflow_version):
-        return failed(
-            f"the native library was built for TensorFlow {built_for} and this is "
-            f"TensorFlow {tensorflow_version}"
+    if problem := _releases.release_problem(build_info, tensorflow_version):
+        releases = _releases.built_for(build_info)
+        return NativeLibrary(
+            path, build_info, problem=problem, fix=_fixes.other_release(releases)
         )
     core = folder / CORE
     if problem := file_problem(core):
@@ -136,7 +135,7 @@ def _open_for_xla() -> tuple[str, str]:
     library = native_library()
     if library.ops is None:
         return library.problem, library.fix
-    path = library.path.with_name("_negative_cosine_xla.so")
+    path = _releases.xla_path(library.path)
     built = str((library.build_info or {}).get("xla"))
     if built != "built":
         asked = built.startswith("NEGATIVE_COSINE_")
@@ -201,7 +200,3 @@ def _problem_of_build_info(path: Path) -> str:
     except ValueError:
         pass  # bytes that are not text are not JSON either
     return f"{described} is not valid JSON"
-
-
-def _minor_release(version: str) -> list[str]:
-    return version.split(".")[:2]
