@@ -22,7 +22,8 @@ FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(shell find tests tools -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test nightly versions lint format install emulation instructions \
-  instruction-counts sanitizers asan asan-package bare bare-test bench docs results clean
+  instruction-counts sanitizers asan asan-package bare bare-test bench docs results clean \
+  wheel try-wheel wheel-report release-files aarch64
 
 demo: install
 	$(BIN)/python -m examples.code_search
@@ -186,6 +187,29 @@ $(DOCS_VENV)/requirements: pyproject.toml
 	$(DOCS_VENV)/bin/pip install --quiet --group docs
 	touch $@
 
+# To give away: for PYTHON, every supported TensorFlow, and with nvcc on PATH every GPU from
+# Turing on. It needs nothing of .venv. .github/workflows/release.yml runs these four.
+#
+#   make wheel PYTHON=python3.12
+WHEEL_CUDA_ARCHITECTURES ?= 75-real;80-real;86-real;89-real;90-real;100-real;120
+DIST := dist
+
+wheel:
+	NEGATIVE_COSINE_CUDA_ARCHITECTURES="$(WHEEL_CUDA_ARCHITECTURES)" $(PYTHON) -m tools.wheel \
+	  --output $(DIST)
+
+# In empty environments: README's code, and a part of the tests.
+try-wheel:
+	$(PYTHON) -m tools.try_wheel $(DIST)/*.whl
+
+wheel-report: wheel
+	$(PYTHON) -m tools.wheel_report $(DIST)/*.whl
+	$(BIN)/python -m benchmarks.update_documents
+
+# The checksums of all that is in dist, and what the changelog says of this release.
+release-files:
+	$(PYTHON) -m tools.release_files $(DIST)
+
 install: $(VENV)/installed
 
 $(VENV)/installed: $(VENV)/requirements $(NATIVE_SOURCES)
@@ -201,5 +225,5 @@ $(VENV)/requirements: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo *.egg-info python/*.egg-info
+	rm -rf $(VENV) build demo dist *.egg-info python/*.egg-info
 	rm -f python/negative_cosine/*.so python/negative_cosine/_build_info.json

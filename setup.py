@@ -6,6 +6,8 @@ Environment variables:
     NEGATIVE_COSINE_CUDA_ARCHITECTURES  such as "80-real;90" (default: this machine's GPUs,
                                         or all from 75 on where there is none)
     NEGATIVE_COSINE_TENSORFLOW          0: the NumPy modules alone, TensorFlow or not
+    NEGATIVE_COSINE_TENSORFLOWS         Pythons, with ":" between them: libraries for the
+                                        TensorFlow of each of them, see `make wheel`
     NEGATIVE_COSINE_TEST_DIR            a folder for modules that tests need: `make bare`
     NEGATIVE_COSINE_XLA                 0: no library for compiled functions
     NEGATIVE_COSINE_PYTHON_ONLY         1: no compiler, reference implementation only
@@ -81,6 +83,8 @@ def requirements() -> list[str]:
     """
     if not with_tensorflow:
         return [NUMPY]
+    if pythons_of_releases:  # of a TensorFlow that is there nothing is known
+        return REQUIREMENTS
     if "sdist" in sys.argv:  # nothing is built
         return [TENSORFLOW, *REQUIREMENTS]
     needed = [required_tensorflow(), *map(kept, REQUIREMENTS)]
@@ -106,7 +110,7 @@ def required_to_build() -> list[str]:
     fetch it as an egg.
     """
     is_asked = "setuptools.build_meta" in sys.modules
-    if python_only or not with_tensorflow or not is_asked:
+    if python_only or not with_tensorflow or pythons_of_releases or not is_asked:
         return []
     if find_module("tensorflow", sys.path):
         return []
@@ -217,7 +221,8 @@ def check_age(tool: str, version: str) -> None:
 def check_tools() -> None:
     """Ends the build if a tool is missing: pip installs none for --no-build-isolation."""
     missing = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
-    modules = ("pybind11", "tensorflow") if with_tensorflow else ("pybind11",)
+    uses_tensorflow = with_tensorflow and not pythons_of_releases
+    modules = ("pybind11", "tensorflow") if uses_tensorflow else ("pybind11",)
     missing += [name for name in modules if not importlib.util.find_spec(name)]
     if missing:
         raise SystemExit(
@@ -284,12 +289,19 @@ class CMakeBuild(build_ext):
         output.mkdir(parents=True, exist_ok=True)
         prepare(build)
         remove_built(output)
-        configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
-        configure += [
-            f"-D{name}={value}" for name, value in self.definitions(output).items()
-        ]
-        run(configure)
-        run(["cmake", "--build", str(build), "--parallel", jobs])
+        compile_all = ["cmake", "--build", str(build), "--parallel", jobs]
+        *others, last = releases() if with_tensorflow else [{}]
+        for release in others:
+            self.configure(build, output, release)
+            run([*compile_all, "--target", "ops", "xla_calls"])
+        self.configure(build, output, last)
+        run(compile_all)
+
+    def configure(self, build: Path, output: Path, release: dict[str, str]) -> None:
+        """Has CMake prepare a build for a release of TensorFlow."""
+        definitions = {**self.definitions(output), **release}
+        options = [f"-D{name}={value}" for name, value in definitions.items()]
+        run(["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options])
 
     def copy_extensions_to_source(self) -> None:
         """For an editable install: the libraries go beside the Python files."""
@@ -324,25 +336,37 @@ class CMakeBuild(build_ext):
             ),
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
-            **(tensorflow_definitions() if with_tensorflow else {}),
             **(test_definitions() if os.environ.get("NEGATIVE_COSINE_TEST_DIR") else {}),
         }
 
 
-def tensorflow_definitions() -> dict[str, str]:
-    """CMake's variables that say how TensorFlow was compiled, and where it is."""
-    import tensorflow as tf
+def releases() -> list[dict[str, str]]:
+    """CMake's variables for each TensorFlow that libraries are built for."""
+    found = [*map(tensorflow_definitions, pythons_of_releases or [sys.executable])]
+    versions = [one["TENSORFLOW_VERSION"] for one in found]
+    names = [".".join(map(str, minor_release(version))) for version in versions]
+    if len({*names}) < len(names):
+        raise SystemExit(
+            "NEGATIVE_COSINE_TENSORFLOWS must name Pythons with TensorFlows of different "
+            f"minor releases, got those of {', '.join(versions)}"
+        )
+    several = ";".join(versions) if pythons_of_releases else ""
+    for name, one in zip(names, found, strict=True):
+        one["NEGATIVE_COSINE_RELEASES"] = several
+        one["NEGATIVE_COSINE_RELEASE_SUFFIX"] = f".tf{name}" if several else ""
+    return found
 
-    flags = tf.sysconfig.get_compile_flags()
-    definitions = [flag[2:] for flag in flags if flag.startswith("-D")]
-    standards = [flag.split("++")[1] for flag in flags if flag.startswith("--std=c++")]
-    return {
-        "TENSORFLOW_VERSION": tf.__version__,
-        "TENSORFLOW_INCLUDE_DIR": tf.sysconfig.get_include(),
-        "TENSORFLOW_LIBRARY_DIR": tf.sysconfig.get_lib(),
-        "TENSORFLOW_DEFINITIONS": ";".join(definitions),
-        "TENSORFLOW_CXX_STANDARD": standards[0] if standards else "17",
-    }
+
+def tensorflow_definitions(python: str) -> dict[str, str]:
+    """What cmake/tensorflow_definitions.py says of the TensorFlow of a Python."""
+    command = [python, str(ROOT / "cmake" / "tensorflow_definitions.py")]
+    try:
+        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"{python} has no TensorFlow that can be imported: {error}"
+        ) from None
+    return dict(json.loads(output.stdout.splitlines()[-1]))
 
 
 def test_definitions() -> dict[str, str]:
@@ -363,6 +387,17 @@ if python_only and not with_tensorflow:
     raise SystemExit(
         "NEGATIVE_COSINE_PYTHON_ONLY=1 leaves out the NumPy modules and "
         "NEGATIVE_COSINE_TENSORFLOW=0 all else: set one of them"
+    )
+pythons_of_releases = [
+    python
+    for python in os.environ.get("NEGATIVE_COSINE_TENSORFLOWS", "").split(":")
+    if python
+]
+if pythons_of_releases and (python_only or not with_tensorflow):
+    raise SystemExit(
+        "NEGATIVE_COSINE_TENSORFLOWS names TensorFlows to build for, which "
+        "NEGATIVE_COSINE_PYTHON_ONLY=1 and NEGATIVE_COSINE_TENSORFLOW=0 leave out: unset "
+        "the one or the other"
     )
 setup(
     setup_requires=required_to_build(),

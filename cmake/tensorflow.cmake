@@ -12,7 +12,8 @@ endforeach()
 # which _build_info.json records and the loader compares before it opens the library.
 add_library(ops MODULE csrc/tensorflow/cpu_kernels.cc
                        csrc/tensorflow/missing_xla_kernels.cc csrc/tensorflow/ops.cc)
-set_target_properties(ops PROPERTIES PREFIX "" OUTPUT_NAME _negative_cosine_ops
+set_target_properties(ops PROPERTIES PREFIX "" OUTPUT_NAME
+                      _negative_cosine_ops${NEGATIVE_COSINE_RELEASE_SUFFIX}
                       CXX_STANDARD ${TENSORFLOW_CXX_STANDARD}
                       LIBRARY_OUTPUT_DIRECTORY ${NEGATIVE_COSINE_OUTPUT_DIR})
 target_include_directories(ops SYSTEM PRIVATE ${TENSORFLOW_INCLUDE_DIR})
@@ -35,13 +36,19 @@ if(NEGATIVE_COSINE_XLA)
 else()
   set(without_xla_because "NEGATIVE_COSINE_XLA=0")
 endif()
+if(without_xla_because AND NEGATIVE_COSINE_RELEASES)
+  message(FATAL_ERROR "NEGATIVE_COSINE_TENSORFLOWS asks for the libraries of compiled functions "
+          "too, and those for TensorFlow ${TENSORFLOW_VERSION} cannot be built: "
+          "${without_xla_because}")
+endif()
 if(without_xla_because)
   message(STATUS "negative_cosine: building without XLA kernels: ${without_xla_because}")
   return()
 endif()
 
 add_library(xla_calls MODULE ${xla_sources})
-set_target_properties(xla_calls PROPERTIES PREFIX "" OUTPUT_NAME _negative_cosine_xla
+set_target_properties(xla_calls PROPERTIES PREFIX "" OUTPUT_NAME
+                      _negative_cosine_xla${NEGATIVE_COSINE_RELEASE_SUFFIX}
                       CXX_STANDARD ${TENSORFLOW_CXX_STANDARD}
                       LIBRARY_OUTPUT_DIRECTORY ${NEGATIVE_COSINE_OUTPUT_DIR})
 target_include_directories(xla_calls SYSTEM PRIVATE ${xla_include_directories})

@@ -454,7 +454,8 @@ def test_a_source_distribution_says_nothing_of_the_tensorflow_that_was_there(
         extracted = files.extractfile(name)
         assert extracted is not None
         lines = extracted.read().decode().splitlines()
-    assert [line for line in lines if line.startswith("Requires-Dist: tensorflow")] == [
+    tensorflows = [line for line in lines if line.startswith("Requires-Dist: tensorflow")]
+    assert [line for line in tensorflows if "extra ==" not in line] == [
         "Requires-Dist: tensorflow<2.22,>=2.20"
     ]
 
@@ -506,6 +507,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"NEGATIVE_COSINE_PYTHON_ONLY": "1"},
             "tensorflow-cpu<2.22,>=2.20",
         ),
+        (
+            "tensorflow-cpu==2.20.0",
+            {"NEGATIVE_COSINE_TENSORFLOWS": "python2.20:python2.21"},
+            'tensorflow<2.22,>=2.20; extra == "tensorflow"',
+        ),
     ],
     ids=lambda value: str(value),
 )
@@ -534,6 +540,59 @@ def test_an_isolated_build_is_for_the_tensorflow_that_is_installed(
     assert required in to_install["negative-cosine"]["requires_dist"]
     tensorflows = [name for name in to_install if "tensorflow" in name]
     assert tensorflows == ([] if installed else ["tensorflow"])
+
+
+# --- A wheel for several releases ---------------------------------------------------------
+
+SEVERAL = "NEGATIVE_COSINE_TENSORFLOWS"
+
+
+def test_a_wheel_for_several_releases_requires_none_of_the_tensorflows(
+    checkout: Path, tmp_path: Path
+) -> None:
+    install(tmp_path / "site", "tensorflow-cpu", "2.20.0", "tensorflow")
+    found = required(checkout, tmp_path / "site", **{SEVERAL: "/some/python"})
+    assert found == ["keras>=3.10", "numpy>=1.26"]
+
+
+@pytest.mark.parametrize(
+    "other", [("NEGATIVE_COSINE_PYTHON_ONLY", "1"), ("NEGATIVE_COSINE_TENSORFLOW", "0")]
+)
+def test_several_releases_of_what_is_left_out_are_refused(
+    other: tuple[str, str], checkout: Path
+) -> None:
+    result = setup(checkout, "egg_info", **dict([other, (SEVERAL, "/some/python")]))
+    assert result.returncode != 0
+    message = result.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"{SEVERAL} names TensorFlows to build for, which")
+    assert message.endswith("leave out: unset the one or the other")
+
+
+def with_a_stand_in(folder: Path, version: str) -> Path:
+    """A Python whose TensorFlow says that it is of some release."""
+    python = folder / version
+    folder.mkdir(exist_ok=True)
+    python.write_text(f"#!/bin/sh\necho '{json.dumps({'TENSORFLOW_VERSION': version})}'\n")
+    python.chmod(0o755)
+    return python
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        (["2.20.0"], "has no TensorFlow that can be imported"),
+        (["2.21.0", "2.21.1"], "of different minor releases, got those of 2.21.0, 2.21.1"),
+    ],
+)
+def test_releases_that_cannot_be_had_are_named(
+    versions: list[str], message: str, checkout: Path, tmp_path: Path
+) -> None:
+    pythons = [with_a_stand_in(tmp_path / "bin", version) for version in versions]
+    if len(pythons) == 1:  # that is, of a Python that is not there
+        pythons = [tmp_path / "no-such-python"]
+    result = setup(checkout, "build_ext", **{SEVERAL: ":".join(map(str, pythons))})
+    assert result.returncode != 0
+    assert message in result.stderr.strip().splitlines()[-1]
 
 
 # --- Tools that are too old, and tools that changed ---------------------------------------
@@ -626,4 +685,8 @@ def test_what_the_makefile_installs_is_what_the_package_declares() -> None:
     assert not [
         requirement for requirement in groups["build"] if "tensorflow" in requirement
     ]
-    assert groups["examples"] == project["project"]["optional-dependencies"]["examples"]
+    extras = project["project"]["optional-dependencies"]
+    assert groups["examples"] == extras["examples"]
+    # What a wheel for several releases may be installed with.
+    assert extras["tensorflow"] == [tensorflow]
+    assert extras["tensorflow-cpu"] == [tensorflow.replace("tensorflow", "tensorflow-cpu")]
