@@ -17,7 +17,7 @@ class ScopedFloatMode {
   ScopedFloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(kDefault); }
   ~ScopedFloatMode() { _mm_setcsr(saved_); }
 #else
-  ScopedFloatMode() = default;
+  ScopedFloatMode() {}  // were it defaulted, a compiler would call the objects unused
 #endif
   ScopedFloatMode(const ScopedFloatMode&) = delete;
   ScopedFloatMode& operator=(const ScopedFloatMode&) = delete;
