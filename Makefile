@@ -133,6 +133,15 @@ $(SANITIZERS): sanitizers/%: $(VENV)/requirements
 	  -DNEGATIVE_COSINE_SANITIZE=$* --log-level=WARNING
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$@ --parallel 2
 
+# The same driver without a sanitizer for another processor, where this machine has
+# Debian's g++-aarch64-linux-gnu; qemu-user-static runs it (tests/cpu/test_aarch64.py).
+AARCH64_CXX ?= aarch64-linux-gnu-g++
+aarch64: $(VENV)/requirements
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S tests/cpu/sanitizers -B build/aarch64 -G Ninja \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=$(AARCH64_CXX) -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/aarch64 --parallel 2
+
 # The Python tests with a package whose core is under AddressSanitizer and
 # UndefinedBehaviorSanitizer, in a folder of its own.
 asan: asan-package

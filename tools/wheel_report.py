@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tools.wheel import WORK
 
 RESULTS = Path(__file__).with_name("wheel.csv")
-COLUMNS = ("part", "on the disk, MB", "in the wheel, MB", "compiler, s")
+COLUMNS = ("part", "on the disk, kB", "in the wheel, kB", "compiler, s")
 
 
 class Part(NamedTuple):
@@ -34,8 +34,8 @@ PARTS = (
     Part(
         "kernels for the CPU and CUDA", r"libnegative_cosine_core\.so", r"core|shared_core"
     ),
-    Part("NumPy module", r"_core\.", "python_core"),
-    Part("NumPy module for CUDA", r"_cuda_core\.", "python_cuda_core"),
+    Part("NumPy module", r"_core\..*\.so$", "python_core"),
+    Part("NumPy module for CUDA", r"_cuda_core\..*\.so$", "python_cuda_core"),
     Part("op, TensorFlow {}", r"_negative_cosine_ops\.tf{}\.", "ops"),
     Part("compiled functions, TensorFlow {}", r"_negative_cosine_xla\.tf{}\.", "xla_calls"),
     Part("Python and the description", r"(?!.*\.so$).*", "-"),
@@ -90,8 +90,8 @@ def rows(wheel: zipfile.ZipFile, targets: dict[str, float]) -> list[dict[str, st
 def row(name: str, files: Sequence[zipfile.ZipInfo], spent: float) -> dict[str, str]:
     """A line of the table."""
     sizes = (sum(f.file_size for f in files), sum(f.compress_size for f in files))
-    megabytes = [f"{size / 1e6:.2f}" for size in sizes]
-    return dict(zip(COLUMNS, [name, *megabytes, f"{spent:.0f}"], strict=True))
+    kilobytes = [f"{size / 1e3:.0f}" for size in sizes]
+    return dict(zip(COLUMNS, [name, *kilobytes, f"{spent:.0f}"], strict=True))
 
 
 def main() -> None:

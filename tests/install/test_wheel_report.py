@@ -31,9 +31,9 @@ def test_each_part_has_its_files_and_the_last_time_of_its_jobs(tmp_path: Path) -
     targets = wheel_report.seconds(LOG)
     table = wheel_report.rows(zipfile.ZipFile(path), targets)
     assert [[*row.values()] for row in table] == [
-        ["kernels for the CPU and CUDA", "3.00", "3.00", "101"],
-        ["op, TensorFlow 2.20", "0.02", "0.02", "3"],
-        ["op, TensorFlow 2.21", "0.04", "0.04", "3"],
-        ["Python and the description", "0.01", "0.01", "0"],
-        ["in all", "3.07", "3.07", "107"],
+        ["kernels for the CPU and CUDA", "3000", "3000", "101"],
+        ["op, TensorFlow 2.20", "20", "20", "3"],
+        ["op, TensorFlow 2.21", "40", "40", "3"],
+        ["Python and the description", "10", "10", "0"],
+        ["in all", "3070", "3070", "107"],
     ]
