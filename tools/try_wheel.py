@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.support.checkout import ROOT
 from tests.support.documents import python_blocks
 from tools.version_matrix import SELECTION, TENSORFLOWS, TEST_TOOLS
+from tools.wheel import for_this_python
 
 TESTS = ("loss/test_parity.py", "loss/test_gradients.py")
 
@@ -74,20 +75,11 @@ def run_tests(folder: Path) -> None:
     print(run(python, "-m", "pytest", *options, *files, cwd=ROOT).splitlines()[-1])
 
 
-def is_for_this_python(wheel: Path) -> bool:
-    """Whether a wheel's name has this interpreter's tag."""
-    return f"-cp{sys.version_info[0]}{sys.version_info[1]}-" in wheel.name
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Tries each wheel with each release of TensorFlow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", nargs="+", type=Path)
-    wheels = [*filter(is_for_this_python, parser.parse_args(arguments).wheel)]
-    if not wheels:
-        this = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-        raise SystemExit(f"none of the wheels is for {this}: make wheel PYTHON=...")
-    for wheel in wheels:
+    for wheel in for_this_python(parser.parse_args(arguments).wheel):
         for release in TENSORFLOWS:
             with tempfile.TemporaryDirectory() as name:
                 opened = try_release(wheel, release, Path(name))

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.checkout import ROOT, copy_sources
@@ -91,6 +92,18 @@ def libraries_of_others(wheel: Path) -> list[str]:
     return [
         name for name in names if not name.startswith("negative_cosine") or ".libs/" in name
     ]
+
+
+def for_this_python(wheels: Sequence[Path]) -> list[Path]:
+    """Those of some wheels that the Python which runs can install."""
+    this = sys.version_info
+    found = [wheel for wheel in wheels if f"-cp{this[0]}{this[1]}-" in wheel.name]
+    if not found:
+        raise SystemExit(
+            f"none of the wheels is for Python {this[0]}.{this[1]}: make wheel PYTHON="
+            f"python{this[0]}.{this[1]}"
+        )
+    return found
 
 
 def main() -> None:

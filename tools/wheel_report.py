@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.wheel import WORK
+from tools.wheel import WORK, for_this_python
 
 RESULTS = Path(__file__).with_name("wheel.csv")
 COLUMNS = ("part", "on the disk, kB", "in the wheel, kB", "compiler, s")
@@ -97,13 +97,13 @@ def row(name: str, files: Sequence[zipfile.ZipInfo], spent: float) -> dict[str, 
 def main() -> None:
     """Writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wheel", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("wheel", nargs="+", type=Path)
+    wheel, *_ = for_this_python(parser.parse_args().wheel)
     log = (WORK / "cmake" / ".ninja_log").read_text()
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows(zipfile.ZipFile(arguments.wheel), seconds(log)))
+        writer.writerows(rows(zipfile.ZipFile(wheel), seconds(log)))
 
 
 if __name__ == "__main__":
