@@ -100,7 +100,9 @@ def write(scores: pd.DataFrame, curves: pd.DataFrame, folder: Path, title: str) 
     curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
     plot(curves, folder / "curves.png", title)
     columns, rows = view(scores)
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     Console(width=120).print(table)

@@ -137,6 +137,9 @@ class DocumentFrequency(keras.layers.Layer):
         next_step = tf.cast(self.step.value + 1, tf.float32)
         has_occurred = tf.gather(self.occurrences.value, buckets) > 0
         distance = tf.where(has_occurred, distance, next_step)
+        # Never below one step: of what another worker of a parameter server is writing, a
+        # part may be there already.
+        distance = tf.maximum(distance, 1.0)
         by_hash = tf.reshape(distance, [self.num_hashes, -1])
         return -tf.math.log(tf.reduce_max(by_hash, axis=0))
 
@@ -159,6 +162,7 @@ class DocumentFrequency(keras.layers.Layer):
         step = self.step.value + 1
         average = tf.gather(self.distance.value, buckets)
         latest = tf.cast(step - tf.gather(self.last_step.value, buckets), tf.float32)
+        latest = tf.maximum(latest, 1.0)  # another worker may be a step ahead
         occurrences = tf.gather(self.occurrences.value, buckets) + 1
         share = tf.maximum(1 / occurrences, self.learning_rate)
         write_rows(self.distance, buckets, average + share * (latest - average))

@@ -223,3 +223,21 @@ def test_a_wrong_option_is_refused(options: dict[str, Any], message: str) -> Non
 def test_wrong_ids_are_refused(ids: tf.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DocumentFrequency(10)(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("occurrences", 1), ("last_step", 9)], ids=["begun", "ahead"]
+)
+def test_what_another_worker_has_half_written_makes_no_estimate_infinite(
+    name: str, value: int
+) -> None:
+    """Under a parameter server workers write into the same state, and do not wait."""
+    layer = DocumentFrequency(num_buckets=16)
+    ids = tf.constant([0, 1, 2])
+    layer(ids)
+    weight = getattr(layer, name)
+    weight.assign(np.full(weight.shape, value))
+    for training in (False, True, False):
+        estimates = layer(ids, training=training)
+        assert np.isfinite(estimates).all()
+        assert (estimates.numpy() <= 0).all()
