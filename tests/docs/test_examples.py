@@ -170,7 +170,7 @@ def test_a_loss_that_needs_more_memory_than_allowed_is_not_trained() -> None:
     random = np.random.default_rng(0)
     rows = {name: random.normal(size=(1500, 4)) for name in ("query", "doc")}
     data = two_tower.Retrieval(rows, rows["query"], rows["doc"], np.arange(1500))
-    settings = two_tower.Settings(batch_size=1500, epochs=1, dim=4, memory_limit=5)
+    settings = two_tower.Settings(batch_size=1500, epochs=1, dim=4, memory_limit=4)
     compared: dict[str, losses.LossFunction] = {
         "this loss": losses.ThisLoss(3),
         "in-batch softmax": losses.InBatchSoftmax(),
@@ -183,7 +183,7 @@ def test_a_loss_that_needs_more_memory_than_allowed_is_not_trained() -> None:
 
     found, curves = two_tower.compare(data, make_towers, settings, compared)
     of_softmax = found.set_index("model").loc["in-batch softmax"]
-    assert 3.9e-6 * 1500**2 < of_softmax["loss_mb"] < 40e-6 * 1500**2
+    assert 3e-6 * 1500**2 < of_softmax["loss_mb"] < 40e-6 * 1500**2
     assert np.isnan(of_softmax["loss_ms"])
     assert set(curves["model"]) == {"this loss"}
 
