@@ -175,13 +175,13 @@ def make_towers(dim: int) -> tuple[Any, Any]:
 
 def losses(num_negatives: int) -> dict[str, Any]:
     """What is compared: this loss in its ways, and the others with the same margin."""
-    from examples.losses import InBatchSoftmax, PrintedLoss, ThisLoss
+    from examples.losses import InBatchSoftmax, ThisLoss, printed_loss
 
     def drawn(sampler: str, **options: Any) -> ThisLoss:
         return ThisLoss(num_negatives, options={"sampler": sampler, **options})
 
     return {
-        "article's printed loss": PrintedLoss(num_negatives),
+        "article's printed loss": printed_loss(num_negatives),
         "this loss, shuffle": drawn("shuffle"),
         "this loss, shuffle, weight auto": drawn("shuffle", negative_weight="auto"),
         "this loss, shuffle, margin 0.4": drawn("shuffle", margin=0.4),

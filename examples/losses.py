@@ -9,6 +9,7 @@ from __future__ import annotations
 import examples.quiet_tensorflow  # noqa: F401 (before TensorFlow)
 
 # isort: split
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,27 +101,6 @@ class InBatchSoftmax:
 
 
 @dataclass(frozen=True)
-class PrintedLoss:
-    """The article's, as it is printed there: its softmax never sees the negatives."""
-
-    num_negatives: int
-
-    def __call__(
-        self,
-        query: tf.Tensor,
-        doc: tf.Tensor,
-        batch: Batch,
-        sample_weight: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """The mean of the rows' losses."""
-        refuse(sample_weight)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of just what is shown here
-            layer = NegativeCosineLayer(self.num_negatives, 1.0)
-        return layer([query, doc])[0]
-
-
-@dataclass(frozen=True)
 class Unweighted:
     """A loss of the embeddings alone."""
 
@@ -136,6 +116,18 @@ class Unweighted:
         """What the loss says of them."""
         refuse(sample_weight)
         return self.loss(query, doc)
+
+
+def printed_loss(num_negatives: int) -> Unweighted:
+    """The article's, as it is printed there: its softmax never sees the negatives."""
+    return Unweighted(functools.partial(_printed, num_negatives))
+
+
+def _printed(num_negatives: int, query: tf.Tensor, doc: tf.Tensor) -> tf.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of just what is shown here
+        layer = NegativeCosineLayer(num_negatives, 1.0)
+    return layer([query, doc])[0]
 
 
 def refuse(sample_weight: tf.Tensor | None) -> None:

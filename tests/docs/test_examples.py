@@ -236,7 +236,7 @@ def test_vector_index_measures_what_the_indexes_miss(tmp_path: Path) -> None:
 
 LOSSES: dict[str, losses.LossFunction] = {
     "this loss": losses.ThisLoss(3, {"doc_ids": "doc_ids"}),
-    "article's printed loss": losses.PrintedLoss(3),
+    "article's printed loss": losses.printed_loss(3),
     "in-batch softmax": losses.InBatchSoftmax(),
 }
 

@@ -16,7 +16,7 @@ from tests.support.workers import free_ports
 
 Addresses = dict[str, list[str]]  # of a cluster's tasks, by their jobs
 
-SERVE = "tests.support.parameter_server"
+SERVE = "tests.support.server_process"
 
 
 def addresses(workers: int) -> Addresses:
