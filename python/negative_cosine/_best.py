@@ -18,7 +18,7 @@ from negative_cosine._blocks import (
 )
 from negative_cosine._catalogue_inputs import CatalogueInputs
 from negative_cosine._corpus import fold_corpus
-from negative_cosine._excluded_ids import ExcludedIds, fold_excluded
+from negative_cosine._excluded_ids import ExcludedIds, excluded_ids_of, fold_excluded
 from negative_cosine._known_sizes import known_size
 from negative_cosine._scores import every_score, scored_rows
 
@@ -62,11 +62,12 @@ def best_documents(inputs: CatalogueInputs, k: int) -> Best:
     """The k documents that score highest."""
     query = scored_rows(inputs.query, inputs.similarity, inputs.compute_dtype)
     query = tf.stop_gradient(query)
+    excluded = excluded_ids_of(*inputs.excluded)
 
     def add(best: Best, doc: tf.Tensor, ids: tf.Tensor) -> Best:
         doc = tf.stop_gradient(doc)
         options = (inputs.similarity, docs_for_best(query, inputs.block_size, k))
-        return _add_documents(best, query, inputs.excluded, doc, ids, *options)
+        return _add_documents(best, query, excluded, doc, ids, *options)
 
     return fold_corpus(add, no_documents(query, k, tf.int64), inputs.corpus)
 

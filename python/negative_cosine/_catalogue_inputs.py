@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from negative_cosine._corpus import Corpus, check_corpus, column_checks
-from negative_cosine._excluded_ids import ExcludedIds, excluded_ids_of
 from negative_cosine._known_sizes import all_known, known_size
 from negative_cosine._options import check_count, check_name
 from negative_cosine._row_inputs import check_ids, check_like_query, check_matrix
@@ -28,7 +27,7 @@ class CatalogueInputs:
 
     query: tf.Tensor  # [B, D]
     corpus: Corpus
-    excluded: ExcludedIds | None
+    excluded: tuple[tf.Tensor | None, ...]  # ids, [B] or [B, E]
     similarity: str
     block_size: int | None
     checks: list[Check]
@@ -62,9 +61,7 @@ def check_catalogue(
     for name, ids in (("positive_ids", own), ("excluded_ids", others)):
         if ids is not None:
             checks += _row_checks(name, ids, query)
-    return CatalogueInputs(
-        query, documents, excluded_ids_of(own, others), similarity, block_size, checks
-    )
+    return CatalogueInputs(query, documents, (own, others), similarity, block_size, checks)
 
 
 def check_positive(positive: tf.Tensor, query: tf.Tensor) -> list[Check]:

@@ -14,7 +14,7 @@ from negative_cosine._blocks import (
 )
 from negative_cosine._catalogue_inputs import CatalogueInputs
 from negative_cosine._corpus import fold_corpus
-from negative_cosine._excluded_ids import ExcludedIds, fold_excluded
+from negative_cosine._excluded_ids import ExcludedIds, excluded_ids_of, fold_excluded
 from negative_cosine._scores import every_score, highest_equal, scored_rows
 
 Counts = tuple[tf.Tensor]  # int64 [B]
@@ -28,6 +28,7 @@ class RankCounts:
         self.query = scored_rows(inputs.query, inputs.similarity, inputs.compute_dtype)
         own = scored_rows(positive, inputs.similarity, inputs.compute_dtype)
         self.highest_equal = highest_equal(self.query, own)
+        self.excluded = excluded_ids_of(*inputs.excluded)
         self.start: Counts = (tf.zeros_like(self.highest_equal, tf.int64),)
 
     def add(self, counts: Counts, doc: tf.Tensor, ids: tf.Tensor) -> Counts:
@@ -36,7 +37,7 @@ class RankCounts:
             counts,
             self.query,
             self.highest_equal,
-            self.inputs.excluded,
+            self.excluded,
             doc,
             ids,
             self.inputs.similarity,
