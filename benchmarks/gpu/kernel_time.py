@@ -25,7 +25,7 @@ EXECUTED = 1.66
 # Clocks for each stall of the executed instructions, of the slower pass: with two warps a
 # scheduler (768 elements) and with four (128).
 WAITED = {2: 1.95, 4: 3.26}
-# From an address to its data in device memory, in clocks, as docs/gpu.md takes it.
+# From an address to its data in device memory, in clocks, as docs/cuda_kernels.md takes it.
 LATENCY = 475
 # Of the instructions outside of a loop about half are for other cases: narrower copies,
 # float16's divisors, the sum of the scale's gradient.

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import update_documents
 from benchmarks.evidence import kernels, ncu, peers, report, tables
-from benchmarks.gpu import gpu_predictions, gpu_samplers
+from benchmarks.gpu import gpu_predictions, gpu_samplers, tile_shape
 from benchmarks.report import Table
 
 H100 = {
@@ -178,6 +178,29 @@ def test_the_steps_through_tensorflow_are_shown_with_how_many_parts_passed(
         "| fit | failed | 1 of 2 | 23 |",
         "| times | left out | - | 0 |",
     ]
+
+
+def kernels_shown(name: str) -> set[str]:
+    """The first cells of a table of the documents."""
+    table = update_documents.markdown_table(f"benchmarks/results/{name}")
+    _, _, *lines = table.splitlines()
+    return {line.split(" | ")[0].removeprefix("| ") for line in lines}
+
+
+def test_of_the_machine_code_rows_in_one_warp_are_shown() -> None:
+    shown = kernels_shown("machine_code.csv")
+    assert "forward, bfloat16, 32 lanes x 1 packets x 1 warps" in shown
+    assert "gradient, float32, 32 lanes x 8 packets x 1 warps" in shown
+    assert all(kernel.endswith(" x 1 warps") for kernel in shown)
+
+
+def test_of_the_tiles_loops_each_length_is_shown_once_for_each_pass() -> None:
+    lengths = [row_bytes // 2 for row_bytes in tile_shape.ROWS_OF_TILES]
+    assert kernels_shown("tile_code.csv") == {
+        f"{name}, bfloat16 x {length}, tall"
+        for name in ("forward", "gradient")
+        for length in lengths
+    }
 
 
 def test_files_of_a_dry_run_are_no_results() -> None:
