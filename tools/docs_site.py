@@ -26,6 +26,8 @@ FROM_ELSEWHERE = {
     "emulator.md": "tools/cuda_emulator/README.md",
     "security.md": "SECURITY.md",
 }
+# Pictures that are outside of docs/.
+PICTURES = {"pictures/learning_curves.png": "examples/results/curves.png"}
 NOTEBOOK = "tutorial.ipynb"
 REFERENCE = "reference/"
 KERAS = f"{REFERENCE}keras.md"
@@ -41,12 +43,14 @@ def on_pre_build(config: Any) -> None:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages that are made of other documents, and of the notebook."""
+    """Adds what is outside of docs/, and the page that is made of the notebook."""
     notebook = json.loads((ROOT / "docs" / NOTEBOOK).read_text())
     files.append(File.generated(config, "tutorial.md", content=as_markdown(notebook)))
     for page, document in FROM_ELSEWHERE.items():
         text = (ROOT / document).read_text()
         files.append(File.generated(config, page, content=of_the_site(text, document)))
+    for name, picture in PICTURES.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / picture)))
     return files
 
 
@@ -56,8 +60,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     markdown = markdown.replace("](../README.md)", "](index.md)")
     if page.file.src_uri != "tutorial.md":
         markdown = markdown.replace(f"]({NOTEBOOK})", "](tutorial.md)")
-    for page_of_site, document in FROM_ELSEWHERE.items():
-        markdown = markdown.replace(f"](../{document})", f"]({page_of_site})")
+    for name, elsewhere in {**FROM_ELSEWHERE, **PICTURES}.items():
+        markdown = markdown.replace(f"](../{elsewhere})", f"]({name})")
     if page.file.src_uri == "migration.md":
         markdown = with_markdown_in_tables(markdown)
         page.meta["hide"] = ["toc"]  # code beside code needs its room

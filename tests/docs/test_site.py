@@ -23,6 +23,7 @@ SOURCES = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs",
+    "examples",
     "mkdocs.yml",
     "python",
     "tools",
@@ -110,6 +111,12 @@ def test_a_public_name_in_a_page_leads_to_its_entry_in_the_reference(site: Path)
     assert link in (site / "saved_models.html").read_text()
     link = 'href="#negative_cosine.NegativeCosineStats"'
     assert link in (site / "reference" / "loss.html").read_text()
+
+
+def test_a_picture_from_outside_of_docs_is_shown(site: Path) -> None:
+    assert 'src="pictures/learning_curves.png"' in (site / "losses.html").read_text()
+    stored = (ROOT / "examples" / "results" / "curves.png").read_bytes()
+    assert (site / "pictures" / "learning_curves.png").read_bytes() == stored
 
 
 def test_every_page_is_in_the_navigation() -> None:
