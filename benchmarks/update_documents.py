@@ -7,6 +7,7 @@ vectors. What only a machine with a GPU can write may be missing: then a sentenc
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -151,5 +152,6 @@ def with_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     for document in DOCUMENTS:
         document.write_text(with_tables(document.read_text()))

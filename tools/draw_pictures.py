@@ -8,6 +8,7 @@ be read on any page.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -239,5 +240,6 @@ def ring() -> str:
 DRAWINGS = {"idea": idea, "passes": passes, "ring": ring}
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     for name, draw in DRAWINGS.items():
         (PICTURES / f"{name}.svg").write_text(draw())

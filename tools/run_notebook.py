@@ -8,10 +8,10 @@ is needed.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,4 +53,6 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    main(parser.parse_args().notebook)
