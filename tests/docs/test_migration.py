@@ -52,6 +52,12 @@ PAIRS = read_pairs(PAGE)
 DRAWS = ("num_negatives=", "tf.random.")
 WITHOUT_DRAWS = [pair for pair in PAIRS if not any(word in pair.after for word in DRAWS)]
 
+
+def blocks_that_run() -> set[str]:
+    """The blocks of the page that belong to a pair."""
+    return {code for pair in PAIRS for code in (*pair.data, pair.before, pair.after)}
+
+
 heading_of = operator.attrgetter("heading")
 
 pytestmark = pytest.mark.filterwarnings("ignore:NegativeCosineLayer computes")
