@@ -68,6 +68,15 @@ ParallelFor shared_rows(int num_threads, ThreadPool* pool) {
   });
 }
 
+ParallelFor FlushingThreads::shared_rows(int num_threads, ThreadPool* pool) const {
+  return cpu::make_parallel_for(num_threads, [pool](std::function<void()> closure) {
+    pool->schedule([closure = std::move(closure)] {
+      const cpu::ScopedFloatMode flushing(kFlushToZero);
+      closure();
+    });
+  });
+}
+
 ParallelFor LateHelpers::parallel_for(int num_threads) {
   return cpu::make_parallel_for(num_threads, [this](std::function<void()> closure) {
     closures_.push_back(std::move(closure));

@@ -5,9 +5,16 @@
 #include <vector>
 
 #include "core/parallel_for.h"
+#include "cpu/device/float_mode.h"
 #include "thread_pool.h"
 
 namespace negative_cosine {
+
+#if defined(__aarch64__)
+constexpr uint64_t kFlushToZero = cpu::kDefaultFloatMode | 1u << 24;  // FZ
+#else
+constexpr uint64_t kFlushToZero = cpu::kDefaultFloatMode | 0x8040;  // FTZ and DAZ
+#endif
 
 // The whole loop at once, on the calling thread.
 ParallelFor at_once();
@@ -22,7 +29,17 @@ ParallelFor interleaved(int num_threads, ThreadPool* pool);
 // The package's own loop.
 ParallelFor shared_rows(int num_threads, ThreadPool* pool);
 
-// The same with helpers that start when the loop has returned.
+// The same where the caller's thread (while the object lives) and all helpers flush
+// subnormal numbers to zero, as a framework's threads may.
+class FlushingThreads {
+ public:
+  ParallelFor shared_rows(int num_threads, ThreadPool* pool) const;
+
+ private:
+  cpu::ScopedFloatMode flushing_{kFlushToZero};
+};
+
+// The package's own loop with helpers that start when the loop has returned.
 class LateHelpers {
  public:
   ParallelFor parallel_for(int num_threads);
