@@ -27,7 +27,7 @@ const StepCase kCases[] = {
     {"ring_float32", kFloat32, Sampler::kRing, false, 64, 64, 50, 128},
     {"ring_512_docs", kFloat32, Sampler::kRing, false, 16, 512, 20, 64},
     {"all_float32", kFloat32, Sampler::kAll, false, 64, 64, 63, 128},
-    {"all_2048_docs", kFloat32, Sampler::kAll, false, 16, 2048, 2047, 64},
+    {"all_512_docs", kFloat32, Sampler::kAll, false, 16, 512, 511, 64},
 };
 
 void print_about() {
