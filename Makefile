@@ -12,24 +12,30 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # A home for matplotlib's and others' caches that is there on any machine.
 export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 
-# For this machine's GPUs; where there is none for 90 alone, quick to build, which later
-# devices compile. A wheel of your own gets all that the toolkit knows, see CONTRIBUTING.md.
-export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvidia-smi),,90)
+# For this machine's GPUs; where there is none for one kind alone, which is quick to build. A
+# wheel of your own gets all that the toolkit knows, see CONTRIBUTING.md.
+export NEGATIVE_COSINE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvidia-smi),,90-real)
 export NEGATIVE_COSINE_WARNINGS_AS_ERRORS ?= 1
 
 NATIVE_SOURCES := setup.py CMakeLists.txt $(wildcard cmake/*) $(wildcard csrc/*/*.* csrc/*/*/*.*)
 FORMATTED := $(filter csrc/%,$(NATIVE_SOURCES)) \
   $(shell find tests tools -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
+# What takes one processor, or waits for a download, runs beside what compiles.
+MAKEFLAGS += --jobs=2
+
 .PHONY: demo test nightly versions lint format install emulation instructions \
   instruction-counts sanitizers asan asan-package bare bare-test bench docs results clean \
   wheel try-wheel wheel-report release-files aarch64
+
+# What a driver for GPUs puts there, on a machine of its own and under Windows.
+GPUS := $(wildcard /dev/nvidia[0-9]* /dev/dxg)
 
 demo: install
 	$(BIN)/python -m examples.code_search
 
 test: lint emulation instructions sanitizers bare-test docs
-	$(BIN)/python -m pytest -q -m gpu tests
+	$(if $(GPUS),$(BIN)/python -m pytest -q -m gpu tests)
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
 
 # What takes too long for every change.

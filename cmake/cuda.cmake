@@ -43,6 +43,8 @@ choose_architectures(architectures because)
 list(JOIN architectures "," architecture_names)
 set(devices "the CPU and CUDA ${CUDAToolkit_VERSION}, architectures ${architecture_names}${because}")
 
+find_shared_memory("${architectures}" least_shared_bytes most_shared_bytes)
+
 function(set_cuda_options target)
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}"
                         CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
@@ -50,6 +52,9 @@ function(set_cuda_options target)
   target_include_directories(${target} PUBLIC csrc)
   # --fmad=false: as -ffp-contract=off in core.cmake.
   target_compile_options(${target} PRIVATE --fmad=false -Xcompiler=-Wall,-Wextra)
+  target_compile_definitions(${target} PRIVATE
+                             NEGATIVE_COSINE_LEAST_SHARED_BYTES=${least_shared_bytes}
+                             NEGATIVE_COSINE_MOST_SHARED_BYTES=${most_shared_bytes})
   # The drivers of CUDA 13 all read device code so packed.
   if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13.0)
     target_compile_options(${target} PRIVATE --compress-mode=size)

@@ -31,6 +31,31 @@ function(every_architecture result)
   set(${result} ${all} PARENT_SCOPE)
 endfunction()
 
+# Sets `least` and `most` to how much shared memory a block may have, in bytes, on the devices
+# that may run code for these architectures: what no device could run need not be compiled.
+# Code with PTX ("90", not "90-real") later devices compile, and those have either amount.
+function(find_shared_memory architectures least most)
+  set(all "")
+  foreach(architecture ${architectures})
+    if(architecture MATCHES "^75-real$")
+      list(APPEND all 65536)
+    elseif(architecture MATCHES "^(80|87)-real$")
+      list(APPEND all 166912)
+    elseif(architecture MATCHES "^(86|89|120|121)[af]?-real$")
+      list(APPEND all 101376)
+    elseif(architecture MATCHES "^(90|100|103)[af]?-real$")
+      list(APPEND all 232448)
+    else()
+      list(APPEND all 65536 232448)
+    endif()
+  endforeach()
+  list(SORT all COMPARE NATURAL)
+  list(GET all 0 first)
+  list(GET all -1 last)
+  set(${least} ${first} PARENT_SCOPE)
+  set(${most} ${last} PARENT_SCOPE)
+endfunction()
+
 # Sets `result` to the architectures of the GPUs that the driver lists and nvcc compiles
 # for, without repetition, and `names` to their names.
 function(find_gpus result names)

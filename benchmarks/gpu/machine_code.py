@@ -149,9 +149,22 @@ def find_library() -> Path | None:
 
 def built_architectures() -> list[str]:
     """Those that the library has machine code for, such as ``sm_90``."""
+    return [f"sm_{name.removesuffix('-real')}" for name in _named_architectures()]
+
+
+def has_tight_tiles() -> bool:
+    """Whether the library has tiles for devices with little shared memory.
+
+    A build that no such device runs leaves them out, see cmake/cuda_architectures.cmake.
+    """
+    only = {"80-real", "87-real", "90-real", "90a-real", "100-real", "103-real"}
+    return not set(_named_architectures()) <= only
+
+
+def _named_architectures() -> list[str]:
     info = ROOT / "python" / "negative_cosine" / "_build_info.json"
-    names = json.loads(info.read_text())["cuda_architectures"]
-    return [f"sm_{name.removesuffix('-real')}" for name in names]
+    names: list[str] = json.loads(info.read_text())["cuda_architectures"]
+    return names
 
 
 def cuobjdump(*arguments: str) -> str:

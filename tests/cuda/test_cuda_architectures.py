@@ -35,10 +35,10 @@ def driver_that_prints(*lines: str) -> str:
     return f"#!/bin/sh\n[ \"$*\" = '{question}' ] || exit 7\nprintf '{answer}'\n"
 
 
-def choice(
+def configured(
     folder: Path, driver: str | None, named: str = "", cuda: str = "13.0"
 ) -> list[str]:
-    """What is compiled for, and the words behind it in the build's line."""
+    """The same two, and the shared memory of a block at the least and at the most."""
     tools = folder / "bin"
     tools.mkdir()
     nvcc = program(tools / "nvcc", NVCC)
@@ -52,7 +52,8 @@ def choice(
         set(NEGATIVE_COSINE_CUDA_ARCHITECTURES "{named}")
         include({ROOT}/cmake/cuda_architectures.cmake)
         choose_architectures(architectures because)
-        file(WRITE {folder}/choice "${{architectures}}|${{because}}")
+        find_shared_memory("${{architectures}}" least most)
+        file(WRITE {folder}/choice "${{architectures}}|${{because}}|${{least}}|${{most}}")
         """
     )
     # Nothing of the machine's own: its driver might see a GPU.
@@ -61,6 +62,13 @@ def choice(
     command = [str(cmake) if cmake.exists() else "cmake", "-P", str(script)]
     subprocess.run(command, check=True, env=environment)
     return (folder / "choice").read_text().split("|")
+
+
+def choice(
+    folder: Path, driver: str | None, named: str = "", cuda: str = "13.0"
+) -> list[str]:
+    """What is compiled for, and the words behind it in the build's line."""
+    return configured(folder, driver, named, cuda)[:2]
 
 
 def test_named_architectures_are_those_that_are_compiled(tmp_path: Path) -> None:
@@ -104,3 +112,27 @@ def test_without_a_gpu_that_the_toolkit_knows_all_kinds_are_compiled_for(
 def test_a_gpu_that_the_toolkit_knows_is_taken_from_among_others(tmp_path: Path) -> None:
     found = choice(tmp_path, driver_that_prints("7.0, Tesla V100", "8.7, Orin (nvgpu)"))
     assert found == ["87-real", of_this_machine("Orin (nvgpu)")]
+
+
+# What a block may have, as CUDA's programming guide says of each compute capability: KiB.
+KIB = {"75": 64, "80": 163, "86": 99, "87": 163, "89": 99, "90": 227, "100": 227, "120": 99}
+
+
+@pytest.mark.parametrize("architecture", KIB)
+def test_a_build_for_one_device_knows_its_shared_memory(
+    tmp_path: Path, architecture: str
+) -> None:
+    found = configured(tmp_path, None, named=f"{architecture}-real")[2:]
+    assert found == [str(KIB[architecture] * 1024)] * 2
+
+
+def test_a_build_for_several_devices_knows_the_least_and_the_most(tmp_path: Path) -> None:
+    found = configured(tmp_path, None, named="80-real;89-real;90a-real")[2:]
+    assert found == [str(99 * 1024), str(227 * 1024)]
+
+
+@pytest.mark.parametrize("named", ["90", "80-real;90", "90-virtual", "native"])
+def test_a_build_that_other_devices_may_run_counts_on_either_amount(
+    tmp_path: Path, named: str
+) -> None:
+    assert configured(tmp_path, None, named=named)[2:] == [str(64 * 1024), str(227 * 1024)]

@@ -75,6 +75,7 @@ def test_a_modules_stub_names_all_that_the_module_has(module: str, tmp_path: Pat
     assert found.returncode == 0, found.stdout
 
 
+@pytest.mark.nightly
 def test_a_wheel_holds_the_libraries_and_runs_from_where_it_is_installed(
     checkout: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <limits>
 
 #include "cuda/device/alignment.h"
 #include "cuda/device/kernel_facts.h"
@@ -40,6 +41,17 @@ constexpr int kGradientBytes = GradientTileMemory<Shape, false>::kBytes;
 template <typename Shape>
 constexpr int kSharedBytes = std::max(kForwardBytes<Shape>, kGradientBytes<Shape>);
 
+// What a block may have on the devices that this is compiled for, the least and the most
+// of them: tiles that none could run are not compiled (cmake/cuda_architectures.cmake).
+// Where that is not known, all are.
+#ifdef NEGATIVE_COSINE_MOST_SHARED_BYTES
+constexpr int kLeastOfDevices = NEGATIVE_COSINE_LEAST_SHARED_BYTES;
+constexpr int kMostOfDevices = NEGATIVE_COSINE_MOST_SHARED_BYTES;
+#else
+constexpr int kLeastOfDevices = 0;
+constexpr int kMostOfDevices = std::numeric_limits<int>::max();
+#endif
+
 template <typename Shape>
 int64_t tiles_of(const LossParams& params) {
   return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
@@ -51,10 +63,14 @@ int64_t tiles_of(const LossParams& params) {
 template <typename Tall>
 constexpr bool has_tight_shape() {
   return sizeof(typename Tall::Real) == 4 && Tall::kRowBytes >= 256 &&
-         Tall::kRowBytes <= 1024 && !Tall::kHasSixteenWarps;
+         Tall::kRowBytes <= 1024 && !Tall::kHasSixteenWarps &&
+         kSharedBytes<Tall> > kLeastOfDevices;
 }
 
-// Whether the device can run such tiles, and all of them at the same time.
+// Whether some device can run such tiles, whether this one can, and whether all of them
+// at the same time.
+template <typename Shape>
+constexpr bool kFitsSomeDevice = kSharedBytes<Shape> <= kMostOfDevices;
 template <typename Shape>
 bool fits_device(const TileDevice& device) {
   return kSharedBytes<Shape> <= device.shared_bytes;
@@ -87,7 +103,11 @@ cudaError_t with_tile_kind(const LossParams& params, const TileDevice& device,
       return call(ShapeTag<TileShape<Factor, kDim, TileKind::kTight>>{});
     }
   }
-  return call(ShapeTag<Tall>{});
+  if constexpr (kFitsSomeDevice<Tall>) {
+    return call(ShapeTag<Tall>{});
+  } else {
+    return cudaErrorInvalidValue;  // fits_tiles() says so before a launch
+  }
 }
 
 // Calls `call` with a ShapeTag of a tile whose padded rows are the shortest that hold
@@ -132,7 +152,7 @@ inline RowAlignment row_alignment(const LossParams& params,
 // compile.
 template <typename Shape>
 constexpr bool kHasGapsKernels =
-    Shape::kRowBytes <= 512 &&
+    kFitsSomeDevice<Shape> && Shape::kRowBytes <= 512 &&
     (Shape::kIsTwin ||
      !(Shape::kIsFlat || Shape::kIsMiddle || Shape::kHasSixteenWarps));
 
