@@ -41,9 +41,9 @@ constexpr int kGradientBytes = GradientTileMemory<Shape, false>::kBytes;
 template <typename Shape>
 constexpr int kSharedBytes = std::max(kForwardBytes<Shape>, kGradientBytes<Shape>);
 
-// What a block may have on the devices that this is compiled for, the least and the most
-// of them: tiles that none could run are not compiled (cmake/cuda_architectures.cmake).
-// Where that is not known, all are.
+// What a block may have on the devices that this is compiled for, the least and the
+// most of them: tiles that none could run are not compiled
+// (cmake/cuda_architectures.cmake). Where that is not known, all are.
 #ifdef NEGATIVE_COSINE_MOST_SHARED_BYTES
 constexpr int kLeastOfDevices = NEGATIVE_COSINE_LEAST_SHARED_BYTES;
 constexpr int kMostOfDevices = NEGATIVE_COSINE_MOST_SHARED_BYTES;
