@@ -77,18 +77,18 @@ def plot(curves: pd.DataFrame, path: Path, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(13, 5))
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(10, 5.5), layout="constrained")
     for name, of_model in curves.groupby("model", sort=False):
         curve = of_model.groupby("epoch", as_index=False)[["mrr", "loss"]].mean()
         left.plot(curve["epoch"], curve["mrr"], marker="o", markersize=3, label=name)
-        right.plot(curve["epoch"], curve["loss"], marker="o", markersize=3, label=name)
-    left.set(xlabel="epoch", ylabel="held-out MRR", title=title)
+        right.plot(curve["epoch"], curve["loss"], marker="o", markersize=3)
+    left.set(xlabel="epoch", ylabel="held-out MRR")
     right.set(xlabel="epoch", ylabel="training loss (of different losses)")
-    left.legend(fontsize="small")
     left.grid(alpha=0.3)
     right.grid(alpha=0.3)
-    drawing.tight_layout()
-    drawing.savefig(path, dpi=110)
+    drawing.suptitle(title)
+    drawing.legend(loc="outside lower center", ncols=3)
+    drawing.savefig(path, dpi=140)
     plt.close(drawing)
 
 
