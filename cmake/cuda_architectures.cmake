@@ -33,13 +33,16 @@ endfunction()
 
 # Sets `least` and `most` to how much shared memory a block may have, in bytes, on the devices
 # that may run code for these architectures: what no device could run need not be compiled.
-# Code with PTX ("90", not "90-real") later devices compile, and those have either amount.
+# Code with PTX ("90", not "90-real") later devices compile, and those have either amount. Code
+# for 8.0 also runs on 8.6 and 8.9, which have less.
 function(find_shared_memory architectures least most)
   set(all "")
   foreach(architecture ${architectures})
     if(architecture MATCHES "^75-real$")
       list(APPEND all 65536)
-    elseif(architecture MATCHES "^(80|87)-real$")
+    elseif(architecture MATCHES "^80-real$")
+      list(APPEND all 101376 166912)
+    elseif(architecture MATCHES "^87-real$")
       list(APPEND all 166912)
     elseif(architecture MATCHES "^(86|89|120|121)[af]?-real$")
       list(APPEND all 101376)

@@ -157,7 +157,7 @@ def has_tight_tiles() -> bool:
 
     A build that no such device runs leaves them out, see cmake/cuda_architectures.cmake.
     """
-    only = {"80-real", "87-real", "90-real", "90a-real", "100-real", "103-real"}
+    only = {"87-real", "90-real", "90a-real", "100-real", "103-real"}
     return not set(_named_architectures()) <= only
 
 
