@@ -21,6 +21,7 @@ from negative_cosine import (
 )
 
 FLOATS, IDS = tf.float32, tf.int64
+REDUCTIONS = {"All", "Any"}  # their second tensor holds axes
 
 
 def of_unknown_sizes(dtype: tf.DType, rank: int) -> tf.TensorSpec:
@@ -80,9 +81,6 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, tf.TensorSpec]]] = {
         },
     ),
 }
-
-
-REDUCTIONS = {"All", "Any"}  # their second tensor holds axes
 
 
 def upstream_of(op: tf.Operation) -> set[tf.Operation]:
