@@ -1,6 +1,7 @@
-// Instructions of Hopper (compute capability 9.0, compiled for sm_90a) that CUDA C++ has
-// no word for: barriers that count arrivals, and products of matrices by the four warps
-// of a warpgroup, which read their factors from shared memory while the warps go on.
+// Instructions of Hopper (compute capability 9.0, compiled for sm_90a) that CUDA C++
+// has no word for: barriers that count arrivals, and products of matrices by the four
+// warps of a warpgroup, which read their factors from shared memory while the warps go
+// on.
 //
 // The formats are those of NVIDIA's "PTX ISA", sections mbarrier, wgmma and "Matrix
 // descriptor".
@@ -15,7 +16,8 @@
 namespace negative_cosine {
 namespace cuda {
 
-// --- Barriers that count arrivals -----------------------------------------------------
+// --- Barriers that count arrivals
+// -----------------------------------------------------
 
 // A barrier in shared memory goes through phases: one ends when as many threads have
 // arrived as it was set up for. A thread waits for the end of the phase whose number is
@@ -33,7 +35,8 @@ static __device__ __forceinline__ void wait_for_phase(ArrivalBarrier* barrier,
 // barrier, 1 to 15.
 static __device__ __forceinline__ void synchronise(int barrier, int threads);
 
-// --- Registers ------------------------------------------------------------------------
+// --- Registers
+// ------------------------------------------------------------------------
 
 // All warps of a warpgroup ask for so many registers a thread: a multiple of 8.
 template <int kCount>
@@ -41,12 +44,13 @@ __device__ __forceinline__ void give_registers_back();  // leaves kCount
 template <int kCount>
 __device__ __forceinline__ void take_registers();  // waits until there are kCount
 
-// --- Products by a warpgroup ----------------------------------------------------------
+// --- Products by a warpgroup
+// ----------------------------------------------------------
 
 // Where an array lies in shared memory, in bytes.
 template <typename Element>
-__device__ __forceinline__ uint32_t shared_address_of(
-    const SharedElement<Element>* element);
+__device__ __forceinline__ uint32_t
+shared_address_of(const SharedElement<Element>* element);
 
 // What this thread wrote to shared memory, products see that are issued afterwards, by
 // whom this thread has let know: ordinary writes take another way than they do.
@@ -62,8 +66,9 @@ static __device__ __forceinline__ void commit_products();
 template <int kPending>
 __device__ __forceinline__ void wait_for_products();
 
-// The sums of a warpgroup's 64 rows and kColumns columns. Warp w of it has rows 16 w and
-// the 15 others, a lane of them those of a fragment (tiles/shape.cuh) of each 8 columns.
+// The sums of a warpgroup's 64 rows and kColumns columns. Warp w of it has rows 16 w
+// and the 15 others, a lane of them those of a fragment (tiles/shape.cuh) of each 8
+// columns.
 template <int kColumns>
 using WarpgroupSums = float[kColumns / 8][4];
 
@@ -71,8 +76,8 @@ using WarpgroupSums = float[kColumns / 8][4];
 // in shared memory as descriptors say: row by row of `left`, and column by column of
 // `right`.
 template <int kColumns, typename Element>
-__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right, bool adds,
-                                                Element,
+__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right,
+                                                bool adds, Element,
                                                 WarpgroupSums<kColumns>& sums);
 
 // sums += left * right, the left as multiply_matrices() takes it (instructions.cuh), 16
@@ -82,7 +87,7 @@ __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
                                                    uint64_t right, Element,
                                                    WarpgroupSums<kColumns>& sums);
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
 
 template <typename Element>
 __device__ __forceinline__ uint32_t
@@ -151,43 +156,44 @@ __device__ __forceinline__ void wait_for_products() {
 
 // The operands of an instruction are part of its text: all sums of 64 columns are 32
 // numbers of a lane, all of 128 columns 64.
-#define NEGATIVE_COSINE_SUMS_8(f)                                             \
-  "+f"(sums[f][0]), "+f"(sums[f][1]), "+f"(sums[f][2]), "+f"(sums[f][3]),     \
-      "+f"(sums[f + 1][0]), "+f"(sums[f + 1][1]), "+f"(sums[f + 1][2]),       \
+#define NEGATIVE_COSINE_SUMS_8(f)                                         \
+  "+f"(sums[f][0]), "+f"(sums[f][1]), "+f"(sums[f][2]), "+f"(sums[f][3]), \
+      "+f"(sums[f + 1][0]), "+f"(sums[f + 1][1]), "+f"(sums[f + 1][2]),   \
       "+f"(sums[f + 1][3])
-#define NEGATIVE_COSINE_SUMS_32(f)                                            \
-  NEGATIVE_COSINE_SUMS_8(f), NEGATIVE_COSINE_SUMS_8(f + 2),                   \
+#define NEGATIVE_COSINE_SUMS_32(f)                          \
+  NEGATIVE_COSINE_SUMS_8(f), NEGATIVE_COSINE_SUMS_8(f + 2), \
       NEGATIVE_COSINE_SUMS_8(f + 4), NEGATIVE_COSINE_SUMS_8(f + 6)
 #define NEGATIVE_COSINE_SUMS_64 NEGATIVE_COSINE_SUMS_32(0), NEGATIVE_COSINE_SUMS_32(8)
 
-#define NEGATIVE_COSINE_NAMES_32                                              \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "    \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, "    \
+#define NEGATIVE_COSINE_NAMES_32                                           \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
   "%30, %31"
-#define NEGATIVE_COSINE_NAMES_64                                              \
-  NEGATIVE_COSINE_NAMES_32                                                    \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "  \
-  "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "    \
+#define NEGATIVE_COSINE_NAMES_64                                             \
+  NEGATIVE_COSINE_NAMES_32                                                   \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, " \
+  "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "   \
   "%60, %61, %62, %63"
 
 // Behind the factors come: whether it adds, their signs, and what is transposed.
-#define NEGATIVE_COSINE_MULTIPLY_SHARED(columns, type, names, left_, right_, adds_, all) \
-  asm volatile(                                                               \
-      "{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds_ ", 0;\n"                \
-      "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type    \
-      " {" names "}, " left_ ", " right_ ", adds, 1, 1, 0, 0;\n}"             \
-      : all                                                                   \
-      : "l"(left), "l"(right), "r"(static_cast<int>(adds)))
+#define NEGATIVE_COSINE_MULTIPLY_SHARED(columns, type, names, left_, right_, adds_, \
+                                        all)                                        \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds_                      \
+               ", 0;\n"                                                             \
+               "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type \
+               " {" names "}, " left_ ", " right_ ", adds, 1, 1, 0, 0;\n}"          \
+               : all                                                                \
+               : "l"(left), "l"(right), "r"(static_cast<int>(adds)))
 
 template <int kColumns, typename Element>
-__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right, bool adds,
-                                                Element,
+__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right,
+                                                bool adds, Element,
                                                 WarpgroupSums<kColumns>& sums) {
   static_assert(kColumns == 64 || kColumns == 128, "which instructions there are");
   constexpr bool kIsBFloat16 = std::is_same_v<Element, BFloat16>;
   if constexpr (kColumns == 64 && kIsBFloat16) {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("64", "bf16", NEGATIVE_COSINE_NAMES_32, "%32", "%33",
-                                    "%34", NEGATIVE_COSINE_SUMS_32(0));
+    NEGATIVE_COSINE_MULTIPLY_SHARED("64", "bf16", NEGATIVE_COSINE_NAMES_32, "%32",
+                                    "%33", "%34", NEGATIVE_COSINE_SUMS_32(0));
   } else if constexpr (kColumns == 64) {
     NEGATIVE_COSINE_MULTIPLY_SHARED("64", "f16", NEGATIVE_COSINE_NAMES_32, "%32", "%33",
                                     "%34", NEGATIVE_COSINE_SUMS_32(0));
@@ -195,15 +201,15 @@ __device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right, b
     NEGATIVE_COSINE_MULTIPLY_SHARED("128", "bf16", NEGATIVE_COSINE_NAMES_64, "%64",
                                     "%65", "%66", NEGATIVE_COSINE_SUMS_64);
   } else {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("128", "f16", NEGATIVE_COSINE_NAMES_64, "%64", "%65",
-                                    "%66", NEGATIVE_COSINE_SUMS_64);
+    NEGATIVE_COSINE_MULTIPLY_SHARED("128", "f16", NEGATIVE_COSINE_NAMES_64, "%64",
+                                    "%65", "%66", NEGATIVE_COSINE_SUMS_64);
   }
 }
 
-#define NEGATIVE_COSINE_MULTIPLY_REGISTERS(columns, type, names, left_, right_, all)  \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type   \
-               " {" names "}, {" left_ "}, " right_ ", 1, 1, 1, 1;"                   \
-               : all                                                                  \
+#define NEGATIVE_COSINE_MULTIPLY_REGISTERS(columns, type, names, left_, right_, all) \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type  \
+               " {" names "}, {" left_ "}, " right_ ", 1, 1, 1, 1;"                  \
+               : all                                                                 \
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right))
 
 template <int kColumns, typename Element>
