@@ -8,62 +8,28 @@
 // more documents than queries the tile's places are those of its queries, wherever they
 // lie in its span of places (own_places.cuh). The mainloop for each panel: copy,
 // prepare, multiply, weigh, accumulate. The epilogue: merge what the groups of warps
-// have found, store. The softmax is online (Milakov and Gimelshein, 2018) where logits
-// may be large, and the query's direction is summed as FlashAttention sums its output.
-// The formulas are in core/formulas.h.
+// have found, store. What a warp does with its products is in forward_rows.cuh.
 #pragma once
 
-#include <utility>
-
 #include "cuda/device/block.cuh"
-#include "cuda/device/scratch.h"
-#include "cuda/rows/safe_logits.cuh"
-#include "cuda/rows/saved.cuh"
-#include "cuda/tiles/forward_memory.cuh"
-#include "cuda/tiles/pass.cuh"
+#include "cuda/tiles/forward_rows.cuh"
 
 namespace negative_cosine {
 namespace cuda {
 
-// What a lane keeps of its rows: its part of their sums, and what it has found so far.
-// It reads everything else where it needs it, because long rows leave no register. A
-// running maximum is the largest logit so far, even where that is far below the
-// positive's: a float16 weight has few digits below 1.
-template <typename Shape>
-struct ForwardTileState {
-  using Real = typename Shape::Real;
-  Real shift[kRowsOfLane];
-  Real weight_sum[kRowsOfLane] = {};
-  Real cosine_sum[kRowsOfLane] = {};
-  RowSums<Shape> sums = {};
-};
-
 template <typename Shape, typename OwnPlaces>
-class ForwardTile {
+class ForwardTile : ForwardRows<Shape, OwnPlaces> {
+  using Rows = ForwardRows<Shape, OwnPlaces>;
+
  public:
   using Storage = typename Shape::Storage;
   using Real = typename Shape::Real;
-  static constexpr Real kWeightFactor =
-      FitNorms<Storage>::kForwardWeightFactor;  // of state_.sums
 
   __device__ __forceinline__ ForwardTile(const LossParams& params,
                                          const ForwardOutputs& outputs,
                                          const RowAlignment& alignment, Real margin,
                                          bool norms_are_known)
-      : params_(params),
-        outputs_(outputs),
-        team_(params.dim, alignment),
-        margin_(margin),
-        scale_(logit_scale_of<Real>(params)),
-        norms_are_known_(norms_are_known),
-        running_maximum_(FitNorms<Storage>::kScalesWeights ||
-                         needs_running_maximum(params, scale_)),
-        memory_(params) {
-    for_each_row_of_lane([&](int row) {
-      state_.shift[row] =
-          running_maximum_ ? -kLargestNumber<Real> : first_shift<Real>(params);
-    });
-  }
+      : Rows(params, outputs, alignment, margin), norms_are_known_(norms_are_known) {}
 
   // Comes before `run`: takes the tile's own places.
   __device__ __forceinline__ void take_places() {
@@ -83,7 +49,7 @@ class ForwardTile {
     return memory_.own_places.rows() > 0;
   }
 
-  // Returns the rows' part of the reduced loss that this thread knows.
+  // Returns what ForwardRows::store_rows() does.
   __device__ __forceinline__ double run() {
     copy_own_rows();
     commit_copies();
@@ -106,53 +72,23 @@ class ForwardTile {
       if (next < panels) copy_panel(next, 1 - stage);
       process_panel(panel, stage);
     }
-    return store_rows();
+    return this->store_rows();
   }
 
  private:
-  // Asked of the parameters each time: they leave no register for the answers.
-  __device__ __forceinline__ bool over_batch() const {
-    return params_.normalize_over == NormalizeOver::kBatch;
-  }
-  __device__ __forceinline__ bool has_log_q() const {
-    return params_.doc_log_q != nullptr;
-  }
+  using Rows::memory_;
+  using Rows::outputs_;
+  using Rows::params_;
+  using Rows::state_;
+  using Rows::team_;
 
-  // Whether the tile has queries, or may have: documents in their own order have none
-  // behind the first B.
-  __device__ __forceinline__ bool has_queries() const {
-    return params_.sampler == Sampler::kRing ||
-           memory_.own_places.first_place() < params_.batch_size;
-  }
-
-  // The candidates of a row. Where they count for neither loss nor statistics, the
-  // positives are enough.
-  __device__ __forceinline__ uint32_t band() const {
-    const bool needs_candidates = !over_batch() || outputs_.num_kept != nullptr;
-    return needs_candidates && has_queries()
-               ? static_cast<uint32_t>(params_.num_negatives)
-               : 0;
-  }
-  __device__ __forceinline__ uint32_t columns() const {
-    const auto& own = memory_.own_places;
-    return own.place_of()(own.rows() - 1) + 1 + band();
-  }
-
-  __device__ __forceinline__ const Storage* doc_at(int64_t index) const {
-    return static_cast<const Storage*>(params_.doc) + index * params_.dim;
-  }
+  using Rows::band;
+  using Rows::columns;
+  using Rows::copy_known_norm;
+  using Rows::doc_at;
+  using Rows::query_at;
 
   // --- Places and panels -------------------------------------------------------------
-
-  using Band = BandOfPanel<Shape, decltype(std::declval<OwnPlaces>().place_of())>;
-
-  // The columns from `first` on and in front of `end` behind a row's own, in the
-  // running warp's part of a panel.
-  __device__ __forceinline__ Band band_of_panel(int32_t panel, uint32_t first,
-                                                uint32_t end) const {
-    return {memory_.own_places.place_of(), first, end,
-            first_column<Shape>(panel) + first_column_of_warp<Shape>()};
-  }
 
   // The next panel that some row has to meet: all are, where places are neighbours.
   __device__ __forceinline__ int32_t next_panel(int32_t panel) const {
@@ -181,12 +117,6 @@ class ForwardTile {
 
   // --- Copy and prepare --------------------------------------------------------------
 
-  // The query at a row's own place, where `doc` is.
-  __device__ __forceinline__ int32_t query_at(int row, int32_t doc) const {
-    const bool exists = row < memory_.own_places.rows();
-    return exists && doc < params_.batch_size ? doc : kNotKept;
-  }
-
   __device__ __forceinline__ void copy_own_rows() const {
     const auto* queries = static_cast<const Storage*>(params_.query);
     for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
@@ -213,12 +143,6 @@ class ForwardTile {
       memory_.queries.norm[row] = norm;
       memory_.query_inverse_norm[row] = inverse_norm;
     });
-  }
-
-  __device__ __forceinline__ void copy_known_norm(int32_t doc, bool is_wanted,
-                                                  SharedElement<Real>* to) const {
-    const auto* norms = static_cast<const Real*>(outputs_.doc_inverse_norm);
-    copy_async<sizeof(Real)>(to, norms + doc, is_wanted);
   }
 
   __device__ __forceinline__ void copy_panel(int32_t panel, int stage) const {
@@ -267,8 +191,9 @@ class ForwardTile {
     const int staged = stage * Shape::kColumns + first_column_of_warp<Shape>();
     const int slice = first_element_of_slice<Shape>();
     const auto* docs = memory_.docs.row(staged) + slice;
-    const auto positives = band_of_panel(panel, 0, 1);
-    const auto candidates = band_of_panel(panel, 1, 1 + band());
+    const uint32_t column = first_column<Shape>(panel) + first_column_of_warp<Shape>();
+    const auto positives = this->band_of_columns(column, 0, 1);
+    const auto candidates = this->band_of_columns(column, 1, 1 + band());
     const bool has_positives = !positives.is_empty();
     const bool has_candidates = !candidates.is_empty();
     Products<Shape> products = {};
@@ -276,39 +201,14 @@ class ForwardTile {
                           memory_.queries.row(first_row_of_warp<Shape>()) + slice, docs,
                           memory_.slices, products);
     if (first_column<Shape>(panel) <= memory_.own_places.last_place()) {
-      if (has_positives) find_positives(positives, staged, products);
+      if (has_positives) this->find_positives(positives, staged, products);
       share_positives();
     }
     if (!has_candidates) return;
-    weigh(candidates, staged, products);
-    if (outputs_.query_direction != nullptr && !over_batch()) {
+    this->weigh(candidates, staged, products);
+    if (this->sums_directions()) {
       accumulate_panel<Shape>(products, docs, state_.sums);
     }
-  }
-
-  __device__ __forceinline__ SharedElement<Real>& positive_cosine(int row) const {
-    return memory_.positive_cosines[slice_of_warp<Shape>() * Shape::kRows +
-                                    row_in_tile<Shape>(row)];
-  }
-
-  // The cosine of a row with the document at its own place is in one of the row's four
-  // lanes.
-  __device__ __forceinline__ void find_positives(
-      const Band& positives, int staged, const Products<Shape>& products) const {
-    for_each_row_of_lane([&](int row) {
-      const uint32_t own = positives.columns_of(row);
-      if (own == 0) return;
-      Real product = 0;
-      for_each_product<Shape>([&](int fragment, int element, int half, int) {
-        if (half == row && has_column(own, fragment, element)) {
-          product = products[fragment][element];
-        }
-      });
-      const int column = column_of_lane() + __ffs(static_cast<int>(own)) - 1;
-      positive_cosine(row) =
-          cosine_of_pair<Real>(product, memory_.queries.norm[row_in_tile<Shape>(row)],
-                               memory_.docs.norm[staged + column]);
-    });
   }
 
   // All warps of a row's groups need its positive.
@@ -320,308 +220,7 @@ class ForwardTile {
     }
   }
 
-  // Turns products into weights times the documents' inverse norms, and adds the
-  // weights to the rows' sums.
-  __device__ __forceinline__ void weigh(const Band& candidates, int staged,
-                                        Products<Shape>& products) {
-    auto& cosines = products;
-    Products<Shape> logits;
-    to_logits(staged, cosines, logits);
-    if (has_log_q()) {
-      correct(
-          memory_.pair_inputs,
-          [&](int, int column) { return Shape::kRows + staged + column; },
-          [&](int half, int) { return row_in_tile<Shape>(half); }, logits);
-    }
-    uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
-    keep_candidates(candidates, staged, kept);
-    if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
-                                   kept[1] != kColumnsOfLane<Shape>)) {
-      // They add nothing, even if they were NaN.
-      keep_columns<Shape>(kept, Real(0), cosines);
-      keep_columns<Shape>(kept, -static_cast<Real>(INFINITY), logits);
-    }
-    count(kept, logits);
-    if (running_maximum_) raise_shift(logits);
-    to_weights(staged, logits, products);
-  }
-
-  __device__ __forceinline__ void to_logits(int staged, Products<Shape>& cosines,
-                                            Products<Shape>& logits) const {
-    const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
-    Real query_norm[2], positive[2];
-    for_each_row_of_lane([&](int row) {
-      query_norm[row] = memory_.queries.norm[row_in_tile<Shape>(row)];
-      positive[row] = positive_cosine(row);
-    });
-#pragma unroll
-    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      Real norms[2];
-      read_pair(first_norm + fragment * kFragmentColumns, norms);
-#pragma unroll
-      for (int element = 0; element < kFragmentElements; ++element) {
-        const int half = element / 2, j = element % 2;
-        const Real cosine =
-            cosine_of_pair(cosines[fragment][element], query_norm[half], norms[j]);
-        cosines[fragment][element] = cosine;
-        logits[fragment][element] =
-            relative_logit(scale_, margin_, cosine, positive[half]);
-      }
-    }
-  }
-
-  // Leaves the candidates of the lane's rows: those behind a row's own place that are
-  // not excluded and do not have the row's ids.
-  __device__ __forceinline__ void keep_candidates(const Band& candidates, int staged,
-                                                  uint32_t (&kept)[2]) const {
-    if (!candidates.is_whole()) {
-      kept[0] = candidates.columns_of(0);
-      kept[1] = candidates.columns_of(1);
-    }
-    if (has_log_q()) {
-      const uint32_t excluded = excluded_columns(staged) >> column_of_lane();
-      kept[0] &= ~excluded;
-      kept[1] &= ~excluded;
-    }
-    if (!has_ids(params_)) return;
-    const int rows[2] = {row_in_tile<Shape>(0), row_in_tile<Shape>(1)};
-    drop_equal_ids(
-        params_, memory_.pair_inputs, rows, Shape::kRows + staged,
-        [&](int, int column) -> int32_t { return memory_.docs.index[staged + column]; },
-        kept);
-  }
-
-  // The warp's columns whose documents every query drops.
-  __device__ __forceinline__ uint32_t excluded_columns(int staged) const {
-    const int column = lane_of_thread() % Shape::kColumnsOfWarp;
-    return __ballot_sync(
-        kWholeWarp,
-        is_excluded(memory_.pair_inputs.log_q(Shape::kRows + staged + column)));
-  }
-
-  __device__ __forceinline__ void count(const uint32_t (&kept)[2],
-                                        const Products<Shape>& logits) const {
-    if (outputs_.num_kept == nullptr && outputs_.positive_rank == nullptr) return;
-    const uint32_t of_kept[2] = {static_cast<uint32_t>(__popc(kept[0])),
-                                 static_cast<uint32_t>(__popc(kept[1]))};
-    uint32_t larger[2] = {};
-    for_each_product<Shape>([&](int fragment, int element, int half, int) {
-      larger[half] += is_above_positive(logits[fragment][element]) ? 1 : 0;
-    });
-    memory_.counts.add(of_kept, larger);
-  }
-
-  // After the first panels a larger logit is rare. An infinite one raises the shift to
-  // the largest number.
-  __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
-    Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
-    for_each_product<Shape>([&](int fragment, int element, int half, int) {
-      largest[half] = max(largest[half], logits[fragment][element]);
-    });
-    const Real of_rows[2] = {largest_over_row(largest[0]),
-                             largest_over_row(largest[1])};
-    const bool any = of_rows[0] > state_.shift[0] || of_rows[1] > state_.shift[1];
-    if (!__any_sync(kWholeWarp, any)) return;
-    for_each_row_of_lane([&](int row) {
-      raise_shift_to(row,
-                     min(max(state_.shift[row], of_rows[row]), kLargestNumber<Real>));
-    });
-  }
-
-  // Makes the row's sums relative to another shift, which is not below its own.
-  __device__ __forceinline__ void raise_shift_to(int row, Real shift) {
-    const Real factor = exp_of(state_.shift[row] - shift);
-    state_.shift[row] = shift;
-    state_.weight_sum[row] *= factor;
-    state_.cosine_sum[row] *= factor;
-    if (outputs_.query_direction == nullptr || over_batch()) return;
-    scale_row<Shape>(row, factor, state_.sums);
-  }
-
-  __device__ __forceinline__ void to_weights(int staged, const Products<Shape>& logits,
-                                             Products<Shape>& products) {
-    const auto* first_norm = memory_.docs.norm + staged + column_of_lane();
-#pragma unroll
-    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      Real norms[2];
-      read_pair(first_norm + fragment * kFragmentColumns, norms);
-#pragma unroll
-      for (int element = 0; element < kFragmentElements; ++element) {
-        const int row = element / 2;
-        const Real weight =
-            weight_of<Shape>(logits[fragment][element] - state_.shift[row]);
-        state_.weight_sum[row] += weight;
-        state_.cosine_sum[row] =
-            multiply_add(weight, products[fragment][element], state_.cosine_sum[row]);
-        products[fragment][element] =
-            weight * (kWeightFactor * finite_norm(norms[element % 2]));
-      }
-    }
-  }
-
-  // --- Store -------------------------------------------------------------------------
-
-  __device__ __forceinline__ double store_rows() {
-    share_sums();
-    __syncthreads();
-    const double loss = finish_rows();
-    if (outputs_.query_direction != nullptr) {
-      __syncthreads();
-      store_directions();
-    }
-    return loss;
-  }
-
-  __device__ __forceinline__ void share_sums() {
-    for_each_row_of_lane([&](int row) {
-      state_.weight_sum[row] = sum_over_row(state_.weight_sum[row]);
-      state_.cosine_sum[row] = sum_over_row(state_.cosine_sum[row]);
-      // finish_row's shift is never below the first one.
-      const Real lowest = first_shift<Real>(params_);
-      if (state_.shift[row] < lowest) raise_shift_to(row, lowest);
-      memory_.groups.set_number(kShift, row, state_.shift[row]);
-      memory_.groups.set_number(kWeightSum, row, state_.weight_sum[row]);
-      memory_.groups.set_number(kCosineSum, row, state_.cosine_sum[row]);
-    });
-  }
-
-  // A thread for each row. Returns the row's part of the reduced loss.
-  __device__ __forceinline__ double finish_rows() const {
-    const int in_tile = static_cast<int>(threadIdx.x);
-    if (in_tile >= Shape::kRows) return 0;
-    const int64_t query = memory_.queries.index[in_tile];
-    if (query < 0) {
-      memory_.factor(kMergedShift, in_tile) = 0;
-      return 0;
-    }
-    const CandidateSums<Real> sums = merged_sums(in_tile);
-    const Real cosine = memory_.positive_cosines[in_tile];
-    const RowResult<Real> result = finish_row(params_, sums, cosine);
-    memory_.factor(kMergedShift, in_tile) = sums.shift;
-    memory_.factor(kPositiveFactor, in_tile) =
-        result.weights.positive * memory_.doc_inverse_norm[in_tile];
-    memory_.factor(kCandidatesFactor, in_tile) =
-        result.weights.candidates * (1 / kWeightFactor);
-    memory_.factor(kAlongFactor, in_tile) =
-        memory_.queries.norm[in_tile] * result.projection;
-    if (outputs_.num_kept != nullptr) {
-      __stcs(outputs_.num_kept + query, memory_.counts.kept(in_tile));
-    }
-    if (outputs_.positive_rank != nullptr) {
-      __stcs(outputs_.positive_rank + query, memory_.counts.larger(in_tile));
-    }
-    return store_row_results(params_, outputs_, query, cosine,
-                             static_cast<Real>(memory_.query_inverse_norm[in_tile]),
-                             sums.shift, result);
-  }
-
-  // What all groups have found of a row, relative to the largest of their shifts.
-  __device__ __forceinline__ CandidateSums<Real> merged_sums(int in_tile) const {
-    const auto& groups = memory_.groups;
-    CandidateSums<Real> sums{groups.number_of(kShift, 0, in_tile), 0, 0};
-    for (int group = 1; group < Shape::kGroups; ++group) {
-      sums.shift = max(sums.shift, groups.number_of(kShift, group, in_tile));
-    }
-    for (int group = 0; group < Shape::kGroups; ++group) {
-      const Real factor =
-          running_maximum_
-              ? exp_of(groups.number_of(kShift, group, in_tile) - sums.shift)
-              : Real(1);
-      sums.weight_sum += factor * groups.number_of(kWeightSum, group, in_tile);
-      sums.cosine_sum += factor * groups.number_of(kCosineSum, group, in_tile);
-    }
-    return sums;
-  }
-
-  struct DirectionFactors {
-    int32_t query;
-    Real positive;
-    Real candidates;
-    Real along;
-    Real norm;
-  };
-
-  __device__ __forceinline__ DirectionFactors direction_factors(int in_tile) const {
-    const int32_t query = memory_.queries.index[in_tile];
-    if (query < 0) return {query, 0, 0, 0, 0};
-    return {query, memory_.factor(kPositiveFactor, in_tile),
-            memory_.factor(kCandidatesFactor, in_tile),
-            memory_.factor(kAlongFactor, in_tile), memory_.query_inverse_norm[in_tile]};
-  }
-
-  __device__ __forceinline__ static int column_of(int v) {
-    return first_element_of_slice<Shape>() + v * kFragmentColumns + column_of_lane();
-  }
-
-  __device__ __forceinline__ void store_directions() {
-    DirectionFactors factors[kRowsOfLane];
-    for_each_row_of_lane([&](int row) {
-      const int in_tile = row_in_tile<Shape>(row);
-      if (running_maximum_) {
-        raise_shift_to(row, memory_.factor(kMergedShift, in_tile));
-      }
-      factors[row] = direction_factors(in_tile);
-    });
-    memory_.groups.for_each_total(
-        state_.sums, [&](int v) { return load_positives(factors, v); },
-        [&](int v, const Real(&sums)[kFragmentElements],
-            const PositivePairs& positives) {
-          if (column_of(v) >= params_.dim) return;
-          for_each_row_of_lane([&](int row) {
-            const Real pair[2] = {sums[2 * row], sums[2 * row + 1]};
-            store_direction(row_in_tile<Shape>(row), column_of(v), factors[row], pair,
-                            positives.pairs[row]);
-          });
-        });
-  }
-
-  // Elements of the positives of a lane's two rows. They are read once more: the panels
-  // behind them may have taken their place in shared memory.
-  struct PositivePairs {
-    StoredPair<Storage> pairs[kRowsOfLane];
-  };
-
-  __device__ __forceinline__ PositivePairs
-  load_positives(const DirectionFactors (&factors)[kRowsOfLane], int v) const {
-    const bool exists = column_of(v) < params_.dim;
-    const int column = exists ? column_of(v) : 0;
-    PositivePairs positives;
-    for_each_row_of_lane([&](int row) {
-      const int32_t doc = max(factors[row].query, 0);
-      positives.pairs[row] = load_pair(doc_at(doc) + column, column + 1 < params_.dim,
-                                       team_.has_whole_packets());
-    });
-    return positives;
-  }
-
-  // Two elements of a row's direction.
-  __device__ __forceinline__ void store_direction(
-      int in_tile, int column, const DirectionFactors& factors, const Real (&sums)[2],
-      const StoredPair<Storage>& positive) const {
-    if (factors.query < 0) return;
-    Real query[2], doc[2], results[2];
-    read_pair(memory_.queries.row(in_tile) + column, query);
-    unpack_stored(positive, doc);
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const Real along =
-          multiply_add(factors.positive, doc[j], sums[j] * factors.candidates);
-      results[j] = (along - query[j] * factors.along) * factors.norm;
-    }
-    auto* direction = static_cast<Real*>(outputs_.query_direction) +
-                      int64_t{factors.query} * params_.dim + column;
-    store_pair(results, column + 1 < params_.dim, team_.has_whole_packets(), direction);
-  }
-
-  const LossParams& params_;
-  const ForwardOutputs& outputs_;
-  const RowTeam<Shape> team_;
-  const Real margin_;
-  const Real scale_;
   const bool norms_are_known_;  // the documents', in doc_inverse_norm
-  const bool running_maximum_;
-  ForwardTileMemory<Shape, OwnPlaces> memory_;
-  ForwardTileState<Shape> state_;
 };
 
 // A block takes the queries at neighbouring places, as many as a tile has rows.
