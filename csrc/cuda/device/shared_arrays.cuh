@@ -28,8 +28,29 @@ class SharedArrays {
     return array;
   }
 
+ protected:
+  __device__ __forceinline__ explicit SharedArrays(unsigned char* memory)
+      : next_(memory) {}
+
  private:
   unsigned char* next_;
+};
+
+// The same from a multiple of 1024 bytes on, for arrays in PTX's 128-byte swizzle,
+// which depends on the address. Who launches adds kSwizzledSlack bytes, as variables of
+// the block may come first.
+constexpr int kSwizzleAlignment = 1024;
+constexpr int kSwizzledSlack = kSwizzleAlignment - kSharedAlignment;
+
+class SwizzledSharedArrays : public SharedArrays {
+ public:
+  __device__ __forceinline__ SwizzledSharedArrays() : SharedArrays(first_byte()) {}
+
+ private:
+  __device__ __forceinline__ static unsigned char* first_byte() {
+    extern __shared__ __align__(kSwizzleAlignment) unsigned char swizzled_memory[];
+    return swizzled_memory;
+  }
 };
 
 // Neighbouring elements by one instruction.

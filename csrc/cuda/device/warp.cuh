@@ -11,6 +11,11 @@ __device__ __forceinline__ int lane_of_thread() {
   return static_cast<int>(threadIdx.x) % kWarpSize;
 }
 
+// A number that all lanes know to be the same: so does the compiler then.
+__device__ __forceinline__ int same_in_warp(int number) {
+  return __shfl_sync(kWholeWarp, number, 0);
+}
+
 // The sum over lanes that differ in the bits kNearest..kFarthest of their number, in a
 // fixed order; every one of them gets the same bits.
 template <int kFarthest = kWarpSize / 2, int kNearest = 1, typename Value>

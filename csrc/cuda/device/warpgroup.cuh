@@ -72,12 +72,11 @@ __device__ __forceinline__ void wait_for_products();
 template <int kColumns>
 using WarpgroupSums = float[kColumns / 8][4];
 
-// sums = left * right, or += where `adds`, for 64 x 16 and 16 x kColumns elements, both
+// sums = left * right, or += where kAdds, for 64 x 16 and 16 x kColumns elements, both
 // in shared memory as descriptors say: row by row of `left`, and column by column of
 // `right`.
-template <int kColumns, typename Element>
-__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right,
-                                                bool adds, Element,
+template <int kColumns, bool kAdds, typename Element>
+__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right, Element,
                                                 WarpgroupSums<kColumns>& sums);
 
 // sums += left * right, the left as multiply_matrices() takes it (instructions.cuh), 16
@@ -86,6 +85,11 @@ template <int kColumns, typename Element>
 __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
                                                    uint64_t right, Element,
                                                    WarpgroupSums<kColumns>& sums);
+
+// Sums that ordinary code has written: it has done so in front of this, and the compiler
+// moves none of it behind. Comes before begin_products().
+template <int kFragmentsOfSums>
+__device__ __forceinline__ void finish_writes(float (&sums)[kFragmentsOfSums][4]);
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
 
@@ -141,6 +145,15 @@ static __device__ __forceinline__ void show_writes_to_products() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+template <int kFragmentsOfSums>
+__device__ __forceinline__ void finish_writes(float (&sums)[kFragmentsOfSums][4]) {
+#pragma unroll
+  for (auto& fragment : sums) {
+#pragma unroll
+    for (float& sum : fragment) asm volatile("" : "+f"(sum)::"memory");
+  }
+}
+
 static __device__ __forceinline__ void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -155,15 +168,17 @@ __device__ __forceinline__ void wait_for_products() {
 }
 
 // The operands of an instruction are part of its text: all sums of 64 columns are 32
-// numbers of a lane, all of 128 columns 64.
-#define NEGATIVE_COSINE_SUMS_8(f)                                         \
-  "+f"(sums[f][0]), "+f"(sums[f][1]), "+f"(sums[f][2]), "+f"(sums[f][3]), \
-      "+f"(sums[f + 1][0]), "+f"(sums[f + 1][1]), "+f"(sums[f + 1][2]),   \
-      "+f"(sums[f + 1][3])
-#define NEGATIVE_COSINE_SUMS_32(f)                          \
-  NEGATIVE_COSINE_SUMS_8(f), NEGATIVE_COSINE_SUMS_8(f + 2), \
-      NEGATIVE_COSINE_SUMS_8(f + 4), NEGATIVE_COSINE_SUMS_8(f + 6)
-#define NEGATIVE_COSINE_SUMS_64 NEGATIVE_COSINE_SUMS_32(0), NEGATIVE_COSINE_SUMS_32(8)
+// numbers of a lane, all of 128 columns 64. `mode` is "+" where it adds to them, "="
+// where it does not read them.
+#define NEGATIVE_COSINE_SUMS_8(mode, f)                                         \
+  mode "f"(sums[f][0]), mode "f"(sums[f][1]), mode "f"(sums[f][2]),             \
+      mode "f"(sums[f][3]), mode "f"(sums[f + 1][0]), mode "f"(sums[f + 1][1]), \
+      mode "f"(sums[f + 1][2]), mode "f"(sums[f + 1][3])
+#define NEGATIVE_COSINE_SUMS_32(mode, f)                                \
+  NEGATIVE_COSINE_SUMS_8(mode, f), NEGATIVE_COSINE_SUMS_8(mode, f + 2), \
+      NEGATIVE_COSINE_SUMS_8(mode, f + 4), NEGATIVE_COSINE_SUMS_8(mode, f + 6)
+#define NEGATIVE_COSINE_SUMS_64(mode) \
+  NEGATIVE_COSINE_SUMS_32(mode, 0), NEGATIVE_COSINE_SUMS_32(mode, 8)
 
 #define NEGATIVE_COSINE_NAMES_32                                           \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
@@ -176,33 +191,42 @@ __device__ __forceinline__ void wait_for_products() {
   "%60, %61, %62, %63"
 
 // Behind the factors come: whether it adds, their signs, and what is transposed.
-#define NEGATIVE_COSINE_MULTIPLY_SHARED(columns, type, names, left_, right_, adds_, \
+#define NEGATIVE_COSINE_MULTIPLY_SHARED(columns, type, names, left_, right_, adds,  \
                                         all)                                        \
-  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds_                      \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds                       \
                ", 0;\n"                                                             \
                "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type \
                " {" names "}, " left_ ", " right_ ", adds, 1, 1, 0, 0;\n}"          \
                : all                                                                \
-               : "l"(left), "l"(right), "r"(static_cast<int>(adds)))
+               : "l"(left), "l"(right))
+#define NEGATIVE_COSINE_MULTIPLY_SHARED_64(type, adds, mode)                          \
+  NEGATIVE_COSINE_MULTIPLY_SHARED("64", type, NEGATIVE_COSINE_NAMES_32, "%32", "%33", \
+                                  adds, NEGATIVE_COSINE_SUMS_32(mode, 0))
+#define NEGATIVE_COSINE_MULTIPLY_SHARED_128(type, adds, mode)                          \
+  NEGATIVE_COSINE_MULTIPLY_SHARED("128", type, NEGATIVE_COSINE_NAMES_64, "%64", "%65", \
+                                  adds, NEGATIVE_COSINE_SUMS_64(mode))
 
-template <int kColumns, typename Element>
-__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right,
-                                                bool adds, Element,
+template <int kColumns, bool kAdds, typename Element>
+__device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right, Element,
                                                 WarpgroupSums<kColumns>& sums) {
   static_assert(kColumns == 64 || kColumns == 128, "which instructions there are");
   constexpr bool kIsBFloat16 = std::is_same_v<Element, BFloat16>;
-  if constexpr (kColumns == 64 && kIsBFloat16) {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("64", "bf16", NEGATIVE_COSINE_NAMES_32, "%32",
-                                    "%33", "%34", NEGATIVE_COSINE_SUMS_32(0));
+  if constexpr (kColumns == 64 && kIsBFloat16 && kAdds) {
+    NEGATIVE_COSINE_MULTIPLY_SHARED_64("bf16", "1", "+");
+  } else if constexpr (kColumns == 64 && kIsBFloat16) {
+    NEGATIVE_COSINE_MULTIPLY_SHARED_64("bf16", "0", "=");
+  } else if constexpr (kColumns == 64 && kAdds) {
+    NEGATIVE_COSINE_MULTIPLY_SHARED_64("f16", "1", "+");
   } else if constexpr (kColumns == 64) {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("64", "f16", NEGATIVE_COSINE_NAMES_32, "%32", "%33",
-                                    "%34", NEGATIVE_COSINE_SUMS_32(0));
+    NEGATIVE_COSINE_MULTIPLY_SHARED_64("f16", "0", "=");
+  } else if constexpr (kIsBFloat16 && kAdds) {
+    NEGATIVE_COSINE_MULTIPLY_SHARED_128("bf16", "1", "+");
   } else if constexpr (kIsBFloat16) {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("128", "bf16", NEGATIVE_COSINE_NAMES_64, "%64",
-                                    "%65", "%66", NEGATIVE_COSINE_SUMS_64);
+    NEGATIVE_COSINE_MULTIPLY_SHARED_128("bf16", "0", "=");
+  } else if constexpr (kAdds) {
+    NEGATIVE_COSINE_MULTIPLY_SHARED_128("f16", "1", "+");
   } else {
-    NEGATIVE_COSINE_MULTIPLY_SHARED("128", "f16", NEGATIVE_COSINE_NAMES_64, "%64",
-                                    "%65", "%66", NEGATIVE_COSINE_SUMS_64);
+    NEGATIVE_COSINE_MULTIPLY_SHARED_128("f16", "0", "=");
   }
 }
 
@@ -211,6 +235,14 @@ __device__ __forceinline__ void multiply_shared(uint64_t left, uint64_t right,
                " {" names "}, {" left_ "}, " right_ ", 1, 1, 1, 1;"                  \
                : all                                                                 \
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right))
+#define NEGATIVE_COSINE_MULTIPLY_REGISTERS_64(type)                        \
+  NEGATIVE_COSINE_MULTIPLY_REGISTERS("64", type, NEGATIVE_COSINE_NAMES_32, \
+                                     "%32, %33, %34, %35", "%36",          \
+                                     NEGATIVE_COSINE_SUMS_32("+", 0))
+#define NEGATIVE_COSINE_MULTIPLY_REGISTERS_128(type)                        \
+  NEGATIVE_COSINE_MULTIPLY_REGISTERS("128", type, NEGATIVE_COSINE_NAMES_64, \
+                                     "%64, %65, %66, %67", "%68",           \
+                                     NEGATIVE_COSINE_SUMS_64("+"))
 
 template <int kColumns, typename Element>
 __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
@@ -219,21 +251,13 @@ __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
   static_assert(kColumns == 64 || kColumns == 128, "which instructions there are");
   constexpr bool kIsBFloat16 = std::is_same_v<Element, BFloat16>;
   if constexpr (kColumns == 64 && kIsBFloat16) {
-    NEGATIVE_COSINE_MULTIPLY_REGISTERS("64", "bf16", NEGATIVE_COSINE_NAMES_32,
-                                       "%32, %33, %34, %35", "%36",
-                                       NEGATIVE_COSINE_SUMS_32(0));
+    NEGATIVE_COSINE_MULTIPLY_REGISTERS_64("bf16");
   } else if constexpr (kColumns == 64) {
-    NEGATIVE_COSINE_MULTIPLY_REGISTERS("64", "f16", NEGATIVE_COSINE_NAMES_32,
-                                       "%32, %33, %34, %35", "%36",
-                                       NEGATIVE_COSINE_SUMS_32(0));
+    NEGATIVE_COSINE_MULTIPLY_REGISTERS_64("f16");
   } else if constexpr (kIsBFloat16) {
-    NEGATIVE_COSINE_MULTIPLY_REGISTERS("128", "bf16", NEGATIVE_COSINE_NAMES_64,
-                                       "%64, %65, %66, %67", "%68",
-                                       NEGATIVE_COSINE_SUMS_64);
+    NEGATIVE_COSINE_MULTIPLY_REGISTERS_128("bf16");
   } else {
-    NEGATIVE_COSINE_MULTIPLY_REGISTERS("128", "f16", NEGATIVE_COSINE_NAMES_64,
-                                       "%64, %65, %66, %67", "%68",
-                                       NEGATIVE_COSINE_SUMS_64);
+    NEGATIVE_COSINE_MULTIPLY_REGISTERS_128("f16");
   }
 }
 
@@ -243,7 +267,11 @@ __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
 #undef NEGATIVE_COSINE_NAMES_32
 #undef NEGATIVE_COSINE_NAMES_64
 #undef NEGATIVE_COSINE_MULTIPLY_SHARED
+#undef NEGATIVE_COSINE_MULTIPLY_SHARED_64
+#undef NEGATIVE_COSINE_MULTIPLY_SHARED_128
 #undef NEGATIVE_COSINE_MULTIPLY_REGISTERS
+#undef NEGATIVE_COSINE_MULTIPLY_REGISTERS_64
+#undef NEGATIVE_COSINE_MULTIPLY_REGISTERS_128
 
 #endif  // no other device has them, and their kernels are not compiled for others
 

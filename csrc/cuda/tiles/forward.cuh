@@ -56,7 +56,7 @@ class ForwardTile : ForwardRows<Shape, OwnPlaces> {
     copy_panel(0, 0);
     wait_for_copies<1>();
     __syncwarp();
-    prepare_own_rows();
+    this->prepare_own_rows();
     const auto panels =
         static_cast<int32_t>((columns() + Shape::kColumns - 1) / Shape::kColumns);
     int turn = 0;
@@ -118,30 +118,16 @@ class ForwardTile : ForwardRows<Shape, OwnPlaces> {
   // --- Copy and prepare --------------------------------------------------------------
 
   __device__ __forceinline__ void copy_own_rows() const {
-    const auto* queries = static_cast<const Storage*>(params_.query);
     for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
       const int32_t doc = memory_.own_places.doc_of(memory_.places, row);
       const int32_t query = query_at(row, doc);
-      const bool is_query = query != kNotKept;
-      team_.copy(queries + (is_query ? query * params_.dim : 0), is_query,
-                 memory_.queries.row(row));
+      this->copy_query(row, query);
       if (!team_.is_first_thread()) return;
       memory_.queries.index[row] = query;
       memory_.pair_inputs.copy(params_, row, max(doc, 0), true);
       if (norms_are_known_) {
         copy_known_norm(max(doc, 0), true, memory_.doc_inverse_norm + row);
       }
-    });
-  }
-
-  __device__ __forceinline__ void prepare_own_rows() const {
-    for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
-      const Real inverse_norm = team_.inverse_norm(memory_.queries.row(row));
-      __syncwarp();
-      const Real norm = team_.prepare(inverse_norm, memory_.queries.row(row));
-      if (!team_.is_first_thread()) return;
-      memory_.queries.norm[row] = norm;
-      memory_.query_inverse_norm[row] = inverse_norm;
     });
   }
 

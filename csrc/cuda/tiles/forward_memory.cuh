@@ -53,7 +53,8 @@ class TileCounts {
 
  private:
   __device__ __forceinline__ static bool is_keeper() {
-    return column_of_lane() == 0 && slice_of_warp<Shape>() == 0;
+    return has_rows_of_tile<Shape>() && column_of_lane() == 0 &&
+           slice_of_warp<Shape>() == 0;
   }
   __device__ __forceinline__ static int number(int group, int row) {
     return group * Shape::kRows + row_in_tile<Shape>(row);
@@ -71,8 +72,11 @@ class TileCounts {
   SharedElement<int32_t>* const larger_;  // logits than the positive's
 };
 
-// What a group finds of a row besides its sum.
-enum ForwardNumber { kShift, kWeightSum, kCosineSum, kForwardNumbers };
+// What a group finds of a row besides its sum; the last two only where weights are
+// rounded (rounding.cuh).
+enum ForwardNumber { kShift, kWeightSum, kCosineSum, kLostWeights, kLostCosines };
+template <typename Shape>
+constexpr int kForwardNumbers = Shape::kRoundsWeights ? 5 : 3;
 
 // What a row's direction is made of, besides its elements:
 // (positive * doc + candidates * sum - query * along) * norm, where the sums are those
@@ -88,7 +92,8 @@ enum DirectionFactor {
 template <typename Shape, typename OwnPlaces>
 struct ForwardTileMemory {
   using Real = typename Shape::Real;
-  static constexpr int kStagedRows = 2 * Shape::kColumns;
+  static constexpr int kStagedRows = Shape::kStages * Shape::kColumns;
+  static constexpr int kLengths = Shape::kRoundsWeights ? kStagedRows : 0;
   // Warps of slices do not wait for each other here: each has its own.
   static constexpr int kPositives = Shape::kSlices * Shape::kRows;
 
@@ -101,6 +106,7 @@ struct ForwardTileMemory {
         doc_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         positive_cosines(arrays.template take<Real>(kPositives)),
         factors(arrays.template take<Real>(kDirectionFactors * Shape::kRows)),
+        lengths(arrays.template take<Real>(kLengths)),
         places(&arrays),
         counts(&arrays),
         slices(&arrays),
@@ -113,15 +119,16 @@ struct ForwardTileMemory {
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
       shared_bytes(kPositives, sizeof(Real)) +
       shared_bytes(kDirectionFactors * Shape::kRows, sizeof(Real)) +
-      TilePlaces<Shape::kThreads>::kBytes + TileCounts<Shape>::kBytes +
-      TileSlices<Shape>::kBytes + TileGroups<Shape, kForwardNumbers>::kBytes;
+      shared_bytes(kLengths, sizeof(Real)) + TilePlaces<Shape::kWindow>::kBytes +
+      TileCounts<Shape>::kBytes + TileSlices<Shape>::kBytes +
+      TileGroups<Shape, kForwardNumbers<Shape>>::kBytes;
 
   __device__ __forceinline__ SharedElement<Real>& factor(DirectionFactor which,
                                                          int in_tile) const {
     return factors[which * Shape::kRows + in_tile];
   }
 
-  SharedArrays arrays;
+  ArraysOf<Shape> arrays;
   TileRows<Shape> queries;
   const OwnPlaces own_places;  // of the queries
   TileRows<Shape> docs;
@@ -131,10 +138,11 @@ struct ForwardTileMemory {
   SharedElement<Real>* const doc_inverse_norm;
   SharedElement<Real>* const positive_cosines;
   SharedElement<Real>* const factors;
-  TilePlaces<Shape::kThreads> places;
+  SharedElement<Real>* const lengths;  // of docs, where weights are rounded
+  TilePlaces<Shape::kWindow> places;
   TileCounts<Shape> counts;
   TileSlices<Shape> slices;
-  TileGroups<Shape, kForwardNumbers> groups;
+  TileGroups<Shape, kForwardNumbers<Shape>> groups;
 };
 
 }  // namespace cuda

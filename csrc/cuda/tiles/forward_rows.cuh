@@ -15,6 +15,7 @@
 #include "cuda/rows/saved.cuh"
 #include "cuda/tiles/forward_memory.cuh"
 #include "cuda/tiles/pass.cuh"
+#include "cuda/tiles/rounding.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -29,6 +30,7 @@ struct ForwardTileState {
   Real shift[kRowsOfLane];
   Real weight_sum[kRowsOfLane] = {};
   Real cosine_sum[kRowsOfLane] = {};
+  LostByRounding<Shape> lost = {};
   RowSums<Shape> sums = {};
 };
 
@@ -109,6 +111,24 @@ class ForwardRows {
     return {memory_.own_places.place_of(), first, end, start};
   }
 
+  __device__ __forceinline__ void copy_query(int row, int32_t query) const {
+    const bool is_query = query != kNotKept;
+    const int64_t source = is_query ? query : 0;
+    team_.copy(static_cast<const Storage*>(params_.query) + source * params_.dim,
+               is_query, memory_.queries.row(row));
+  }
+
+  __device__ __forceinline__ void prepare_own_rows() const {
+    for_each_row_of_team<Shape>(Shape::kRows, [&](int row) {
+      const Real inverse_norm = team_.inverse_norm(memory_.queries.row(row));
+      __syncwarp();
+      const Real norm = team_.prepare(inverse_norm, memory_.queries.row(row));
+      if (!team_.is_first_thread()) return;
+      memory_.queries.norm[row] = norm;
+      memory_.query_inverse_norm[row] = inverse_norm;
+    });
+  }
+
   __device__ __forceinline__ void copy_known_norm(int32_t doc, bool is_wanted,
                                                   SharedElement<Real>* to) const {
     const auto* norms = static_cast<const Real*>(outputs_.doc_inverse_norm);
@@ -146,8 +166,20 @@ class ForwardRows {
   // weights to the rows' sums.
   __device__ __forceinline__ void weigh(const Band& candidates, int staged,
                                         Products<Shape>& products) {
-    auto& cosines = products;
     Products<Shape> logits;
+    uint32_t kept[2];
+    find_logits(candidates, staged, products, logits, kept);
+    count(kept, logits);
+    if (running_maximum_) raise_shift(logits);
+    to_weights(staged, logits, products);
+  }
+
+  // Turns products into cosines, and finds their logits: those that are not kept add
+  // nothing.
+  __device__ __forceinline__ void find_logits(const Band& candidates, int staged,
+                                              Products<Shape>& cosines,
+                                              Products<Shape>& logits,
+                                              uint32_t (&kept)[2]) const {
     to_logits(staged, cosines, logits);
     if (has_log_q()) {
       correct(
@@ -155,7 +187,7 @@ class ForwardRows {
           [&](int, int column) { return Shape::kRows + staged + column; },
           [&](int half, int) { return row_in_tile<Shape>(half); }, logits);
     }
-    uint32_t kept[2] = {kColumnsOfLane<Shape>, kColumnsOfLane<Shape>};
+    kept[0] = kept[1] = kColumnsOfLane<Shape>;
     keep_candidates(candidates, staged, kept);
     if (__any_sync(kWholeWarp, kept[0] != kColumnsOfLane<Shape> ||
                                    kept[1] != kColumnsOfLane<Shape>)) {
@@ -163,9 +195,6 @@ class ForwardRows {
       keep_columns<Shape>(kept, Real(0), cosines);
       keep_columns<Shape>(kept, -static_cast<Real>(INFINITY), logits);
     }
-    count(kept, logits);
-    if (running_maximum_) raise_shift(logits);
-    to_weights(staged, logits, products);
   }
 
   __device__ __forceinline__ void to_logits(int staged, Products<Shape>& cosines,
@@ -237,9 +266,16 @@ class ForwardRows {
   // the largest number.
   __device__ __forceinline__ void raise_shift(const Products<Shape>& logits) {
     Real largest[2] = {-static_cast<Real>(INFINITY), -static_cast<Real>(INFINITY)};
+    find_largest(logits, largest);
+    raise_shift(largest);
+  }
+  __device__ __forceinline__ static void find_largest(const Products<Shape>& logits,
+                                                      Real (&largest)[2]) {
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       largest[half] = max(largest[half], logits[fragment][element]);
     });
+  }
+  __device__ __forceinline__ void raise_shift(const Real (&largest)[2]) {
     const Real of_rows[2] = {largest_over_row(largest[0]),
                              largest_over_row(largest[1])};
     const bool any = of_rows[0] > state_.shift[0] || of_rows[1] > state_.shift[1];
@@ -256,6 +292,7 @@ class ForwardRows {
     state_.shift[row] = shift;
     state_.weight_sum[row] *= factor;
     state_.cosine_sum[row] *= factor;
+    state_.lost.scale(row, factor);
     if (sums_directions()) scale_row<Shape>(row, factor, state_.sums);
   }
 
@@ -285,10 +322,10 @@ class ForwardRows {
   // Returns the rows' part of the reduced loss that this thread knows.
   __device__ __forceinline__ double store_rows() {
     share_sums();
-    __syncthreads();
+    Shape::synchronise();
     const double loss = finish_rows();
     if (outputs_.query_direction != nullptr) {
-      __syncthreads();
+      Shape::synchronise();
       store_directions();
     }
     return loss;
@@ -304,6 +341,12 @@ class ForwardRows {
       memory_.groups.set_number(kShift, row, state_.shift[row]);
       memory_.groups.set_number(kWeightSum, row, state_.weight_sum[row]);
       memory_.groups.set_number(kCosineSum, row, state_.cosine_sum[row]);
+      if constexpr (Shape::kRoundsWeights) {
+        memory_.groups.set_number(kLostWeights, row,
+                                  sum_over_row(state_.lost.weights[row]));
+        memory_.groups.set_number(kLostCosines, row,
+                                  sum_over_row(state_.lost.cosines[row]));
+      }
     });
   }
 
@@ -322,10 +365,11 @@ class ForwardRows {
     memory_.factor(kMergedShift, in_tile) = sums.shift;
     memory_.factor(kPositiveFactor, in_tile) =
         result.weights.positive * memory_.doc_inverse_norm[in_tile];
+    const SumFactors factors = sum_factors(in_tile, sums, result);
     memory_.factor(kCandidatesFactor, in_tile) =
-        result.weights.candidates * (1 / kWeightFactor);
+        factors.candidates * (1 / kWeightFactor);
     memory_.factor(kAlongFactor, in_tile) =
-        memory_.queries.norm[in_tile] * result.projection;
+        memory_.queries.norm[in_tile] * factors.projection;
     if (outputs_.num_kept != nullptr) {
       __stcs(outputs_.num_kept + query, memory_.counts.kept(in_tile));
     }
@@ -340,19 +384,46 @@ class ForwardRows {
   // What all groups have found of a row, relative to the largest of their shifts.
   __device__ __forceinline__ CandidateSums<Real> merged_sums(int in_tile) const {
     const auto& groups = memory_.groups;
-    CandidateSums<Real> sums{groups.number_of(kShift, 0, in_tile), 0, 0};
+    Real shift = groups.number_of(kShift, 0, in_tile);
     for (int group = 1; group < Shape::kGroups; ++group) {
-      sums.shift = max(sums.shift, groups.number_of(kShift, group, in_tile));
+      shift = max(shift, groups.number_of(kShift, group, in_tile));
     }
+    return {shift, merged_number(kWeightSum, in_tile, shift),
+            merged_number(kCosineSum, in_tile, shift)};
+  }
+  __device__ __forceinline__ Real merged_number(ForwardNumber which, int in_tile,
+                                                Real shift) const {
+    const auto& groups = memory_.groups;
+    Real sum = 0;
     for (int group = 0; group < Shape::kGroups; ++group) {
-      const Real factor =
-          running_maximum_
-              ? exp_of(groups.number_of(kShift, group, in_tile) - sums.shift)
-              : Real(1);
-      sums.weight_sum += factor * groups.number_of(kWeightSum, group, in_tile);
-      sums.cosine_sum += factor * groups.number_of(kCosineSum, group, in_tile);
+      const Real factor = running_maximum_
+                              ? exp_of(groups.number_of(kShift, group, in_tile) - shift)
+                              : Real(1);
+      sum += factor * groups.number_of(which, group, in_tile);
     }
-    return sums;
+    return sum;
+  }
+
+  // How much the weighted sum counts in the direction, and what is along the query.
+  struct SumFactors {
+    Real candidates;
+    Real projection;
+  };
+  __device__ __forceinline__ SumFactors
+  sum_factors(int in_tile, const CandidateSums<Real>& sums,
+              const RowResult<Real>& result) const {
+    const Real candidates = result.weights.candidates;
+    if constexpr (Shape::kRoundsWeights) {
+      if (candidates == 0) return {candidates, result.projection};
+      const Real lost = merged_number(kLostWeights, in_tile, sums.shift);
+      const Real factor = rounding_factor(sums.weight_sum, lost);
+      const Real rounded =
+          sums.cosine_sum - merged_number(kLostCosines, in_tile, sums.shift);
+      return {candidates * factor,
+              result.projection + candidates * (factor * rounded - sums.cosine_sum)};
+    } else {
+      return {candidates, result.projection};
+    }
   }
 
   struct DirectionFactors {

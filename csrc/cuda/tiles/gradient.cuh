@@ -145,6 +145,7 @@ class GradientTile : public GradientRows<Shape, kHasGaps> {
                           memory_.slices, products);
     if (!takes_part) return;
     this->weigh_all(column, staged, products);
+    if constexpr (FitNorms<Storage>::kScalesWeights) this->scale_weights(products);
     accumulate_panel<Shape>(products, queries, state_.sums);
   }
 };

@@ -15,20 +15,41 @@ namespace negative_cosine {
 namespace cuda {
 
 // What a group finds of a row besides its sum.
-enum GradientNumber { kProjection, kWeightDivisor, kGradientNumbers };
+// The last three only where weights are rounded (rounding.cuh).
+enum GradientNumber {
+  kProjection,
+  kWeightDivisor,
+  kAllWeights,  // the sum of their absolute values
+  kLostWeightsOfDoc,
+  kLostCosinesOfDoc
+};
+template <typename Shape>
+constexpr int kGradientNumbers = Shape::kRoundsWeights ? 5 : 2;
 
 // What a document's gradient is made of, besides its elements:
 // (sum - doc * projection) * factor, where the sums are those divided by `divisor`.
-enum DocFactor { kMergedDivisor, kProjectionFactor, kGradientFactor, kDocFactors };
+// Where weights are rounded the sum has a factor, and the document's own query is
+// added: its coefficient times its inverse norm times its elements.
+enum DocFactor {
+  kMergedDivisor,
+  kProjectionFactor,
+  kGradientFactor,
+  kSumFactor,
+  kOwnCoefficient,
+  kOwnInverseNorm
+};
+template <typename Shape>
+constexpr int kDocFactors = Shape::kRoundsWeights ? 6 : 3;
 
 // Of queries at some of the band's places alone, or of one for each place.
 template <typename Shape, bool kHasGaps>
 struct GradientTileMemory {
-  using Places = std::conditional_t<kHasGaps, BandQueries<Shape::kThreads>,
-                                    TilePlaces<Shape::kThreads>>;
-  static constexpr int kQueryPlaces = kHasGaps ? 2 * Shape::kColumns : 0;
+  using Places = std::conditional_t<kHasGaps, BandQueries<Shape::kWindow>,
+                                    TilePlaces<Shape::kWindow>>;
   using Real = typename Shape::Real;
-  static constexpr int kStagedRows = 2 * Shape::kColumns;
+  static constexpr int kStagedRows = Shape::kStages * Shape::kColumns;
+  static constexpr int kLengths = Shape::kRoundsWeights ? kStagedRows : 0;
+  static constexpr int kQueryPlaces = kHasGaps ? kStagedRows : 0;
   using Saved = SavedRow<Real>;
   static constexpr int kSavedNumbers = sizeof(Saved) / sizeof(Real);
 
@@ -44,7 +65,8 @@ struct GradientTileMemory {
         shifts(arrays.template take<Real>(kStagedRows)),
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
         query_factors(arrays.template take<Real>(Shape::kRows)),
-        factors(arrays.template take<Real>(kDocFactors * Shape::kRows)),
+        factors(arrays.template take<Real>(kDocFactors<Shape> * Shape::kRows)),
+        lengths(arrays.template take<Real>(kLengths)),
         places(&arrays),
         slices(&arrays),
         groups(&arrays) {}
@@ -56,8 +78,9 @@ struct GradientTileMemory {
       shared_bytes(kSavedNumbers * kStagedRows, sizeof(Real)) +
       4 * shared_bytes(kStagedRows, sizeof(Real)) +
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
-      shared_bytes(kDocFactors * Shape::kRows, sizeof(Real)) + Places::kBytes +
-      TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers>::kBytes;
+      shared_bytes(kDocFactors<Shape> * Shape::kRows, sizeof(Real)) +
+      shared_bytes(kLengths, sizeof(Real)) + Places::kBytes +
+      TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers<Shape>>::kBytes;
 
   // What was saved of a query, as it was copied.
   __device__ __forceinline__ Saved saved_of(int staged) const {
@@ -73,7 +96,7 @@ struct GradientTileMemory {
     return factors[which * Shape::kRows + in_tile];
   }
 
-  SharedArrays arrays;
+  ArraysOf<Shape> arrays;
   TileRows<Shape> docs;
   TileRows<Shape> queries;
   SharedElement<uint32_t>* const query_places;  // in the band, where that has gaps
@@ -90,9 +113,10 @@ struct GradientTileMemory {
   SharedElement<Real>* const own_coefficients;
   SharedElement<Real>* const query_factors;
   SharedElement<Real>* const factors;
+  SharedElement<Real>* const lengths;  // of queries, where weights are rounded
   Places places;
   TileSlices<Shape> slices;
-  TileGroups<Shape, kGradientNumbers> groups;
+  TileGroups<Shape, kGradientNumbers<Shape>> groups;
 };
 
 }  // namespace cuda

@@ -11,6 +11,7 @@
 #include "cuda/rows/gradient.cuh"
 #include "cuda/tiles/gradient_memory.cuh"
 #include "cuda/tiles/pass.cuh"
+#include "cuda/tiles/rounding.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -23,6 +24,7 @@ struct GradientTileState {
   using Real = typename Shape::Real;
   Real weight_divisor[kRowsOfLane] = {};  // 0 before any weight
   Real projection[kRowsOfLane] = {};
+  LostByRounding<Shape> lost = {};  // divided as the weights are
   RowSums<Shape> sums = {};
 };
 
@@ -300,7 +302,6 @@ class GradientRows {
                                             Products<Shape>& products) {
     weigh(start, staged, products);
     weigh_positives(start, staged, products);
-    if constexpr (FitNorms<Storage>::kScalesWeights) scale_weights(products);
   }
 
   // Turns products into weights times the queries' inverse norms, and adds the weights
@@ -309,6 +310,26 @@ class GradientRows {
                                         Products<Shape>& products) {
     auto& cosines = products;
     Products<Shape> weights;
+    find_weights(start, staged, cosines, weights);
+    const auto* first_norm = memory_.queries.norm + staged + column_of_lane();
+#pragma unroll
+    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
+      Real norms[2];
+      read_pair(first_norm + fragment * kFragmentColumns, norms);
+#pragma unroll
+      for (int element = 0; element < kFragmentElements; ++element) {
+        const Real weight = weights[fragment][element];
+        Real& projection = state_.projection[element / 2];
+        projection = multiply_add(weight, cosines[fragment][element], projection);
+        products[fragment][element] = weight * finite_norm(norms[element % 2]);
+      }
+    }
+  }
+
+  // Turns products into cosines, and finds the weights of the candidates.
+  __device__ __forceinline__ void find_weights(uint32_t start, int staged,
+                                               Products<Shape>& cosines,
+                                               Products<Shape>& weights) const {
     to_logits(staged, cosines, weights);
     if (has_log_q()) {
       correct(
@@ -324,19 +345,6 @@ class GradientRows {
       // The others add nothing, even if they were NaN.
       keep_columns<Shape>(kept, Real(0), cosines);
       keep_columns<Shape>(kept, Real(0), weights);
-    }
-    const auto* first_norm = memory_.queries.norm + staged + column_of_lane();
-#pragma unroll
-    for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      Real norms[2];
-      read_pair(first_norm + fragment * kFragmentColumns, norms);
-#pragma unroll
-      for (int element = 0; element < kFragmentElements; ++element) {
-        const Real weight = weights[fragment][element];
-        Real& projection = state_.projection[element / 2];
-        projection = multiply_add(weight, cosines[fragment][element], projection);
-        products[fragment][element] = weight * finite_norm(norms[element % 2]);
-      }
     }
   }
 
@@ -435,19 +443,32 @@ class GradientRows {
   // kLargestWeight.
   __device__ __forceinline__ void scale_weights(Products<Shape>& products) {
     Real largest[2] = {0, 0};
+    find_largest_weights(products, largest);
+    raise_divisors(largest);
+    divide_weights(products);
+  }
+
+  __device__ __forceinline__ static void find_largest_weights(
+      const Products<Shape>& products, Real (&largest)[2]) {
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       const Real weight = products[fragment][element];
       largest[half] = max(largest[half], weight < 0 ? -weight : weight);
     });
-    Real inverse_divisor[2];
+  }
+
+  // `largest` is of the lane's columns.
+  __device__ __forceinline__ void raise_divisors(const Real (&largest)[2]) {
     for_each_row_of_lane([&](int row) {
       const Real of_row = largest_over_row(largest[row]);
-      if (of_row != 0) {
-        raise_divisor(
-            row, power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight)));
-      }
-      inverse_divisor[row] = inverse_of(state_.weight_divisor[row]);
+      if (of_row == 0) return;
+      raise_divisor(
+          row, power_of_two_below(of_row * (2 / FitNorms<Storage>::kLargestWeight)));
     });
+  }
+
+  __device__ __forceinline__ void divide_weights(Products<Shape>& products) const {
+    const Real inverse_divisor[2] = {inverse_of(state_.weight_divisor[0]),
+                                     inverse_of(state_.weight_divisor[1])};
     for_each_product<Shape>([&](int fragment, int element, int half, int) {
       products[fragment][element] *= inverse_divisor[half];
     });
@@ -461,17 +482,23 @@ class GradientRows {
     if (!(divisor > state_.weight_divisor[row])) return;
     const Real factor = state_.weight_divisor[row] / divisor;
     state_.weight_divisor[row] = divisor;
+    state_.lost.scale(row, factor);
     scale_row<Shape>(row, factor, state_.sums);
   }
 
   // --- Store -------------------------------------------------------------------------
 
-  __device__ __forceinline__ void finish() {
+  // Behind it the gradients are in the place of the documents.
+  __device__ __forceinline__ void finish_rows() {
     share_projections();
-    __syncthreads();
+    Shape::synchronise();
     merge_projections();
-    __syncthreads();
+    Shape::synchronise();
     finish_docs();
+  }
+
+  __device__ __forceinline__ void finish() {
+    finish_rows();
     __syncthreads();
     store_docs();
   }
@@ -488,15 +515,26 @@ class GradientRows {
   __device__ __forceinline__ void merge_projections() const {
     const int in_tile = static_cast<int>(threadIdx.x);
     if (in_tile >= Shape::kRows) return;
-    Real projection = 0, divisor = 0;
+    Real projection = 0;
     for (int group = 0; group < Shape::kGroups; ++group) {
       projection += memory_.groups.number_of(kProjection, group, in_tile);
+    }
+    memory_.factor(kMergedDivisor, in_tile) = merged_divisor(in_tile);
+    set_doc_factors(in_tile, projection);
+  }
+  __device__ __forceinline__ Real merged_divisor(int in_tile) const {
+    Real divisor = 0;
+    for (int group = 0; group < Shape::kGroups; ++group) {
       divisor = max(divisor, memory_.groups.number_of(kWeightDivisor, group, in_tile));
     }
+    return divisor;
+  }
+
+  // Of the whole projection.
+  __device__ __forceinline__ void set_doc_factors(int in_tile, Real projection) const {
     const int32_t doc = memory_.docs.index[in_tile];
     const Real inverse_norm = doc >= 0 ? doc_inverse_norm(doc) : Real(0);
     const bool is_unused = is_unused_nan(inverse_norm, projection);
-    memory_.factor(kMergedDivisor, in_tile) = divisor;
     memory_.factor(kProjectionFactor, in_tile) =
         is_unused ? Real(0) : projection * memory_.docs.norm[in_tile];
     memory_.factor(kGradientFactor, in_tile) =
@@ -541,8 +579,9 @@ class GradientRows {
   __device__ __forceinline__ void finish_pair(int in_tile, int v,
                                               const DocFactors& factors,
                                               const Real (&sums)[2]) const {
-    auto* elements = memory_.docs.row(in_tile) + first_element_of_slice<Shape>() +
-                     v * kFragmentColumns + column_of_lane();
+    auto* elements =
+        memory_.docs.row(in_tile) +
+        (first_element_of_slice<Shape>() + v * kFragmentColumns + column_of_lane());
     Real pair[2];
     read_pair(elements, pair);
 #pragma unroll
@@ -556,7 +595,7 @@ class GradientRows {
 
   __device__ __forceinline__ void store_docs() const {
     auto* gradients = static_cast<Storage*>(arguments_.doc_gradient);
-    team_.store(memory_.docs.row(0), rows_, [&](int row) {
+    team_.store(memory_.docs, rows_, [&](int row) {
       return gradients + memory_.docs.index[row] * params_.dim;
     });
   }

@@ -68,13 +68,13 @@ class TileGroups {
         const bool has_mine = v < kSumFragments<Shape>;
         decltype(load(0)) loaded;
         if (has_mine) loaded = load(v);
-        if (first > 0) __syncthreads();  // all have read the round before
+        if (first > 0) Shape::synchronise();  // all have read the round before
 #pragma unroll
         for (int group = 0; group < Shape::kGroups; ++group) {
           if (first + group >= kSumFragments<Shape>) break;
           give(sums[first + group], group);
         }
-        __syncthreads();
+        Shape::synchronise();
         if (!has_mine) continue;
         Fragment totals = {};
         add_up(totals);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/tiles/inputs.cuh"
+#include "cuda/tiles/layout.cuh"
 #include "cuda/tiles/rows.cuh"
 
 namespace negative_cosine {
@@ -13,19 +14,21 @@ template <typename Shape>
 struct TileRows {
   using Real = typename Shape::Real;
   using Storage = typename Shape::Storage;
+  using Layout = LayoutOf<Shape>;
 
   __device__ __forceinline__ TileRows(SharedArrays* arrays, int count)
-      : elements(arrays->template take<Storage>(count * Shape::kStride)),
-        index(arrays->template take<int32_t>(count)),
-        norm(arrays->template take<Real>(count)) {}
+      : elements(arrays->template take<Storage>(Layout::elements(count))),
+        index(arrays->template take<int32_t>(padded_count<Shape>(count))),
+        norm(arrays->template take<Real>(padded_count<Shape>(count))) {}
 
   __host__ __device__ static constexpr int bytes(int count) {
-    return shared_bytes(count * Shape::kStride, sizeof(Storage)) +
-           shared_bytes(count, sizeof(int32_t)) + shared_bytes(count, sizeof(Real));
+    return shared_bytes(Layout::elements(count), sizeof(Storage)) +
+           shared_bytes(padded_count<Shape>(count), sizeof(int32_t)) +
+           shared_bytes(padded_count<Shape>(count), sizeof(Real));
   }
 
-  __device__ __forceinline__ SharedElement<Storage>* row(int number) const {
-    return elements + number * Shape::kStride;
+  __device__ __forceinline__ auto row(int number) const {
+    return Layout::row(elements, number);
   }
 
   SharedElement<Storage>* const elements;

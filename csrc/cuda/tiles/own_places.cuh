@@ -15,7 +15,7 @@ template <typename Shape>
 class NeighbouringPlaces {
  public:
   static constexpr bool kAreOfQueries = false;
-  using Places = TilePlaces<Shape::kThreads>;
+  using Places = TilePlaces<Shape::kWindow>;
 
   __device__ __forceinline__ NeighbouringPlaces(SharedArrays*, const LossParams& params)
       : first_place_(blockIdx.x * Shape::kRows),
@@ -53,7 +53,7 @@ class PlacesOfQueries {
 
  public:
   static constexpr bool kAreOfQueries = true;
-  using Places = TilePlaces<Shape::kThreads>;
+  using Places = TilePlaces<Shape::kWindow>;
 
   __device__ __forceinline__ PlacesOfQueries(SharedArrays* arrays, const LossParams&)
       : places_(arrays->template take<uint32_t>(Shape::kRows)),

@@ -80,6 +80,14 @@ __device__ __forceinline__ void drop_equal_ids(const LossParams& params,
   }
 }
 
+template <typename Shape>
+__device__ __forceinline__ void copy_products(const Products<Shape>& from,
+                                              Products<Shape>& to) {
+  for_each_product<Shape>([&](int fragment, int element, int, int) {
+    to[fragment][element] = from[fragment][element];
+  });
+}
+
 // Multiplies the sums of one of the lane's rows.
 template <typename Shape>
 __device__ __forceinline__ void scale_row(int row, typename Shape::Real factor,

@@ -78,32 +78,41 @@ struct RowAlignment {
   bool whole_packets;  // of 16 bytes, in the outputs as well
 };
 
-// The threads that copy and prepare one row together: neighbouring lanes.
+// The threads that copy and prepare one row together: neighbouring lanes. A row is a
+// pointer or a SwizzledRow (layout.cuh).
 template <typename Shape>
 class RowTeam {
  public:
   using Storage = typename Shape::Storage;
   using Factor = typename Shape::Factor;
   using Real = typename Shape::Real;
-  using Element = SharedElement<Storage>;
 
   __device__ __forceinline__ RowTeam(int64_t dim, const RowAlignment& alignment)
       : dim_(static_cast<int>(dim)), alignment_(alignment) {}
 
   // The team's number: it takes every kTeams-th row from there on.
   __device__ __forceinline__ static int number() {
-    return static_cast<int>(threadIdx.x) / Shape::kThreadsOfRow;
+    return (static_cast<int>(threadIdx.x) - Shape::kFirstThreadOfTeams) /
+           Shape::kThreadsOfRow;
   }
   __device__ __forceinline__ static bool is_first_thread() { return thread() == 0; }
+  // The running thread of the team.
+  __device__ __forceinline__ static int thread() {
+    return static_cast<int>(threadIdx.x) % Shape::kThreadsOfRow;
+  }
 
+  // Warpgroups take no other rows.
   __device__ __forceinline__ bool has_whole_packets() const {
-    return alignment_.whole_packets;
+    return Shape::kIsOfWarpgroups || alignment_.whole_packets;
   }
 
   // Starts to copy a row; zeros where it is not wanted, and behind its end.
+  template <typename Row>
   __device__ __forceinline__ void copy(const Storage* from, bool wanted,
-                                       Element* to) const {
-    if (alignment_.copied_bytes == 16) return copy_pieces<16>(from, wanted, to);
+                                       const Row& to) const {
+    if (Shape::kIsOfWarpgroups || alignment_.copied_bytes == 16) {
+      return copy_pieces<16>(from, wanted, to);
+    }
     if (alignment_.copied_bytes == 8) return copy_pieces<8>(from, wanted, to);
     if constexpr (sizeof(Storage) <= 4) {
       if (alignment_.copied_bytes == 4) return copy_pieces<4>(from, wanted, to);
@@ -112,7 +121,8 @@ class RowTeam {
   }
 
   // 1 / |row| by core/norms.h, from the row in shared memory.
-  __device__ __forceinline__ Real inverse_norm(const Element* row) const {
+  template <typename Row>
+  __device__ __forceinline__ Real inverse_norm(const Row& row) const {
     Real sums[Shape::kPacket] = {};  // which do not wait for each other
     for_each_packet([&](int column) {
       Real x[Shape::kPacket];
@@ -136,7 +146,8 @@ class RowTeam {
 
   // Prepares a row of that inverse norm in place, and returns what its products have to
   // be multiplied by. No thread of the warp may still be reading it.
-  __device__ __forceinline__ Real prepare(Real inverse_norm, Element* row) const {
+  template <typename Row>
+  __device__ __forceinline__ Real prepare(Real inverse_norm, const Row& row) const {
     if (is_fit<Storage>(inverse_norm)) {
       if constexpr (std::is_same_v<Factor, Tf32>) round_elements(row);
       return inverse_norm;
@@ -156,12 +167,12 @@ class RowTeam {
   }
 
   // Writes finished rows from shared memory.
-  template <typename To>
-  __device__ __forceinline__ void store(const Element* rows, int count,
+  template <typename Rows, typename To>
+  __device__ __forceinline__ void store(const Rows& rows, int count,
                                         const To& to) const {
 #pragma unroll 1
     for (int row = number(); row < count; row += Shape::kTeams) {
-      const Element* from = rows + row * Shape::kStride;
+      const auto from = rows.row(row);
       if (has_whole_packets()) {
         store_packets(from, to(row));
       } else {
@@ -176,10 +187,6 @@ class RowTeam {
   static_assert(kPacketsOfThread * Shape::kPacket * Shape::kThreadsOfRow == Shape::kDim,
                 "all packets, as many for each thread");
 
-  __device__ __forceinline__ static int thread() {
-    return static_cast<int>(threadIdx.x) % Shape::kThreadsOfRow;
-  }
-
   // An element as it is multiplied.
   __device__ __forceinline__ static Storage to_factor(Real value) {
     if constexpr (std::is_same_v<Factor, Tf32>) {
@@ -191,7 +198,8 @@ class RowTeam {
     }
   }
 
-  __device__ __forceinline__ static void round_elements(Element* row) {
+  template <typename Row>
+  __device__ __forceinline__ static void round_elements(const Row& row) {
     for_each_packet([&](int column) {
       Real x[Shape::kPacket];
       read_packet(row + column, x);
@@ -215,9 +223,9 @@ class RowTeam {
   }
 
   // Side by side, so that the lanes of a team read neighbouring pieces.
-  template <int kBytes>
+  template <int kBytes, typename Row>
   __device__ __forceinline__ void copy_pieces(const Storage* from, bool wanted,
-                                              Element* to) const {
+                                              const Row& to) const {
     constexpr int kElements = kBytes / static_cast<int>(sizeof(Storage));
     constexpr int kStep = Shape::kThreadsOfRow * kElements;
     constexpr int kSteps = Shape::kDim / kStep;
@@ -229,8 +237,8 @@ class RowTeam {
     }
   }
 
-  __device__ __forceinline__ void store_packets(const Element* from,
-                                                Storage* to) const {
+  template <typename Row>
+  __device__ __forceinline__ void store_packets(const Row& from, Storage* to) const {
     for_each_packet([&](int column) {
       if (column >= dim_) return;
       __stcs(reinterpret_cast<uint4*>(to + column),
@@ -238,8 +246,8 @@ class RowTeam {
     });
   }
 
-  __device__ __forceinline__ void store_elements(const Element* from,
-                                                 Storage* to) const {
+  template <typename Row>
+  __device__ __forceinline__ void store_elements(const Row& from, Storage* to) const {
 #pragma unroll 1
     for (int column = thread(); column < dim_; column += Shape::kThreadsOfRow) {
       store_element(to_compute(static_cast<Storage>(from[column])), to + column);
@@ -248,8 +256,9 @@ class RowTeam {
 
   // 16-bit elements in odd numbers or at odd addresses, which no asynchronous copy
   // takes.
+  template <typename Row>
   __device__ __forceinline__ void copy_elements(const Storage* from, bool wanted,
-                                                Element* to) const {
+                                                const Row& to) const {
 #pragma unroll 4
     for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {
       const bool exists = wanted && column < dim_;
@@ -260,7 +269,8 @@ class RowTeam {
   }
 
   // Rare, so element by element.
-  __device__ __forceinline__ Real scaled_inverse_norm(const Element* row) const {
+  template <typename Row>
+  __device__ __forceinline__ Real scaled_inverse_norm(const Row& row) const {
     Real largest = 0;
 #pragma unroll 1
     for (int column = thread(); column < Shape::kDim; column += Shape::kThreadsOfRow) {

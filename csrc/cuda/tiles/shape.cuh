@@ -44,6 +44,8 @@ struct TileShape {
   static constexpr bool kIsFlat = kKind == TileKind::kFlat;
   static constexpr bool kIsMiddle = kKind == TileKind::kMiddle;
   static constexpr bool kIsTwin = kKind == TileKind::kTwin;
+  static constexpr bool kIsOfWarpgroups = false;  // but warpgroups/shape.cuh
+  static constexpr bool kRoundsWeights = false;   // to one 16-bit number: rounding.cuh
   static constexpr int kDim = kPaddedDim;
   static constexpr int kRowBytes = kDim * static_cast<int>(sizeof(Storage));
 
@@ -95,6 +97,12 @@ struct TileShape {
   static constexpr int kThreadsOfRow =
       kThreads / kColumns < 8 ? 8 : kThreads / kColumns;
   static constexpr int kTeams = kThreads / kThreadsOfRow;
+  static constexpr int kFirstThreadOfTeams = 0;
+  static constexpr int kStages = 2;         // panels in shared memory
+  static constexpr int kWindow = kThreads;  // places that they find together
+
+  // A barrier of the threads that hold the tile's rows.
+  __device__ __forceinline__ static void synchronise() { __syncthreads(); }
 
   static_assert(kGroups == 1 || kSlices == 1, "long rows have no groups");
   static_assert(kRowBytes % kSharedAlignment == 0, "no bank conflicts");
@@ -122,14 +130,26 @@ __device__ __forceinline__ int warp_of_thread() {
   return static_cast<int>(threadIdx.x) / kWarpSize;
 }
 
-// The first of its rows, of its columns of a panel, and of its slice's elements.
+// The first of its rows, of its columns of a panel, and of its slice's elements. The
+// warps of a warpgroup have neighbouring rows, and are of one group.
 template <typename Shape>
 __device__ __forceinline__ int first_row_of_warp() {
+  if constexpr (Shape::kIsOfWarpgroups) {
+    return warp_of_thread() % (Shape::kRows / kRowsOfWarp) * kRowsOfWarp;
+  }
   return warp_of_thread() / (Shape::kSlices * Shape::kGroups) * kRowsOfWarp;
 }
 template <typename Shape>
 __device__ __forceinline__ int group_of_warp() {
+  if constexpr (Shape::kIsOfWarpgroups) {
+    return same_in_warp(warp_of_thread()) / (Shape::kRows / kRowsOfWarp);
+  }
   return warp_of_thread() / Shape::kSlices % Shape::kGroups;
+}
+// Whether it has rows at all: in a block of warpgroups some warps only copy.
+template <typename Shape>
+__device__ __forceinline__ bool has_rows_of_tile() {
+  return !Shape::kIsOfWarpgroups || same_in_warp(warp_of_thread()) < Shape::kWarps;
 }
 template <typename Shape>
 __device__ __forceinline__ int first_column_of_warp() {

@@ -1,0 +1,31 @@
+// How the warps that copy share the rows of a tile or a panel.
+#pragma once
+
+#include "cuda/candidates/candidates.cuh"
+#include "cuda/tiles/rows.cuh"
+
+namespace negative_cosine {
+namespace cuda {
+
+// Calls `work(row, index, is_mine)` for each of kCount rows that the running team
+// takes, with the index that `find(row)` gave. It costs a keyed bijection with `ring`,
+// so each lane of a team finds one row's, and has that row as its own: what belongs to
+// a row besides its elements, one lane copies.
+template <typename Shape, int kCount, typename Find, typename Work>
+__device__ __forceinline__ void for_each_found_row(const Find& find, const Work& work) {
+  using Team = RowTeam<Shape>;
+  constexpr int kRowsOfTeam = kCount / Shape::kTeams;
+  static_assert(kRowsOfTeam <= Shape::kThreadsOfRow, "a lane for each row");
+  int32_t found = kNotKept;
+  if (Team::thread() < kRowsOfTeam) {
+    found = find(Team::number() + Team::thread() * Shape::kTeams);
+  }
+#pragma unroll 1
+  for (int i = 0; i < kRowsOfTeam; ++i) {
+    work(Team::number() + i * Shape::kTeams,
+         __shfl_sync(kWholeWarp, found, i, Shape::kThreadsOfRow), Team::thread() == i);
+  }
+}
+
+}  // namespace cuda
+}  // namespace negative_cosine
