@@ -5,8 +5,11 @@
 // have all come are carried out, and their lanes go on. Lanes that then still wait
 // would wait for ever on a GPU: that is a fault. When all warps stand still, all their
 // threads must be at the barrier, which then opens.
+//
+// A lane is parked that waits for what other warps do, until they wake it.
 #include "block.h"
 
+#include <algorithm>
 #include <exception>
 #include <numeric>
 #include <optional>
@@ -15,14 +18,19 @@
 #include <utility>
 #include <vector>
 
+#include "arrival_barriers.h"
 #include "copies.h"
 #include "emulation/emulator.h"
 #include "emulation/shared_element.h"
 #include "fault.h"
 #include "fiber.h"
+#include "named_barriers.h"
+#include "order.h"
 #include "random.h"
+#include "registers.h"
 #include "shared_arrays.h"
 #include "traffic.h"
+#include "warpgroups.h"
 
 uint3 threadIdx;
 uint3 blockIdx;
@@ -41,17 +49,20 @@ struct Thread {
   unsigned number;  // in the block
   Collective collective;
   uint64_t result;
+  uint32_t ticks;  // of its clock, since the warp's last synchronisation
+  Parked parked;
 };
 
-// Lanes are bits: each that exists is in exactly one of the four sets.
+// Lanes are bits: each that exists is in exactly one of the five sets.
 struct Warp {
   Thread* lanes;
   unsigned existing;
   unsigned ready;
   unsigned at_collective;
   unsigned at_barrier;
+  unsigned parked;
   unsigned exited;
-  uint32_t syncs;
+  uint32_t syncs;  // what its lanes' clocks were when all of them last synchronised
 };
 
 unsigned bit(unsigned lane) { return 1u << lane; }
@@ -67,6 +78,13 @@ class Scheduler {
   // Called by the thread that runs.
   uint64_t take_part(const Collective& collective);
   void synchronise_block();
+  void park(const Parked& parked);
+  void wake(unsigned number);
+  void tick();
+  void synchronise_warp(unsigned number);
+  uint32_t syncs_of(unsigned warp) const { return warps_[warp].syncs; }
+  unsigned warps() const { return static_cast<unsigned>(warps_.size()); }
+  void call_for_warp(Warp* warp);
   Thread& running();
   Warp& warp_of(const Thread& thread) { return warps_[thread.number / kWarpSize]; }
   // The entry of every fiber: returns to the scheduler when the thread has, and begins
@@ -79,11 +97,14 @@ class Scheduler {
   bool advance(Warp* warp);
   void run_ready_lanes(Warp* warp);
   void run(Thread* thread);
+  void stand_for(Thread* thread);
   void call_kernel();
   void pause();
   bool all_exited() const;
+  void blame_parked_threads() const;
   void open_barrier();
   void end_block();
+  void raise_if_any(const std::optional<FaultOfThread>& fault) const;
 
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
@@ -219,12 +240,14 @@ void complete_vote(const Warp& warp, unsigned lanes) {
   }
 }
 
-void complete_call(const Warp& warp) {
-  void* operands[kWarpSize];
-  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    operands[lane] = reinterpret_cast<void*>(warp.lanes[lane].collective.value);
+void synchronise(Warp* warp) {
+  uint32_t most = 0;
+  for (unsigned left = order_is_kept ? warp->existing : 0; left != 0;
+       left &= left - 1) {
+    uint32_t& ticks = warp->lanes[first_lane(left)].ticks;
+    most = std::max(most, std::exchange(ticks, 0u));
   }
-  warp.lanes[0].collective.call->function(operands);
+  warp->syncs += most + 1;
 }
 
 void complete(Warp* warp, unsigned lanes) {
@@ -232,12 +255,13 @@ void complete(Warp* warp, unsigned lanes) {
   if (is_shuffle(operation)) {
     complete_shuffle(*warp, lanes);
   } else if (operation == Operation::kWarpCall) {
-    complete_call(*warp);
+    scheduler.call_for_warp(warp);
   } else if (operation != Operation::kSyncWarp) {
     complete_vote(*warp, lanes);
   } else if (lanes == (warp->existing & ~warp->exited)) {
     // A part of the warp orders its memory accesses too; that is not followed here.
-    ++warp->syncs;
+    synchronise(warp);
+    if (order_is_kept) share_order_in_warp(warp->lanes[0].number / kWarpSize);
   }
   warp->at_collective &= ~lanes;
   warp->ready |= lanes;
@@ -257,6 +281,7 @@ std::string what_it_does(const Warp& warp, unsigned lane) {
   if ((warp.existing & bit(lane)) == 0) return "does not exist";
   if ((warp.exited & bit(lane)) != 0) return "has exited";
   if ((warp.at_barrier & bit(lane)) != 0) return "waits at __syncthreads";
+  if ((warp.parked & bit(lane)) != 0) return "waits at a barrier";
   return "waits at " + text_of(warp.lanes[lane].collective);
 }
 
@@ -288,7 +313,8 @@ void complete_collectives(Warp* warp) {
       left &= ~bit(lane);
     }
   }
-  if (warp->ready == 0 && warp->at_collective != 0) raise_stuck(*warp);
+  const bool may_go_on = (warp->ready | warp->parked) != 0;
+  if (!may_go_on && warp->at_collective != 0) raise_stuck(*warp);
 }
 
 // --- Threads -----------------------------------------------------------------------
@@ -331,12 +357,56 @@ void Scheduler::synchronise_block() {
   pause();
 }
 
+void Scheduler::park(const Parked& parked) {
+  Thread& thread = running();
+  Warp& warp = warp_of(thread);
+  const unsigned lane = thread.number % kWarpSize;
+  thread.parked = parked;
+  warp.ready &= ~bit(lane);
+  warp.parked |= bit(lane);
+  pause();
+}
+
+void Scheduler::wake(unsigned number) {
+  Warp& warp = warp_of(threads_[number]);
+  warp.parked &= ~bit(number % kWarpSize);
+  warp.ready |= bit(number % kWarpSize);
+}
+
+void Scheduler::tick() {
+  ++running().ticks;
+  ++now.syncs;
+}
+
+void Scheduler::synchronise_warp(unsigned number) {
+  synchronise(&warps_[number]);
+  if (running().number / kWarpSize == number) stand_for(running_);
+}
+
+// What a whole warp does, its first lane answers for.
+void Scheduler::call_for_warp(Warp* warp) {
+  void* operands[kWarpSize];
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    operands[lane] = reinterpret_cast<void*>(warp->lanes[lane].collective.value);
+  }
+  stand_for(&warp->lanes[0]);
+  warp->lanes[0].collective.call->function(operands);
+  running_ = nullptr;
+}
+
+void Scheduler::stand_for(Thread* thread) {
+  running_ = thread;
+  threadIdx = thread->index;
+  const Warp& warp = warp_of(*thread);
+  now.thread = static_cast<uint16_t>(thread->number);
+  now.last_sync = warp.syncs;
+  now.syncs = warp.syncs + thread->ticks;
+}
+
 void Scheduler::pause() { switch_context(&running_->context, &context_); }
 
 void Scheduler::run(Thread* thread) {
-  running_ = thread;
-  threadIdx = thread->index;
-  now.thread = static_cast<uint16_t>(thread->number);
+  stand_for(thread);
   switch_context(&context_, &thread->context);
   running_ = nullptr;
   if (fault_) throw *std::exchange(fault_, std::nullopt);
@@ -368,7 +438,6 @@ void Scheduler::run_threads() {
 // --- Blocks ------------------------------------------------------------------------
 
 void Scheduler::run_ready_lanes(Warp* warp) {
-  now.syncs = warp->syncs;
   if (in_order_) {
     for (unsigned left = warp->ready; left != 0; left &= left - 1) {
       run(&warp->lanes[first_lane(left)]);
@@ -401,6 +470,14 @@ bool Scheduler::all_exited() const {
   return true;
 }
 
+void Scheduler::blame_parked_threads() const {
+  for (const Warp& warp : warps_) {
+    if (warp.parked == 0) continue;
+    const Thread& thread = warp.lanes[first_lane(warp.parked)];
+    raise_fault_of(thread, thread.parked.text(thread.parked) + " waits for ever");
+  }
+}
+
 void Scheduler::open_barrier() {
   for (const Warp& warp : warps_) {
     if (warp.exited == 0) continue;
@@ -409,6 +486,14 @@ void Scheduler::open_barrier() {
   }
   ++now.barriers;
   for (Warp& warp : warps_) std::swap(warp.ready, warp.at_barrier);
+  if (!order_is_kept) return;
+  for (Warp& warp : warps_) synchronise(&warp);
+  order_block();
+  keep_products_under_way();
+}
+
+void Scheduler::raise_if_any(const std::optional<FaultOfThread>& fault) const {
+  if (fault) raise_fault_of(threads_[fault->thread], fault->message);
 }
 
 void Scheduler::end_block() {
@@ -417,6 +502,8 @@ void Scheduler::end_block() {
     raise_fault_of(thread,
                    "copy_async without a wait_for_copies before the block ends");
   }
+  raise_if_any(fault_in_warpgroups());
+  raise_if_any(fault_in_registers());
   if (traffic_is_counted) end_block_in_traffic();
 }
 
@@ -426,9 +513,15 @@ void Scheduler::run_block(uint64_t number) {
               static_cast<unsigned>(number / gridDim.x / gridDim.y)};
   now.barriers_at_start_of_block = ++now.barriers;
   begin_block_in_shared_arrays();
+  begin_block_in_order(warps());
+  begin_block_in_arrival_barriers();
+  begin_block_in_named_barriers();
+  begin_block_in_registers();
+  begin_block_in_warpgroups();
   for (Warp& warp : warps_) {
     warp.ready = warp.existing;
-    warp.at_collective = warp.at_barrier = warp.exited = 0;
+    warp.at_collective = warp.at_barrier = warp.parked = warp.exited = 0;
+    synchronise(&warp);
   }
   for (;;) {
     if (!in_order_) random_.shuffle(order_of_warps_.data(), order_of_warps_.size());
@@ -436,6 +529,7 @@ void Scheduler::run_block(uint64_t number) {
     for (const unsigned warp : order_of_warps_) any_ran |= advance(&warps_[warp]);
     if (any_ran) continue;
     if (all_exited()) return end_block();
+    blame_parked_threads();
     open_barrier();
   }
 }
@@ -444,6 +538,7 @@ void Scheduler::lay_out(dim3 block) {
   const auto count = static_cast<unsigned>(count_of(block));
   for (unsigned number = 0; number < count; ++number) {
     threads_[number].number = number;
+    threads_[number].ticks = 0;
     threads_[number].index = {number % block.x, number / block.x % block.y,
                               number / block.x / block.y};
   }
@@ -467,6 +562,7 @@ void Scheduler::run_grid(dim3 grid, dim3 block, const std::function<void()>& ker
   gridDim = grid;
   blockDim = block;
   kernel_ = &kernel;
+  begin_launch_in_order();
   const uint64_t blocks = count_of(grid);
   std::vector<uint64_t> order(in_order_ ? 0 : blocks);
   std::iota(order.begin(), order.end(), uint64_t{0});
@@ -507,6 +603,13 @@ unsigned lanes_that_run() {
   const Warp& warp = scheduler.warp_of(scheduler.running());
   return warp.existing & ~warp.exited;
 }
+
+void park(const Parked& parked) { scheduler.park(parked); }
+void wake(unsigned thread) { scheduler.wake(thread); }
+void tick() { scheduler.tick(); }
+void synchronise_warp(unsigned warp) { scheduler.synchronise_warp(warp); }
+uint32_t syncs_of(unsigned warp) { return scheduler.syncs_of(warp); }
+unsigned warps_of_block() { return scheduler.warps(); }
 
 unsigned running_thread() { return scheduler.running().number; }
 

@@ -12,6 +12,12 @@ struct Fault {
   std::string message;
 };
 
+// What is seen of a thread after it has done it.
+struct FaultOfThread {
+  unsigned thread;  // its number in the block
+  std::string message;
+};
+
 // Of the thread that runs; the message gains its block and index.
 [[noreturn]] void raise_fault(cudaError_t error, const std::string& message);
 

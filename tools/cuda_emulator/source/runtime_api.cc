@@ -215,6 +215,13 @@ void require_capability(int major, int minor, const char* instruction) {
                   std::to_string(major) + "." + std::to_string(minor));
 }
 
+void require_exact_capability(int major, int minor, const char* instruction) {
+  if (capability_major == major && capability_minor == minor) return;
+  raise_fault(cudaErrorLaunchFailure,
+              std::string(instruction) + " needs compute capability " +
+                  std::to_string(major) + "." + std::to_string(minor) + " itself");
+}
+
 int device_generation() { return capability_major; }
 
 void set_capability(int major, int minor) {

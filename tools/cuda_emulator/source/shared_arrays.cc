@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -42,7 +43,8 @@ size_t in_use = 0;
 size_t bytes_of_launch = 0;
 
 bool are_the_same(const KindOfArray& left, const KindOfArray& right) {
-  return left.type == right.type && left.count == right.count;
+  return left.type == right.type && left.count == right.count &&
+         left.is_swizzled == right.is_swizzled;
 }
 
 std::string text_of(const KindOfArray& kind) {
@@ -137,6 +139,39 @@ unsigned locate_in_shared_arrays(const char* access, const void* element, int by
   }
   raise_fault(cudaErrorIllegalAddress,
               std::string(access) + " what is in no array of SharedArrays");
+}
+
+size_t array_at(const char* access, unsigned place) {
+  for (size_t number = 0; number < in_use; ++number) {
+    const Array& array = arrays[number];
+    if (place - array.place >= array.device_bytes()) continue;
+    if (array.kind.element_bytes == 2 && array.kind.is_swizzled) return number;
+    raise_fault(cudaErrorLaunchFailure,
+                std::string(access) + " of an array of " + text_of(array.kind) +
+                    (array.kind.is_swizzled
+                         ? ": factors are of 2 bytes"
+                         : " of SharedArrays, which need not start at a multiple of "
+                           "1024 bytes"));
+  }
+  raise_fault(cudaErrorIllegalAddress, std::string(access) + " of byte " +
+                                           std::to_string(place) +
+                                           " of shared memory, which is in no array");
+}
+
+ElementInArray element_at(const char* access, size_t number, unsigned place) {
+  const Array& array = arrays[number];
+  const size_t index = (place - array.place) / 2;
+  if (place < array.place || index >= static_cast<size_t>(array.kind.count)) {
+    raise_fault(cudaErrorIllegalAddress,
+                std::string(access) + " of byte " + std::to_string(place) +
+                    " of shared memory, which is not in the array where its matrix "
+                    "starts");
+  }
+  const uint64_t element = array.first() + index * array.kind.stride;
+  ElementInArray found;
+  std::memcpy(&found.bits, reinterpret_cast<const void*>(element), sizeof found.bits);
+  found.history = reinterpret_cast<SharedHistory*>(element + array.kind.history_offset);
+  return found;
 }
 
 void check_shared_access(const char* access, const void* first_element, int bytes) {

@@ -2,8 +2,21 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+
+#include "emulation/shared_element.h"
 
 namespace emulator {
+
+struct ElementInArray {
+  uint16_t bits;
+  SharedHistory* history;
+};
+
+// The number of the array of 16-bit elements that has that byte of shared memory. A
+// fault of the running thread where there is none that a product can read.
+size_t array_at(const char* access, unsigned place);
+ElementInArray element_at(const char* access, size_t array, unsigned place);
 
 void begin_launch_in_shared_arrays(size_t bytes);
 void begin_block_in_shared_arrays();

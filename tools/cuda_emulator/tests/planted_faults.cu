@@ -343,13 +343,19 @@ constexpr Entry kEntries[] = {
     {"read_many_times", read_many_times},
 };
 
+std::vector<Entry> all_entries() {
+  std::vector<Entry> entries(std::begin(kEntries), std::end(kEntries));
+  for (const auto* others :
+       {&tile_entries(), &warpgroup_entries(), &warpgroup_product_entries()}) {
+    entries.insert(entries.end(), others->begin(), others->end());
+  }
+  return entries;
+}
+
 }  // namespace
 
 Kernel kernel_named(const std::string& name) {
-  for (const Entry& entry : kEntries) {
-    if (name == entry.name) return entry.kernel;
-  }
-  for (const Entry& entry : tile_entries()) {
+  for (const Entry& entry : all_entries()) {
     if (name == entry.name) return entry.kernel;
   }
   return nullptr;
@@ -357,8 +363,7 @@ Kernel kernel_named(const std::string& name) {
 
 std::vector<std::string> kernel_names() {
   std::vector<std::string> names;
-  for (const Entry& entry : kEntries) names.push_back(entry.name);
-  for (const Entry& entry : tile_entries()) names.push_back(entry.name);
+  for (const Entry& entry : all_entries()) names.push_back(entry.name);
   return names;
 }
 

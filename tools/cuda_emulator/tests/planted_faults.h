@@ -1,4 +1,4 @@
-// The kernels of planted_faults.cu and planted_tile_faults.cu by name.
+// The kernels of the planted_*.cu here by name.
 #pragma once
 
 #include <string>
@@ -27,6 +27,9 @@ struct Entry {
 
 // Those of planted_tile_faults.cu.
 const std::vector<Entry>& tile_entries();
+// Those of planted_warpgroup_faults.cu and planted_warpgroup_products.cu.
+const std::vector<Entry>& warpgroup_entries();
+const std::vector<Entry>& warpgroup_product_entries();
 
 // Null where there is none.
 Kernel kernel_named(const std::string& name);

@@ -14,9 +14,11 @@ namespace emulator {
 
 struct KindOfArray {
   std::type_index type;
-  int element_bytes;  // on a device
-  size_t stride;      // here
+  int element_bytes;      // on a device
+  size_t stride;          // here
+  size_t history_offset;  // of an element, here
   int count;
+  bool is_swizzled;  // see SwizzledSharedArrays
 };
 
 struct TakenArray {
@@ -36,12 +38,15 @@ void check_shared_access(const char* access, const void* first_element, int byte
 
 class SharedArrays {
  public:
+  SharedArrays() = default;
+
   template <typename Element>
   SharedElement<Element>* take(int count) {
     using Shared = SharedElement<Element>;
-    const TakenArray taken = take_array(
-        {typeid(Element), static_cast<int>(sizeof(Element)), sizeof(Shared), count},
-        taken_++);
+    const TakenArray taken =
+        take_array({typeid(Element), static_cast<int>(sizeof(Element)), sizeof(Shared),
+                    Shared::history_offset(), count, is_swizzled_},
+                   taken_++);
     Shared* guards = static_cast<Shared*>(taken.memory);
     Shared* first = guards + kGuards;
     if (taken.is_new) {
@@ -53,8 +58,19 @@ class SharedArrays {
     return first;
   }
 
+ protected:
+  explicit SharedArrays(bool is_swizzled) : is_swizzled_(is_swizzled) {}
+
  private:
+  bool is_swizzled_ = false;
   size_t taken_ = 0;
+};
+
+// Those whose memory starts at a multiple of 1024 bytes: the products of a warpgroup
+// tell by an address where in a matrix it is.
+class SwizzledSharedArrays : public SharedArrays {
+ public:
+  SwizzledSharedArrays() : SharedArrays(true) {}
 };
 
 // Neighbouring elements that a device reads by one instruction. Inlined, as is what

@@ -7,6 +7,7 @@
 // Sources declare what `__shared__` arrays hold as SharedElement<T>.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "emulation/qualifiers.h"
@@ -17,8 +18,9 @@ namespace emulator {
 struct Moment {
   uint64_t barriers;                    // passed by the block, counted over all blocks
   uint64_t barriers_at_start_of_block;  // so counted
-  uint32_t syncs;                       // passed by the thread's warp
-  uint16_t thread;                      // its number in the block
+  uint32_t syncs;      // passed by the thread's warp: its clock, see source/order.h
+  uint32_t last_sync;  // what the clock was then
+  uint16_t thread;     // its number in the block
 };
 
 extern Moment now;
@@ -42,7 +44,7 @@ class SharedHistory {
     }
   }
   void on_write() {
-    if (write_.barriers >= kOutOfBounds) raise_if_closed("write to");
+    if (write_.barriers >= kArrivalBarrier) raise_if_closed("write to");
     if (write_.barriers == now.barriers || read_.barriers == now.barriers)
       check_write();
     write_ = trace_of_the_running_thread();
@@ -52,15 +54,24 @@ class SharedHistory {
   // copy writes; then it counts as written by that thread.
   void on_start_of_copy();
   void on_arrival();
+  // From then on nobody may read or write what is a barrier.
+  void on_set_up_of_barrier();
+  // As on_read(), of what reaches shared memory another way than threads do.
+  void on_read_by_product();
   void mark_out_of_bounds() { write_.barriers = kOutOfBounds; }
 
  private:
-  // In place of a number of barriers: of an element that no thread may touch, and of
-  // one that a copy is under way to.
+  // In place of a number of barriers: of an element that is a barrier itself, of one
+  // that no thread may touch, and of one that a copy is under way to.
+  static constexpr uint64_t kArrivalBarrier = ~uint64_t{2};
   static constexpr uint64_t kOutOfBounds = ~uint64_t{1};
   static constexpr uint64_t kUnderWay = ~uint64_t{0};
 
-  enum class Scope : uint8_t { kOneThread, kOneWarp, kBlock };
+  static constexpr uint16_t kNobody = 0xffff;
+
+  // Listed ones are in a list of their own, see source/readers.h: `syncs` is its
+  // number.
+  enum class Scope : uint8_t { kOneThread, kOneWarp, kBlock, kListed };
   // Of one thread, or the last of several.
   struct Trace {
     uint64_t barriers;
@@ -75,7 +86,10 @@ class SharedHistory {
   static bool may_clash(const Trace& earlier);
   void check_read_after_write() const;
   void add_reader();
-  void check_write() const;
+  void list_reader();
+  void check_write();
+  void check_listed_readers();
+  [[noreturn]] static void raise_write_after_read(unsigned reader, uint32_t clock);
   void raise_if_closed(const char* access) const;
   [[noreturn]] void raise_unreadable() const;
 
@@ -107,6 +121,10 @@ class SharedElement {
     return &history_;
   }
   void mark_out_of_bounds() { history_.mark_out_of_bounds(); }
+  void set_up_barrier() { history_.on_set_up_of_barrier(); }
+
+  // Where its history is, from the start of an element.
+  static constexpr size_t history_offset() { return offsetof(SharedElement, history_); }
 
   SharedElement() = default;
   SharedElement(const SharedElement&) = delete;

@@ -10,10 +10,10 @@ namespace cuda {
 
 using emulator::SharedArrays;
 using emulator::SharedElement;
+using emulator::SwizzledSharedArrays;
 
 // The emulator's arrays begin at a multiple of every alignment.
 constexpr int kSwizzledSlack = 0;
-class SwizzledSharedArrays : public SharedArrays {};
 
 template <typename Bits, typename Element>
 Bits read_bits(const SharedElement<Element>* from) {
