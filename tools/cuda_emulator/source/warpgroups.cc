@@ -31,7 +31,8 @@ namespace {
 constexpr unsigned kWarpsOfGroup = 4;
 constexpr int kRows = 16;  // of a warp
 constexpr int kDepth = 16;
-constexpr uint32_t kUnderWay = 0x7fd5a5a5u;  // a NaN
+// A signalling NaN: what is computed from it is another one.
+constexpr uint32_t kUnderWay = 0x7f95a5a5u;
 
 struct Product {
   uint32_t number = 0;  // among those of the warp

@@ -345,8 +345,8 @@ constexpr Entry kEntries[] = {
 
 std::vector<Entry> all_entries() {
   std::vector<Entry> entries(std::begin(kEntries), std::end(kEntries));
-  for (const auto* others :
-       {&tile_entries(), &warpgroup_entries(), &warpgroup_product_entries()}) {
+  for (const auto* others : {&tile_entries(), &barrier_entries(), &warpgroup_entries(),
+                             &warpgroup_product_entries()}) {
     entries.insert(entries.end(), others->begin(), others->end());
   }
   return entries;

@@ -27,7 +27,9 @@ struct Entry {
 
 // Those of planted_tile_faults.cu.
 const std::vector<Entry>& tile_entries();
-// Those of planted_warpgroup_faults.cu and planted_warpgroup_products.cu.
+// Those of planted_barrier_faults.cu, planted_warpgroup_faults.cu and
+// planted_warpgroup_products.cu.
+const std::vector<Entry>& barrier_entries();
 const std::vector<Entry>& warpgroup_entries();
 const std::vector<Entry>& warpgroup_product_entries();
 

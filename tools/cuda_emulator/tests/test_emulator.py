@@ -1,19 +1,16 @@
 """The CUDA emulator itself: it finds planted faults, and nothing else.
 
 Every kernel of ``planted_faults.cu`` and ``planted_tile_faults.cu`` comes in a right and a
-wrong variant.
+wrong variant; those for Hopper are in ``test_warpgroups.py``.
 The launches have two blocks of four warps, unless a test says otherwise.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -21,10 +18,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from tools.cuda_emulator.tests.conftest import MODULES
 
-# Where CMakeLists.txt puts the module of the planted faults.
-MODULES = Path(__file__).parents[3] / "build" / "emulation"
+Floats = NDArray[np.float32]
 
 BLOCKS, THREADS = 2, 128
 COUNT = BLOCKS * THREADS
@@ -230,21 +226,6 @@ FAULTS: dict[str, tuple[str, Floats]] = {
         INPUT + 16,
     ),
 }
-
-
-@pytest.fixture(name="planted")
-def planted_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The planted faults, and the emulator's settings as they were after the test."""
-    monkeypatch.syspath_prepend(MODULES)
-    module = importlib.import_module("_planted_faults")
-    module.reset_statistics()
-    yield module
-    module.set_schedule(0)
-    module.count_traffic(False)
-    module.reset_statistics()
-    module.set_memory_limit(2**32)
-    module.set_capability(9, 0)
-    module.set_multiprocessors()
 
 
 def run(planted: Any, kernel: str, wrong: bool = False) -> Floats:
