@@ -96,8 +96,8 @@ class Scheduler {
   void run_block(uint64_t number);
   bool advance(Warp* warp);
   void run_ready_lanes(Warp* warp);
-  void run(Thread* thread);
-  void stand_for(Thread* thread);
+  void run(Thread* thread, const Warp& warp);
+  void stand_for(Thread* thread, const Warp& warp);
   void call_kernel();
   void pause();
   bool all_exited() const;
@@ -380,7 +380,7 @@ void Scheduler::tick() {
 
 void Scheduler::synchronise_warp(unsigned number) {
   synchronise(&warps_[number]);
-  if (running().number / kWarpSize == number) stand_for(running_);
+  if (running().number / kWarpSize == number) stand_for(running_, warps_[number]);
 }
 
 // What a whole warp does, its first lane answers for.
@@ -389,15 +389,14 @@ void Scheduler::call_for_warp(Warp* warp) {
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     operands[lane] = reinterpret_cast<void*>(warp->lanes[lane].collective.value);
   }
-  stand_for(&warp->lanes[0]);
+  stand_for(&warp->lanes[0], *warp);
   warp->lanes[0].collective.call->function(operands);
   running_ = nullptr;
 }
 
-void Scheduler::stand_for(Thread* thread) {
+void Scheduler::stand_for(Thread* thread, const Warp& warp) {
   running_ = thread;
   threadIdx = thread->index;
-  const Warp& warp = warp_of(*thread);
   now.thread = static_cast<uint16_t>(thread->number);
   now.last_sync = warp.syncs;
   now.syncs = warp.syncs + thread->ticks;
@@ -405,8 +404,8 @@ void Scheduler::stand_for(Thread* thread) {
 
 void Scheduler::pause() { switch_context(&running_->context, &context_); }
 
-void Scheduler::run(Thread* thread) {
-  stand_for(thread);
+void Scheduler::run(Thread* thread, const Warp& warp) {
+  stand_for(thread, warp);
   switch_context(&context_, &thread->context);
   running_ = nullptr;
   if (fault_) throw *std::exchange(fault_, std::nullopt);
@@ -440,7 +439,7 @@ void Scheduler::run_threads() {
 void Scheduler::run_ready_lanes(Warp* warp) {
   if (in_order_) {
     for (unsigned left = warp->ready; left != 0; left &= left - 1) {
-      run(&warp->lanes[first_lane(left)]);
+      run(&warp->lanes[first_lane(left)], *warp);
     }
     return;
   }
@@ -450,7 +449,7 @@ void Scheduler::run_ready_lanes(Warp* warp) {
     order[count++] = first_lane(left);
   }
   random_.shuffle(order, count);
-  for (unsigned i = 0; i < count; ++i) run(&warp->lanes[order[i]]);
+  for (unsigned i = 0; i < count; ++i) run(&warp->lanes[order[i]], *warp);
 }
 
 // In order, a warp runs as far as it can; otherwise the warps take turns.

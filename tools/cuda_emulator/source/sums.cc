@@ -34,11 +34,14 @@ const float* floats_of_halves() {
 // sums differ in the last bits: see below.
 void add_rounded_products(const float* left, const float (*right)[8], int depth,
                           float (&sums)[8]) {
+  float latest[8];  // which nothing else can be: they stay in registers
+  std::copy_n(sums, 8, latest);
   for (int k = 0; k < depth; ++k) {
     for (int column = 0; column < 8; ++column) {
-      sums[column] += left[k] * right[k][column];
+      latest[column] += left[k] * right[k][column];
     }
   }
+  std::copy_n(latest, 8, sums);
 }
 
 // --- Cut off -----------------------------------------------------------------------
