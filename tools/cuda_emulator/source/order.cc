@@ -36,16 +36,32 @@ size_t place_in_clocks(unsigned thread) {
 
 size_t size_of_clocks() { return kMaxWarps + warps * kWarpSize; }
 
+// Compilers make a few instructions of 32 clocks at once, if they know that they are
+// different ones.
+static_assert(kMaxWarps == kWarpSize, "clocks are a multiple of 32");
+
 void take_later(Clocks* clocks, const Clocks& others) {
-  for (size_t i = 0; i < clocks->size(); ++i) {
-    (*clocks)[i] = std::max((*clocks)[i], others[i]);
+  for (size_t first = 0; first < clocks->size(); first += kWarpSize) {
+    uint32_t* __restrict__ mine = clocks->data() + first;
+    const uint32_t* __restrict__ other = others.data() + first;
+    for (unsigned i = 0; i < kWarpSize; ++i) mine[i] = std::max(mine[i], other[i]);
   }
 }
 
 void take_earlier(Clocks* clocks, const Clocks& others) {
-  for (size_t i = 0; i < clocks->size(); ++i) {
-    (*clocks)[i] = std::min((*clocks)[i], others[i]);
+  for (size_t first = 0; first < clocks->size(); first += kWarpSize) {
+    uint32_t* __restrict__ mine = clocks->data() + first;
+    const uint32_t* __restrict__ other = others.data() + first;
+    for (unsigned i = 0; i < kWarpSize; ++i) mine[i] = std::min(mine[i], other[i]);
   }
+}
+
+bool are_before(const uint32_t* clocks, const uint32_t* known, uint32_t known_of_all) {
+  unsigned later = 0;
+  for (unsigned i = 0; i < kWarpSize; ++i) {
+    later |= clocks[i] > std::max(known[i], known_of_all) ? 1u : 0u;
+  }
+  return later == 0;
 }
 
 // What all lanes of a warp did before that time.
@@ -125,10 +141,18 @@ void acquire(unsigned thread, const Clocks& clocks) {
 }
 
 bool knows(const Clocks& clocks) {
-  for (unsigned thread = 0; thread < warps * kWarpSize; ++thread) {
-    const uint32_t at_barrier = order_of_warps[warp_of_thread(thread)].at_barrier;
-    const uint32_t until = clocks[place_in_clocks(thread)];
-    if (until > at_barrier && until > known_until(thread)) return false;
+  const unsigned mine = warp_of_thread(now.thread);
+  uint32_t& own = clocks_of_threads[now.thread][place_in_clocks(now.thread)];
+  own = now.syncs + 1;
+  for (unsigned warp = 0; warp < warps; ++warp) {
+    const size_t first = place_in_clocks(warp * kWarpSize);
+    const uint32_t at_barrier = order_of_warps[warp].at_barrier;
+    const uint32_t known_of_all =
+        warp == mine ? std::max(at_barrier, now.last_sync) : at_barrier;
+    if (!are_before(&clocks[first], &clocks_of_threads[now.thread][first],
+                    known_of_all)) {
+      return false;
+    }
   }
   return true;
 }
