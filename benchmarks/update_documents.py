@@ -102,6 +102,7 @@ TABLES: dict[str, View] = {
     "benchmarks/results/replica_cost.csv": replica_cost.view,
     "tools/version_matrix.csv": as_it_is,
     "tools/wheel.csv": as_it_is,
+    "tools/wheel_of_all.csv": as_it_is,
     "examples/results/vector_index.csv": as_it_is,
 }
 # Written by benchmarks/gpu_evidence.py alone, the last by benchmarks/gpu_tensorflow.py.

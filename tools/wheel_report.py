@@ -68,7 +68,7 @@ def seconds(log: str) -> dict[str, float]:
 
 def time_of(part: Part, targets: dict[str, float]) -> float:
     """The seconds for a part: kernels have a target for each kind of them."""
-    kernels = r"(?:cuda_)?core\w*|cuda_(?:rows|tiles)\w*|shared_core"
+    kernels = r"(?:cuda_)?core\w*|cuda_(?:rows|tiles|warpgroups)\w*|shared_core"
     pattern = kernels if part.jobs.startswith("core|") else re.escape(part.jobs)
     return sum(spent for name, spent in targets.items() if re.fullmatch(pattern, name))
 
@@ -98,9 +98,11 @@ def main() -> None:
     """Writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", nargs="+", type=Path)
-    wheel, *_ = for_this_python(parser.parse_args().wheel)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the CSV to write")
+    arguments = parser.parse_args()
+    wheel, *_ = for_this_python(arguments.wheel)
     log = (WORK / "cmake" / ".ninja_log").read_text()
-    with RESULTS.open("w", newline="") as file:
+    with arguments.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows(zipfile.ZipFile(wheel), seconds(log)))
