@@ -67,9 +67,21 @@ set_cuda_options(cuda_core)
 target_compile_definitions(cuda_core PRIVATE
                            NEGATIVE_COSINE_CUDA_ARCHITECTURES="${architecture_names}")
 
+# The kernels of warpgroups are for one device alone, and a build for others has none.
+if(architectures MATCHES "(^|;)90" AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.0)
+  target_compile_definitions(cuda_core PRIVATE NEGATIVE_COSINE_WARPGROUPS)
+  set(with_warpgroups ON)
+endif()
+
 function(add_kernel_objects target source definition)
+  if(target MATCHES "^warpgroups" AND NOT with_warpgroups)
+    return()
+  endif()
   add_library(cuda_${target} OBJECT ${source})
   set_cuda_options(cuda_${target})
+  if(target MATCHES "^warpgroups")
+    set_target_properties(cuda_${target} PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  endif()
   target_compile_definitions(cuda_${target} PRIVATE ${definition})
   target_sources(cuda_core PRIVATE $<TARGET_OBJECTS:cuda_${target}>)
 endfunction()

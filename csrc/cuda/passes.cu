@@ -14,20 +14,54 @@
 #include "cuda/reductions.h"
 #include "cuda/rows/kernels.h"
 #include "cuda/tiles/kernels.h"
+#include "cuda/warpgroups/kernels.h"
+#include "cuda/warpgroups/switch.h"
 
 namespace negative_cosine {
 namespace cuda {
 namespace {
 
-TileDevice tile_device(const Device& device) {
-  return {device.shared_bytes, device.multiprocessors};
+struct DeviceWithSwitch : Device {
+  bool allows_warpgroups = false;
+};
+
+Status find_device(DeviceWithSwitch* device) {
+  if (Status status = find_warpgroups_switch(&device->allows_warpgroups);
+      !status.ok()) {
+    return status;
+  }
+  return find_device(static_cast<Device*>(device));
 }
 
-// Whether candidates lie side by side and the device can take them by tiles.
+TileDevice tile_device(const Device& device) {
+  return {device.shared_bytes, device.multiprocessors, device.capability};
+}
+
+// Which kernels take the rows: a row at a time, tiles where candidates lie side by side
+// and the device can take them so, and tiles by warpgroups where those were asked for.
+enum class Way { kRows, kTiles, kWarpgroups };
+
 template <typename Factor>
-bool takes_tiles(const LossParams& params, const Device& device) {
-  return params.negative_indices == nullptr && params.sampler != Sampler::kShuffle &&
-         fits_tiles<Factor>(params, tile_device(device));
+constexpr bool kHasWarpgroups = false;
+#ifdef NEGATIVE_COSINE_WARPGROUPS
+template <>
+constexpr bool kHasWarpgroups<Float16> = true;
+template <>
+constexpr bool kHasWarpgroups<BFloat16> = true;
+#endif
+
+template <typename Factor>
+Way way_of(const LossParams& params, const DeviceWithSwitch& device) {
+  const TileDevice of_tiles = tile_device(device);
+  if (params.negative_indices != nullptr || params.sampler == Sampler::kShuffle) {
+    return Way::kRows;
+  }
+  if constexpr (kHasWarpgroups<Factor>) {
+    if (device.allows_warpgroups && fits_warpgroups<Factor>(params, of_tiles)) {
+      return Way::kWarpgroups;
+    }
+  }
+  return fits_tiles<Factor>(params, of_tiles) ? Way::kTiles : Way::kRows;
 }
 
 // Calls `call` with an element of the type that the rows are multiplied as.
@@ -37,8 +71,28 @@ void with_factor_type(const LossParams& params, const Call& call) {
   with_storage_type(params.data_type, call);
 }
 
+template <typename Factor>
+cudaError_t launch_forward_of(const LossParams& params, const ForwardOutputs& outputs,
+                              const ForwardScratch& scratch,
+                              const DeviceWithSwitch& device, cudaStream_t stream,
+                              int64_t* num_blocks) {
+  const Way way = way_of<Factor>(params, device);
+  if constexpr (kHasWarpgroups<Factor>) {
+    if (way == Way::kWarpgroups) {
+      return launch_forward_warpgroups<Factor>(params, outputs, scratch,
+                                               tile_device(device), stream, num_blocks);
+    }
+  }
+  return way == Way::kTiles
+             ? launch_forward_tiles<Factor>(params, outputs, scratch,
+                                            tile_device(device), stream, num_blocks)
+             : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
+                                                      device.multiprocessors, stream,
+                                                      num_blocks);
+}
+
 cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outputs,
-                           const Device& device, cudaStream_t stream) {
+                           const DeviceWithSwitch& device, cudaStream_t stream) {
   char* memory = static_cast<char*>(params.scratch);
   const ForwardScratch scratch{
       reinterpret_cast<double*>(memory),
@@ -47,14 +101,8 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
   if (params.num_candidates > 0) {
     cudaError_t error = cudaSuccess;
     with_factor_type(params, [&](auto factor) {
-      using Factor = decltype(factor);
-      error =
-          takes_tiles<Factor>(params, device)
-              ? launch_forward_tiles<Factor>(params, outputs, scratch,
-                                             tile_device(device), stream, &num_blocks)
-              : launch_forward_rows<StorageOf<Factor>>(params, outputs, scratch,
-                                                       device.multiprocessors, stream,
-                                                       &num_blocks);
+      error = launch_forward_of<decltype(factor)>(params, outputs, scratch, device,
+                                                  stream, &num_blocks);
     });
     if (error != cudaSuccess) return error;
   }
@@ -65,9 +113,28 @@ cudaError_t launch_forward(const LossParams& params, const ForwardOutputs& outpu
   return launch_finish_forward(params, outputs, scratch, num_blocks, stream);
 }
 
+template <typename Factor>
+cudaError_t launch_gradient_of(const LossParams& params,
+                               const GradientArguments& arguments,
+                               const GradientScratch& scratch,
+                               const DeviceWithSwitch& device, cudaStream_t stream) {
+  const Way way = way_of<Factor>(params, device);
+  if constexpr (kHasWarpgroups<Factor>) {
+    if (way == Way::kWarpgroups) {
+      return launch_gradient_warpgroups<Factor>(params, arguments, scratch,
+                                                tile_device(device), stream);
+    }
+  }
+  return way == Way::kTiles
+             ? launch_gradient_tiles<Factor>(params, arguments, scratch,
+                                             tile_device(device), stream)
+             : launch_gradient_rows<StorageOf<Factor>>(params, arguments, scratch,
+                                                       device.multiprocessors, stream);
+}
+
 cudaError_t launch_gradient(const LossParams& params,
-                            const GradientArguments& arguments, const Device& device,
-                            cudaStream_t stream) {
+                            const GradientArguments& arguments,
+                            const DeviceWithSwitch& device, cudaStream_t stream) {
   const GradientLayout layout(params);
   char* memory = static_cast<char*>(params.scratch);
   auto* coefficient_sum = reinterpret_cast<double*>(memory);
@@ -85,12 +152,8 @@ cudaError_t launch_gradient(const LossParams& params,
   }
   cudaError_t error = cudaSuccess;
   with_factor_type(params, [&](auto factor) {
-    using Factor = decltype(factor);
-    error = takes_tiles<Factor>(params, device)
-                ? launch_gradient_tiles<Factor>(params, arguments, scratch,
-                                                tile_device(device), stream)
-                : launch_gradient_rows<StorageOf<Factor>>(
-                      params, arguments, scratch, device.multiprocessors, stream);
+    error = launch_gradient_of<decltype(factor)>(params, arguments, scratch, device,
+                                                 stream);
   });
   return error;
 }
@@ -98,7 +161,7 @@ cudaError_t launch_gradient(const LossParams& params,
 }  // namespace
 
 Status check_device() {
-  Device device;
+  DeviceWithSwitch device;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(find_kernel(), device);
 }
@@ -106,6 +169,7 @@ Status check_device() {
 void forget_devices() {
   forget_found_devices();
   forget_kernels();
+  forget_warpgroups_switch();
 }
 
 int64_t forward_scratch_bytes(const LossParams& params) {
@@ -117,7 +181,7 @@ int64_t gradient_scratch_bytes(const LossParams& params) {
 }
 
 Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream stream) {
-  Device device;
+  DeviceWithSwitch device;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_forward(params, outputs, device, static_cast<cudaStream_t>(stream)),
@@ -126,7 +190,7 @@ Status forward(const LossParams& params, const ForwardOutputs& outputs, Stream s
 
 Status gradient(const LossParams& params, const GradientArguments& arguments,
                 Stream stream) {
-  Device device;
+  DeviceWithSwitch device;
   if (Status status = find_device(&device); !status.ok()) return status;
   return to_status(
       launch_gradient(params, arguments, device, static_cast<cudaStream_t>(stream)),

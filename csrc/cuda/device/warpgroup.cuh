@@ -86,8 +86,8 @@ __device__ __forceinline__ void multiply_registers(const uint32_t (&left)[4],
                                                    uint64_t right, Element,
                                                    WarpgroupSums<kColumns>& sums);
 
-// Sums that ordinary code has written: it has done so in front of this, and the compiler
-// moves none of it behind. Comes before begin_products().
+// Sums that ordinary code has written: it has done so in front of this, and the
+// compiler moves none of it behind. Comes before begin_products().
 template <int kFragmentsOfSums>
 __device__ __forceinline__ void finish_writes(float (&sums)[kFragmentsOfSums][4]);
 

@@ -2,16 +2,14 @@
 // rows are multiplied as, NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <limits>
 
-#include "cuda/device/alignment.h"
 #include "cuda/device/kernel_facts.h"
 #include "cuda/device/launch.h"
 #include "cuda/tiles/forward.cuh"
 #include "cuda/tiles/gradient.cuh"
 #include "cuda/tiles/kernels.h"
-#include "cuda/tiles/norms.cuh"
+#include "cuda/tiles/launches.h"
 
 namespace negative_cosine {
 namespace cuda {
@@ -51,11 +49,6 @@ constexpr int kMostOfDevices = NEGATIVE_COSINE_MOST_SHARED_BYTES;
 constexpr int kLeastOfDevices = 0;
 constexpr int kMostOfDevices = std::numeric_limits<int>::max();
 #endif
-
-template <typename Shape>
-int64_t tiles_of(const LossParams& params) {
-  return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
-}
 
 // Of these the usual tile is too large for some devices, and there is no twin. float64
 // has one kind of tile: it is limited by its units, of which most devices have hardly
@@ -137,16 +130,6 @@ bool finds_norms_first(const LossParams& params) {
          kBytesOfLaunch;
 }
 
-inline RowAlignment row_alignment(const LossParams& params,
-                                  std::initializer_list<const void*> others) {
-  int copied_bytes = 16;
-  while (copied_bytes > storage_size_of(params.data_type) &&
-         !has_whole_packets(params, {params.query, params.doc}, copied_bytes)) {
-    copied_bytes /= 2;
-  }
-  return {copied_bytes, copied_bytes == 16 && has_whole_packets(params, others)};
-}
-
 // The kernels for gaps are for tiles of many rows: where flat or middle ones all run at
 // once, empty rows cost nothing. Long rows have none: they are few, and take long to
 // compile.
@@ -200,16 +183,6 @@ bool fits_tiles(const LossParams& params, const TileDevice& device) {
     return error;
   });
   return fits;
-}
-
-template <typename Factor, int kDim>
-cudaError_t launch_doc_norms(const LossParams& params, void* inverse_norms,
-                             const RowAlignment& alignment, cudaStream_t stream) {
-  using Shape = TileShape<Factor, kDim, TileKind::kTall>;
-  const int64_t blocks = (params.num_candidates + Shape::kTeams - 1) / Shape::kTeams;
-  return launch_with_memory(doc_norms_kernel<Shape>, blocks, Shape::kThreads,
-                            NormsMemory<Shape>::kBytes, stream, params, inverse_norms,
-                            alignment);
 }
 
 template <typename Shape, typename Factor>

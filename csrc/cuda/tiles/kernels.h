@@ -21,6 +21,7 @@ constexpr int kTileCapability = 80;
 struct TileDevice {
   int shared_bytes;  // that a block may have
   int multiprocessors;
+  int capability;  // 90 for 9.0
 };
 
 // Whether rows of this length have a tile kernel, compiled for kTileCapability or later

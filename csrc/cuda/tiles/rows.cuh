@@ -101,15 +101,15 @@ class RowTeam {
     return static_cast<int>(threadIdx.x) % Shape::kThreadsOfRow;
   }
 
-  // Warpgroups take no other rows.
   __device__ __forceinline__ bool has_whole_packets() const {
-    return Shape::kIsOfWarpgroups || alignment_.whole_packets;
+    return alignment_.whole_packets;
   }
 
   // Starts to copy a row; zeros where it is not wanted, and behind its end.
   template <typename Row>
   __device__ __forceinline__ void copy(const Storage* from, bool wanted,
                                        const Row& to) const {
+    // Warpgroups take no other rows.
     if (Shape::kIsOfWarpgroups || alignment_.copied_bytes == 16) {
       return copy_pieces<16>(from, wanted, to);
     }

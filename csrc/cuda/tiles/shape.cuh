@@ -142,14 +142,14 @@ __device__ __forceinline__ int first_row_of_warp() {
 template <typename Shape>
 __device__ __forceinline__ int group_of_warp() {
   if constexpr (Shape::kIsOfWarpgroups) {
-    return same_in_warp(warp_of_thread()) / (Shape::kRows / kRowsOfWarp);
+    return warp_of_thread() / (Shape::kRows / kRowsOfWarp);
   }
   return warp_of_thread() / Shape::kSlices % Shape::kGroups;
 }
 // Whether it has rows at all: in a block of warpgroups some warps only copy.
 template <typename Shape>
 __device__ __forceinline__ bool has_rows_of_tile() {
-  return !Shape::kIsOfWarpgroups || same_in_warp(warp_of_thread()) < Shape::kWarps;
+  return !Shape::kIsOfWarpgroups || warp_of_thread() < Shape::kWarps;
 }
 template <typename Shape>
 __device__ __forceinline__ int first_column_of_warp() {

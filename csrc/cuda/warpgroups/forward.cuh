@@ -39,7 +39,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     stages_.set_up();
     memory_.places.save_order(params_);
     __syncthreads();
-    if (!has_rows_of_tile<Shape>()) {
+    if (!warp_has_rows<Shape>()) {
       give_registers_back<Shape::kRegistersOfCopies>();
       fill_stages();
       return 0;
@@ -147,7 +147,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
 
   __device__ __forceinline__ void empty_stages() {
     const int panels = this->panels();
-    const int group = group_of_warp<Shape>();
+    const int group = same_in_warp(group_of_warp<Shape>());
     finish_writes(state_.sums);  // zeros
     const auto* queries =
         memory_.queries.elements + first_row_of_warpgroup<Shape>() * Shape::kDim;

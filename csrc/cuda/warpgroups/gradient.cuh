@@ -35,7 +35,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
     stages_.set_up();
     memory_.places.save_order(this->params_);
     __syncthreads();
-    if (has_rows_of_tile<Shape>()) {
+    if (warp_has_rows<Shape>()) {
       take_registers<Shape::kRegistersOfProducts>();
       this->store_query_gradients();  // while the first copies are under way
       empty_stages();
@@ -123,7 +123,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   // --- Multiply, weigh, accumulate ---------------------------------------------------
 
   __device__ __forceinline__ void empty_stages() {
-    const int group = group_of_warp<Shape>();
+    const int group = same_in_warp(group_of_warp<Shape>());
     finish_writes(state_.sums);  // zeros
     const auto* docs =
         memory_.docs.elements + first_row_of_warpgroup<Shape>() * Shape::kDim;
@@ -344,7 +344,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
     const int column = column_of(v) < params_.dim ? column_of(v) : 0;
     return load_pair(
         static_cast<const Storage*>(params_.query) + query * params_.dim + column, true,
-        true);
+        true);  // rows are whole packets
   }
 
   __device__ __forceinline__ void finish_pair(int in_tile, int v, const Real (&sums)[2],

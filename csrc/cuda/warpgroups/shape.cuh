@@ -74,6 +74,13 @@ struct WarpgroupShape {
   static_assert(kDim % 64 == 0 && kDim <= 256, "whole atoms, and room for the sums");
 };
 
+// Whether the running warp has rows, as the compiler knows to be the same for all of its
+// lanes: products are issued on one way alone.
+template <typename Shape>
+__device__ __forceinline__ bool warp_has_rows() {
+  return same_in_warp(has_rows_of_tile<Shape>()) != 0;
+}
+
 __device__ __forceinline__ int warpgroup_of_thread() {
   return warp_of_thread() / kWarpsOfWarpgroup;
 }

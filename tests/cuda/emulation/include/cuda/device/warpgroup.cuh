@@ -31,10 +31,14 @@ void wait_for_products() {
 template <int kColumns>
 using WarpgroupSums = float[kColumns / 8][4];
 
-template <int kColumns, typename Element>
-void multiply_shared(uint64_t left, uint64_t right, bool adds, Element,
+// Nothing moves what ordinary code writes here.
+template <int kFragmentsOfSums>
+void finish_writes(float (&)[kFragmentsOfSums][4]) {}
+
+template <int kColumns, bool kAdds, typename Element>
+void multiply_shared(uint64_t left, uint64_t right, Element,
                      WarpgroupSums<kColumns>& sums) {
-  emulator::multiply_shared<kColumns>(left, right, adds, factor_of(Element{}), sums);
+  emulator::multiply_shared<kColumns>(left, right, kAdds, factor_of(Element{}), sums);
 }
 
 template <int kColumns, typename Element>
