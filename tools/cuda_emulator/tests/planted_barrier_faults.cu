@@ -127,6 +127,33 @@ __global__ void pass_on_with(Arguments a) {
   pass_on(a, wrong);
 }
 
+// One number for all consumers, twice: each warp has to have read the first.
+__global__ void overwrite_what_one_of_many_reads(Arguments a) {
+  SharedArrays arrays;
+  auto* number = arrays.take<float>(1);
+  auto* full = arrays.take<uint64_t>(1);
+  auto* empty = arrays.take<uint64_t>(1);
+  if (thread_in_block() == 0) {
+    set_up(full, 1);
+    set_up(empty, a.wrong ? 96 : kHalf);
+  }
+  __syncthreads();
+  const bool arrives = !a.wrong || thread_in_block() / 32 != 5;
+  float sum = produces() ? number_of_thread(a) : 0;
+  for (uint32_t round = 0; round < 2; ++round) {
+    if (thread_in_block() == 0) {
+      wait_for_phase(empty, 1 - round);
+      *number = number_of_thread(a);
+      arrive(full);
+    } else if (!produces()) {
+      wait_for_phase(full, round);
+      sum += *number;
+      if (arrives) arrive(empty);
+    }
+  }
+  store(a, sum);
+}
+
 // One lane of each warp arrives for all of it.
 __device__ void pass_on_by_one_lane(const Arguments& a, bool sync_before_arrival,
                                     bool sync_after_wait) {
@@ -301,6 +328,7 @@ const std::vector<Entry>& barrier_entries() {
       {"arrive_before_reading", pass_on_with<&Mistakes::arrive_before_reading>},
       {"overwrite_what_a_warp_has_not_released",
        pass_on_with<&Mistakes::only_some_readers_arrive>},
+      {"overwrite_what_one_of_many_reads", overwrite_what_one_of_many_reads},
       {"wait_for_the_wrong_parity", pass_on_with<&Mistakes::wait_for_the_wrong_parity>},
       {"wait_for_a_parity_of_two", pass_on_with<&Mistakes::parity_of_two>},
       {"read_a_barriers_word", pass_on_with<&Mistakes::read_the_word>},

@@ -261,9 +261,10 @@ __device__ void multiply_stages(const Arguments& a, const StageMistakes& wrong) 
     // The wait is the whole warp's: any lane may tell that it is over.
     const bool releases = lane_of_thread() == 9 && (!wrong.a_warp_does_not_release ||
                                                     thread_in_block() / 32 != 6);
-    if (wrong.release_before_the_wait && releases) arrive(empty);
+    const bool too_early = wrong.release_before_the_wait && round == 1;
+    if (releases && too_early) arrive(empty);
     wait_for_products(0);
-    if (!wrong.release_before_the_wait && releases) arrive(empty);
+    if (releases && !too_early) arrive(empty);
     sum += sums[3][2];
   }
   store(a, number_of_thread(a) + sum);

@@ -35,10 +35,12 @@ NOT_SET_UP = rf"of {ARRIVAL_BARRIER}, which nothing has set up"
 NO_SUCH_BARRIER = "barriers are 1 to 15, for whole warps"
 STUCK_AT_BARRIER = r"synchronise of barrier \d+ for 256 threads waits for ever"
 
-# What the right variants add to each thread's number: in rounds, or once, it gets that of
-# the thread at the other end of the half, or of the block.
+# What the right variants compute: the second half of a block gets the first one's numbers,
+# last first, in rounds or once; or all of them the first number twice. Or numbers are
+# reversed in each half twice, or in the block, or stay what they are.
 PASSED_ON = "rounds"
 PASSED_ONCE = "once"
+PASSED_TO_ALL = "to all"
 REVERSED = "halves"
 REVERSED_IN_BLOCK = "block"
 NOTHING = "nothing"
@@ -66,6 +68,7 @@ BARRIER_FAULTS: dict[str, tuple[str, str]] = {
     "arrive_before_writing": (READ, PASSED_ON),
     "arrive_before_reading": (OVERWRITE, PASSED_ON),
     "overwrite_what_a_warp_has_not_released": (OVERWRITE, PASSED_ON),
+    "overwrite_what_one_of_many_reads": (RACE, PASSED_TO_ALL),
     "wait_for_the_wrong_parity": (f"{UNREADABLE}|{STUCK_AT_PHASE}", PASSED_ON),
     "wait_for_a_parity_of_two": (
         rf"wait_for_phase of {ARRIVAL_BARRIER} with parity [23];",
@@ -253,6 +256,9 @@ def expected_of_barriers(kind: str, numbers: Floats) -> Floats:
         return np.stack([halves[:, 0], passed], 1).ravel()
     if kind == PASSED_ONCE:
         return np.stack([halves[:, 0], halves[:, 0, ::-1]], 1).ravel()
+    if kind == PASSED_TO_ALL:
+        first = np.broadcast_to(halves[:, 0, :1], halves[:, 0].shape)
+        return np.stack([halves[:, 0], 2 * first], 1).ravel()
     if kind == REVERSED:
         return 2 * halves[:, :, ::-1].ravel()
     if kind == REVERSED_IN_BLOCK:
