@@ -358,6 +358,14 @@ def test_the_emulator_works_on_after_a_fault_of_a_warpgroup(
         np.testing.assert_array_equal(run(planted, kernel, threads), expected)
 
 
+def test_the_traffic_of_warpgroups_is_that_of_their_threads(planted: Any) -> None:
+    planted.count_traffic(True)
+    run(planted, "release_before_the_wait", 256)
+    figures = planted.statistics()[-1]
+    assert figures["bytes_read"] == figures["bytes_written"] == 4 * BLOCKS * 256
+    assert figures["shared_wavefronts"] == 0
+
+
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
