@@ -59,9 +59,12 @@ struct WarpgroupShape {
   static constexpr int kThreadsOfRow = kDim <= 128 ? 8 : 16;
   static constexpr int kTeams = kWarpsThatCopy * kWarpSize / kThreadsOfRow;
   static constexpr int kFirstThreadOfTeams = kWarps * kWarpSize;
-  // One is multiplied, one is complete, and one is on its way. Longer rows leave room
-  // for another.
-  static constexpr int kStages = kDim <= 128 ? 3 : 4;
+  // One is on its way, one is complete, and each group has one whose sums are under
+  // way. A group gives that back when it has multiplied its next one, and a panel is
+  // complete when the copies of the one behind it have begun: with fewer stages all
+  // would wait for each other.
+  static constexpr int kStages = 4;
+  static_assert(kStages >= kGroups + 2, "nobody waits for ever");
 
   // A barrier of the warps that have rows.
   static constexpr int kBarrierOfRows = 1;
@@ -74,8 +77,8 @@ struct WarpgroupShape {
   static_assert(kDim % 64 == 0 && kDim <= 256, "whole atoms, and room for the sums");
 };
 
-// Whether the running warp has rows, as the compiler knows to be the same for all of its
-// lanes: products are issued on one way alone.
+// Whether the running warp has rows, as the compiler knows to be the same for all of
+// its lanes: products are issued on one way alone.
 template <typename Shape>
 __device__ __forceinline__ bool warp_has_rows() {
   return same_in_warp(has_rows_of_tile<Shape>()) != 0;
