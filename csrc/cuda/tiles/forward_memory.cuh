@@ -21,11 +21,18 @@ class TileCounts {
   __device__ __forceinline__ explicit TileCounts(SharedArrays* arrays)
       : kept_(arrays->template take<int32_t>(kCounts)),
         larger_(arrays->template take<int32_t>(kCounts)) {
-    if (!is_keeper()) return;
-    for_each_row_of_lane([&](int row) {
-      kept_[number(group_of_warp<Shape>(), row)] = 0;
-      larger_[number(group_of_warp<Shape>(), row)] = 0;
-    });
+    if constexpr (Shape::kIsOfWarpgroups) {
+      // A barrier follows, so it need not be the keeper, who would hold the addresses.
+      static_assert(kCounts <= Shape::kThreads, "a thread for each count");
+      const int count = static_cast<int>(threadIdx.x);
+      if (count < kCounts) kept_[count] = larger_[count] = 0;
+    } else {
+      if (!is_keeper()) return;
+      for_each_row_of_lane([&](int row) {
+        kept_[number(group_of_warp<Shape>(), row)] = 0;
+        larger_[number(group_of_warp<Shape>(), row)] = 0;
+      });
+    }
   }
 
   // What a lane found of its two rows in a panel: at most 32 of each, so that all four

@@ -49,8 +49,8 @@ struct WarpgroupShape {
 
   // A block has 65,536 registers: 168 a thread, of which those that copy give back
   // most.
-  static constexpr int kRegistersOfCopies = kDim <= 128 ? 96 : 80;
-  static constexpr int kRegistersOfProducts = kDim <= 128 ? 208 : 216;
+  static constexpr int kRegistersOfCopies = 80;
+  static constexpr int kRegistersOfProducts = 216;
   static_assert(kWarpsThatCopy * kRegistersOfCopies + kWarps * kRegistersOfProducts <=
                     65536 / kWarpSize,
                 "as many registers as there are");
