@@ -36,7 +36,7 @@ demo: install
 
 test: lint emulation instructions sanitizers bare-test docs
 	$(if $(GPUS),$(BIN)/python -m pytest -q -m gpu tests)
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
 # What takes too long for every change.
 nightly: install asan-package

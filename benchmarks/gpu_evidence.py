@@ -36,6 +36,7 @@ LIMITS = {
     "suite": 130.0,
     "sanitizer": 60.0,
     "kernels": 80.0,
+    "warpgroups": 30.0,
     "peers": 250.0,
     "ncu": 150.0,
 }

@@ -24,6 +24,7 @@ from benchmarks import (
     replica_cost,
     report,
     step_cost,
+    weight_rounding,
 )
 from benchmarks.evidence import report as evidence
 from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
@@ -96,6 +97,7 @@ TABLES: dict[str, View] = {
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
     ),
     "benchmarks/results/catalogue.csv": catalogue.view,
+    "benchmarks/results/weight_rounding.csv": weight_rounding.view,
     "benchmarks/results/replica_bytes.csv": row_by_row(
         replica_bytes.COLUMNS, replica_bytes.cells
     ),

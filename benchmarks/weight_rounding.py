@@ -335,15 +335,25 @@ def cases(arguments: argparse.Namespace) -> list[Case]:
     return [case for case in found if case.count == "all" or int(case.count) < case.batch]
 
 
-def worst(results: pd.DataFrame) -> Iterator[list[str]]:
-    """A line for each dtype, data and variant: the medians, the largest, those above 2."""
-    for (dtype, data, variant), rows in results.groupby(
-        ["dtype", "data", "variant"], sort=False
-    ):
+COLUMNS = ("", "query: median", "doc", "query: largest", "doc", "above 2")
+
+
+def worst(results: pd.DataFrame, keys: Sequence[str]) -> Iterator[list[str]]:
+    """A line for each of these: the medians, the largest, those above 2."""
+    for names, rows in results.groupby(list(keys), sort=False):
         both = rows[["query", "doc"]]
         above = int((both > LIMIT).any(axis=1).sum())
         cells = (*both.median(), *both.max())
-        yield [f"{dtype} {data} {variant}", *(f"{x:.2f}" for x in cells), str(above)]
+        yield [
+            " ".join(map(str, names)),
+            *(f"{x:.2f}" for x in cells),
+            f"{above} of {len(rows)}",
+        ]
+
+
+def view(results: pd.DataFrame) -> tuple[Sequence[str], list[list[str]]]:
+    """What the documents show."""
+    return COLUMNS, [*worst(results, ("dtype", "variant"))]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -360,8 +370,8 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     found = tqdm(cases(arguments), desc="cases", leave=False)
     results = pd.DataFrame([row for case in found for row in measure(case)])
-    columns = ("", "query: median", "doc", "query: largest", "doc", "above 2")
-    print_table("Errors in times of rounding's own", columns, worst(results))
+    lines = worst(results, ("dtype", "data", "variant"))
+    print_table("Errors in times of rounding's own", COLUMNS, lines)
     if arguments.output:
         results.to_csv(arguments.output, index=False, float_format="%.4g")
 

@@ -8,8 +8,9 @@ that the host is ahead of it, and its time does not show.
 
 from __future__ import annotations
 
+import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,13 +85,18 @@ def runs() -> Iterator[Run]:
     yield replace(USUAL, statistics=False)
 
 
-def unique_runs() -> list[Run]:
+def unique(found: Iterable[Run]) -> list[Run]:
     """Each once; ``all`` has every other document for its candidates."""
     every = (
         replace(run, num_negatives=run.batch_size - 1) if run.source == "all" else run
-        for run in runs()
+        for run in found
     )
     return list(dict.fromkeys(every))
+
+
+def unique_runs() -> list[Run]:
+    """All that there is to time."""
+    return unique(runs())
 
 
 def steps_for(milliseconds: float) -> int:
@@ -157,12 +163,10 @@ def time_run(core: Any, run: Run, rows: Rows, table: Table, flush_bytes: int) ->
             table.add({**common, **variant})
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def time_runs(arguments: argparse.Namespace, file: str, wanted: list[Run]) -> None:
     """Times every run; one that fails is a part that failed."""
-    arguments = parse(__doc__ or "", words)
     core = load_core(arguments.core)
-    table = Table(arguments.output / FILE, COLUMNS, facts(core))
-    wanted = unique_runs()
+    table = Table(arguments.output / file, COLUMNS, facts(core))
     if arguments.small:
         wanted = list(dict.fromkeys(run.smaller() for run in wanted))[::STRIDE_OF_SMALL]
     largest = [max(getattr(run, name) for run in wanted) for name in ("batch_size", "dim")]
@@ -171,6 +175,11 @@ def main(words: Sequence[str] | None = None) -> None:
     for run in wanted:
         with part(str(run)):
             time_run(core, run, rows, table, flush_bytes)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Times what there is to time."""
+    time_runs(parse(__doc__ or "", words), FILE, unique_runs())
 
 
 if __name__ == "__main__":

@@ -16,12 +16,20 @@ from benchmarks.evidence.tools import run_tool
 from benchmarks.steps import ROOT, LeftOutError, part
 
 FOLDER = ROOT / "tests" / "kernels"
-FILES = ("test_rows", "test_tiles", "test_prepared_steps", "test_jax_calls")
+FILES = (
+    "test_rows",
+    "test_tiles",
+    "test_warpgroups",
+    "test_prepared_steps",
+    "test_jax_calls",
+)
 MOST_WORKERS = 12  # each with a context of its own on the device
 MOST_FAILED = 60  # what follows the failure of a device tells no more
 SECONDS_OF_A_FILE = 70.0
 # JAX would take three quarters of the device's memory, and each worker has a JAX.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+# These kernels run where they are asked for.
+ENVIRONMENT_OF_FILE = {"test_warpgroups": {"NEGATIVE_COSINE_WARPGROUPS": "1"}}
 # Of a dry run: a few tests of each file.
 SOME = "bfloat16-ring or equal_documents or time or uneven or compiled_loop"
 
@@ -73,7 +81,8 @@ def run_file(file: str, core: str, small: bool) -> None:
     with part(file) as found, tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = pytest_command(file, core, small, report)
-        status, output = run_tool(command, SECONDS_OF_A_FILE, ENVIRONMENT)
+        environment = {**ENVIRONMENT, **ENVIRONMENT_OF_FILE.get(file, {})}
+        status, output = run_tool(command, SECONDS_OF_A_FILE, environment)
         print(output)
         assert report.exists(), f"pytest ended with status {status}: {output[-300:]!r}"
         found.update(outcomes(report))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from negative_cosine._build_info import (
 from negative_cosine._library_file import CORE, file_problem
 
 _CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq")
+
+_WARPGROUPS = "NEGATIVE_COSINE_WARPGROUPS"
 
 Lines = Iterator[tuple[str, str]]  # topics, and what is found for each
 
@@ -58,6 +62,15 @@ def _build_lines() -> Lines:
         yield "built for", "not known: there is no _build_info.json that can be read"
         return
     yield "built for", ", ".join(f"{key} {value}" for key, value in build_info.items())
+    if any(re.match("90", name) for name in build_info.get("cuda_architectures", ())):
+        yield "kernels of warpgroups (Hopper)", _warpgroups()
+
+
+def _warpgroups() -> str:
+    value = os.environ.get(_WARPGROUPS, "")
+    if value in ("", "0"):
+        return f"not asked for: {_WARPGROUPS}=1 does"
+    return "asked for" if value == "1" else f"an error: {_WARPGROUPS}={value}"
 
 
 def _cpu_lines() -> Lines:

@@ -35,6 +35,7 @@ from benchmarks.evidence import (
     suite,
     tables,
     tools,
+    warpgroups,
 )
 from benchmarks.evidence import vectors as vectors_step
 from benchmarks.gpu import tile_shape
@@ -379,6 +380,24 @@ def test_every_sampler_dtype_and_setting_is_timed() -> None:
     assert {run.statistics for run in runs} == {True, False}
 
 
+def test_the_kernels_of_warpgroups_are_asked_for_and_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[families.Run]]] = []
+    monkeypatch.setenv(warpgroups.SWITCH, "0")
+    monkeypatch.setattr(
+        warpgroups, "time_runs", lambda _, file, runs: asked.append((file, runs))
+    )
+    warpgroups.main(command.words_for(tmp_path, "device", small=False))
+    assert os.environ[warpgroups.SWITCH] == "1"
+    ((file, runs),) = asked
+    assert file == "gpu_warpgroups.csv"
+    # As csrc/cuda/warpgroups/kernels.cu has it.
+    assert all(run.batch_size >= 256 and run.num_negatives >= 256 for run in runs)
+    assert {run.dim for run in runs} <= set(range(32, 257, 8))
+    assert suite.ENVIRONMENT_OF_FILE["test_warpgroups"] == {warpgroups.SWITCH: "1"}
+
+
 def test_no_measurement_depends_on_a_model() -> None:
     names = ["benchmarks.gpu_evidence", "benchmarks.evidence.every_kernel"]
     names += [f"benchmarks.evidence.{step}" for step in gpu_evidence.LIMITS]
@@ -689,7 +708,7 @@ def test_all_steps_run_in_their_order_correctness_first() -> None:
     names = [step.name for step in planned()]
     assert names == [
         *("device", "vectors", "suite", "sanitizer"),
-        *("kernels", "peers", "ncu"),
+        *("kernels", "warpgroups", "peers", "ncu"),
     ]
 
 

@@ -39,6 +39,10 @@ from tests.support.checkout import ROOT
 DEVICE = "CPU:1"  # tests/conftest.py makes two of the CPU
 
 
+# What takes long to make is made by one process.
+pytestmark = pytest.mark.xdist_group("TensorFlow evidence")
+
+
 @pytest.fixture(scope="module")
 def dry_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What the whole command prints without a GPU, and the folder of its files."""

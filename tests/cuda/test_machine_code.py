@@ -44,9 +44,14 @@ ARCHITECTURES = [
     )
     for architecture in ("sm_80", "sm_90")
 ]
-pytestmark = pytest.mark.skipif(
-    LIBRARY is None, reason="the package was built without nvcc, so without CUDA kernels"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        LIBRARY is None,
+        reason="the package was built without nvcc, so without CUDA kernels",
+    ),
+    # One process reads the machine code, which takes long.
+    pytest.mark.xdist_group("machine code"),
+]
 
 
 @functools.cache

@@ -42,6 +42,10 @@ def build(checkout: Path, site: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+# What takes long to make is made by one process.
+pytestmark = pytest.mark.xdist_group("site")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of these sources."""

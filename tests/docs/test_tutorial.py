@@ -17,6 +17,10 @@ from tools.run_notebook import Notebook, printed_by, run_notebook
 STORED = ROOT / "docs" / "tutorial.ipynb"
 
 
+# What takes long to make is made by one process.
+pytestmark = pytest.mark.xdist_group("tutorial")
+
+
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Notebook:
     """The notebook as it runs here, in a process of its own."""
