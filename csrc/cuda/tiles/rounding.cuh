@@ -1,7 +1,7 @@
 // Weights that enter the products as one 16-bit number each, and how the gradients bear
 // it: half as many products as with two (tiles/products.cuh).
 //
-// A rounded weight alone would cost a gradient up to thirty times its own rounding,
+// A rounded weight alone would cost a gradient more than twenty times its own rounding,
 // where rows nearly cancel (benchmarks/weight_rounding.py). So
 //
 //   the weighted sum of a row is multiplied by sum |w| / sum |r|, with weights w and
