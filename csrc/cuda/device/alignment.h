@@ -41,5 +41,22 @@ inline int widest_piece(const LossParams& params,
   return static_cast<int>(bytes);
 }
 
+// What the addresses and sizes of the rows of tiles have in common.
+struct RowAlignment {
+  int copied_bytes;    // 16, 8, 4 or less: of the two inputs
+  bool whole_packets;  // of 16 bytes, in the outputs as well
+};
+
+// `others` are the outputs.
+inline RowAlignment row_alignment(const LossParams& params,
+                                  std::initializer_list<const void*> others) {
+  int copied_bytes = 16;
+  while (copied_bytes > storage_size_of(params.data_type) &&
+         !has_whole_packets(params, {params.query, params.doc}, copied_bytes)) {
+    copied_bytes /= 2;
+  }
+  return {copied_bytes, copied_bytes == 16 && has_whole_packets(params, others)};
+}
+
 }  // namespace cuda
 }  // namespace negative_cosine

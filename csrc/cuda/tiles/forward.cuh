@@ -13,6 +13,7 @@
 
 #include "cuda/device/block.cuh"
 #include "cuda/tiles/forward_rows.cuh"
+#include "cuda/tiles/own_places.cuh"
 
 namespace negative_cosine {
 namespace cuda {

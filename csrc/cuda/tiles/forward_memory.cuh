@@ -4,7 +4,7 @@
 
 #include "cuda/tiles/groups.cuh"
 #include "cuda/tiles/memory.cuh"
-#include "cuda/tiles/own_places.cuh"
+#include "cuda/tiles/places.cuh"
 #include "cuda/tiles/slices.cuh"
 
 namespace negative_cosine {

@@ -4,12 +4,13 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/device/alignment.h"
 #include "cuda/device/kernel_facts.h"
 #include "cuda/device/launch.h"
 #include "cuda/tiles/forward.cuh"
 #include "cuda/tiles/gradient.cuh"
 #include "cuda/tiles/kernels.h"
-#include "cuda/tiles/launches.h"
+#include "cuda/tiles/norms.cuh"
 
 namespace negative_cosine {
 namespace cuda {
@@ -185,13 +186,32 @@ bool fits_tiles(const LossParams& params, const TileDevice& device) {
   return fits;
 }
 
+template <typename Factor, int kDim>
+cudaError_t launch_doc_norms_of(const LossParams& params, void* inverse_norms,
+                                cudaStream_t stream) {
+  using Shape = TileShape<Factor, kDim, TileKind::kTall>;
+  const int64_t blocks = (params.num_candidates + Shape::kTeams - 1) / Shape::kTeams;
+  return launch_with_memory(doc_norms_kernel<Shape>, blocks, Shape::kThreads,
+                            NormsMemory<Shape>::kBytes, stream, params, inverse_norms,
+                            row_alignment(params, {}));
+}
+
+template <typename Factor>
+cudaError_t launch_doc_norms(const LossParams& params, void* inverse_norms,
+                             const TileDevice& device, cudaStream_t stream) {
+  return with_tile_shape<Factor>(params, device, [&](auto tag) {
+    using Shape = typename decltype(tag)::type;
+    return launch_doc_norms_of<Factor, Shape::kDim>(params, inverse_norms, stream);
+  });
+}
+
 template <typename Shape, typename Factor>
 cudaError_t launch_forward_gaps(const LossParams& params, const ForwardOutputs& outputs,
                                 const ForwardScratch& scratch,
                                 const RowAlignment& alignment, const TileDevice& device,
                                 cudaStream_t stream, int64_t* num_blocks) {
-  const cudaError_t error = launch_doc_norms<Factor, Shape::kDim>(
-      params, outputs.doc_inverse_norm, alignment, stream);
+  const cudaError_t error = launch_doc_norms_of<Factor, Shape::kDim>(
+      params, outputs.doc_inverse_norm, stream);
   if (error != cudaSuccess) return error;
   const int64_t span = span_of_tile<Shape>(params, device);
   *num_blocks = (params.num_candidates + span - 1) / span;
@@ -218,8 +238,8 @@ cudaError_t launch_forward_tiles(const LossParams& params,
     }
     const bool norms_are_known = finds_norms_first<Shape>(params);
     if (norms_are_known) {
-      const cudaError_t error = launch_doc_norms<Factor, Shape::kDim>(
-          params, outputs.doc_inverse_norm, alignment, stream);
+      const cudaError_t error = launch_doc_norms_of<Factor, Shape::kDim>(
+          params, outputs.doc_inverse_norm, stream);
       if (error != cudaSuccess) return error;
     }
     *num_blocks = tiles_of<Shape>(params);
@@ -255,6 +275,9 @@ cudaError_t launch_gradient_tiles(const LossParams& params,
 }
 
 template bool fits_tiles<NEGATIVE_COSINE_ELEMENT>(const LossParams&, const TileDevice&);
+template cudaError_t launch_doc_norms<NEGATIVE_COSINE_ELEMENT>(const LossParams&, void*,
+                                                               const TileDevice&,
+                                                               cudaStream_t);
 template cudaError_t launch_forward_tiles<NEGATIVE_COSINE_ELEMENT>(
     const LossParams&, const ForwardOutputs&, const ForwardScratch&, const TileDevice&,
     cudaStream_t, int64_t*);

@@ -29,6 +29,11 @@ struct TileDevice {
 template <typename Factor>
 bool fits_tiles(const LossParams& params, const TileDevice& device);
 
+// The inverse norms of all documents, of rows that have a tile.
+template <typename Factor>
+cudaError_t launch_doc_norms(const LossParams& params, void* inverse_norms,
+                             const TileDevice& device, cudaStream_t stream);
+
 // As launch_forward_rows and launch_gradient_rows (rows/kernels.h), on a device where
 // they fit.
 template <typename Factor>

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "core/norms.h"
+#include "cuda/device/alignment.h"
 #include "cuda/device/arithmetic.cuh"
 #include "cuda/device/instructions.cuh"
 #include "cuda/device/packets.cuh"
@@ -71,12 +72,6 @@ template <typename Real>
 __device__ __forceinline__ Real finite_norm(Real norm) {
   return norm == norm ? norm : Real(0);
 }
-
-// What the rows' addresses and sizes have in common.
-struct RowAlignment {
-  int copied_bytes;    // 16, 8, 4 or less: of the two inputs
-  bool whole_packets;  // of 16 bytes, in the outputs as well
-};
 
 // The threads that copy and prepare one row together: neighbouring lanes. A row is a
 // pointer or a SwizzledRow (layout.cuh).

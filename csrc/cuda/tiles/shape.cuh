@@ -9,7 +9,7 @@
 
 #include <type_traits>
 
-#include "core/data_type.h"
+#include "core/params.h"
 #include "cuda/device/element_types.h"
 #include "cuda/device/shared_arrays.cuh"
 #include "cuda/device/warp.cuh"
@@ -109,6 +109,12 @@ struct TileShape {
   static_assert(kColumns % kTeams == 0 && kThreads % kColumns == 0, "whole panels");
   static_assert(kRows % kColumns == 0 || kRows <= kColumns, "whole panels");
 };
+
+// How many tiles have all places.
+template <typename Shape>
+int64_t tiles_of(const LossParams& params) {
+  return (params.num_candidates + Shape::kRows - 1) / Shape::kRows;
+}
 
 // The rows of the tile that begins at a place. Places and columns of a tile are numbers
 // of 32 bits: C is below 2^31, and so is K.

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cuda/tiles/forward_rows.cuh"
+#include "cuda/tiles/own_places.cuh"
 #include "cuda/warpgroups/copies.cuh"
 #include "cuda/warpgroups/products.cuh"
 #include "cuda/warpgroups/stages.cuh"

@@ -2,8 +2,9 @@
 // NEGATIVE_COSINE_ELEMENT (cmake/cuda_kernels.cmake).
 #include <algorithm>
 
+#include "cuda/device/alignment.h"
 #include "cuda/device/kernel_facts.h"
-#include "cuda/tiles/launches.h"
+#include "cuda/device/launch.h"
 #include "cuda/warpgroups/forward.cuh"
 #include "cuda/warpgroups/gradient.cuh"
 #include "cuda/warpgroups/kernels.h"
@@ -95,8 +96,8 @@ cudaError_t launch_forward_warpgroups(const LossParams& params,
   const RowAlignment alignment = row_alignment(params, {outputs.query_direction});
   return with_warpgroup_shape<Storage>(params, device, [&](auto tag) {
     using Shape = typename decltype(tag)::type;
-    const cudaError_t error = launch_doc_norms<Storage, Shape::kDim>(
-        params, outputs.doc_inverse_norm, alignment, stream);
+    const cudaError_t error =
+        launch_doc_norms<Storage>(params, outputs.doc_inverse_norm, device, stream);
     if (error != cudaSuccess) return error;
     *num_blocks = tiles_of<Shape>(params);
     return launch_with_memory(forward_warpgroups_kernel<Shape>, *num_blocks,
