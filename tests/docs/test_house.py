@@ -15,7 +15,8 @@ from tests.support.checkout import ROOT
 from tools.include_graph import include_graph, mermaid
 
 HALVES = ("cpu", "cuda")
-FLOORS = ("device", "candidates", "rows", "tiles", "warpgroups")  # of each half, from the bottom up
+# Of each half, from the bottom up; the CPU has no warpgroups.
+FLOORS = ("device", "candidates", "rows", "tiles", "warpgroups")
 MOST_LEVELS = 10
 
 
