@@ -27,6 +27,10 @@ SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])
 # one of many those of 64.
 ROWS_OF_TILES = pytest.mark.parametrize("rows", [128, 64])
 MULTIPROCESSORS = {128: 1, 64: 132}
+# Each of both, where that is enough.
+SOME_TILES = pytest.mark.parametrize(
+    ("dtype", "rows"), [("float16", 64), ("bfloat16", 128)]
+)
 THREADS = 384
 
 # (B, C, D, K): whole tiles and panels, some rows less, every padded length, more documents
@@ -77,9 +81,8 @@ def test_every_shape_matches_the_oracle(
     core.check(batch_of(shape, dtype), sampler, {}, **settings_of(core, rows))
 
 
-@HALVES
+@SOME_TILES
 @SAMPLERS
-@ROWS_OF_TILES
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_alone_matches_the_oracle(
     core: Core, option: str, rows: int, sampler: str, dtype: str
@@ -136,9 +139,8 @@ def of_every_length(batch: Batch) -> None:
         rows[:] = (random.normal(size=rows.shape) * lengths).astype(rows.dtype)
 
 
-@HALVES
+@SOME_TILES
 @SAMPLERS
-@ROWS_OF_TILES
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("change", [collapsed, near_duplicates, of_every_length])
 def test_rounded_weights_cost_no_more_than_the_gradients_own_rounding(
