@@ -128,7 +128,7 @@ def test_rows_are_copied_by_16_bytes_without_registers(
 
 # What is spilled is what the warps that copy need beside one loop, or an address that the
 # end of a tile needs; a panel takes some thousand instructions.
-MOST_LOCAL_ACCESSES = 12
+MOST_LOCAL_ACCESSES = 20
 
 
 @EACH_KERNEL

@@ -113,6 +113,7 @@ struct ForwardTileMemory {
         doc_inverse_norm(arrays.template take<Real>(Shape::kRows)),
         positive_cosines(arrays.template take<Real>(kPositives)),
         factors(arrays.template take<Real>(kDirectionFactors * Shape::kRows)),
+        weight_factors(arrays.template take<Real>(kLengths)),
         lengths(arrays.template take<Real>(kLengths)),
         places(&arrays),
         counts(&arrays),
@@ -126,7 +127,7 @@ struct ForwardTileMemory {
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
       shared_bytes(kPositives, sizeof(Real)) +
       shared_bytes(kDirectionFactors * Shape::kRows, sizeof(Real)) +
-      shared_bytes(kLengths, sizeof(Real)) + TilePlaces<Shape::kWindow>::kBytes +
+      2 * shared_bytes(kLengths, sizeof(Real)) + TilePlaces<Shape::kWindow>::kBytes +
       TileCounts<Shape>::kBytes + TileSlices<Shape>::kBytes +
       TileGroups<Shape, kForwardNumbers<Shape>>::kBytes;
 
@@ -145,7 +146,10 @@ struct ForwardTileMemory {
   SharedElement<Real>* const doc_inverse_norm;
   SharedElement<Real>* const positive_cosines;
   SharedElement<Real>* const factors;
-  SharedElement<Real>* const lengths;  // of docs, where weights are rounded
+  // Of docs, where weights are rounded: what a weight is multiplied by, and by what
+  // that is undone.
+  SharedElement<Real>* const weight_factors;
+  SharedElement<Real>* const lengths;
   TilePlaces<Shape::kWindow> places;
   TileCounts<Shape> counts;
   TileSlices<Shape> slices;

@@ -66,6 +66,7 @@ struct GradientTileMemory {
         own_coefficients(arrays.template take<Real>(Shape::kRows)),
         query_factors(arrays.template take<Real>(Shape::kRows)),
         factors(arrays.template take<Real>(kDocFactors<Shape> * Shape::kRows)),
+        weight_factors(arrays.template take<Real>(kLengths)),
         lengths(arrays.template take<Real>(kLengths)),
         places(&arrays),
         slices(&arrays),
@@ -79,7 +80,7 @@ struct GradientTileMemory {
       4 * shared_bytes(kStagedRows, sizeof(Real)) +
       2 * shared_bytes(Shape::kRows, sizeof(Real)) +
       shared_bytes(kDocFactors<Shape> * Shape::kRows, sizeof(Real)) +
-      shared_bytes(kLengths, sizeof(Real)) + Places::kBytes +
+      2 * shared_bytes(kLengths, sizeof(Real)) + Places::kBytes +
       TileSlices<Shape>::kBytes + TileGroups<Shape, kGradientNumbers<Shape>>::kBytes;
 
   // What was saved of a query, as it was copied.
@@ -113,7 +114,10 @@ struct GradientTileMemory {
   SharedElement<Real>* const own_coefficients;
   SharedElement<Real>* const query_factors;
   SharedElement<Real>* const factors;
-  SharedElement<Real>* const lengths;  // of queries, where weights are rounded
+  // Of queries, where weights are rounded: what a weight is multiplied by, and by what
+  // that is undone.
+  SharedElement<Real>* const weight_factors;
+  SharedElement<Real>* const lengths;
   Places places;
   TileSlices<Shape> slices;
   TileGroups<Shape, kGradientNumbers<Shape>> groups;

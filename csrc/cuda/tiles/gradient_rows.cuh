@@ -213,15 +213,20 @@ class GradientRows {
       const SavedRow<Real> saved = memory_.saved_of(staged);
       const Real norm =
           team_.prepare(saved.query_inverse_norm, memory_.queries.row(staged));
-      if (!team_.is_first_thread()) return;
-      const Real coefficient = zero_safe_product(
-          saved.candidate_coefficient, static_cast<Real>(memory_.upstream[staged]));
-      memory_.queries.norm[staged] = norm;
-      memory_.coefficients[staged] = coefficient;
-      memory_.positive_cosines[staged] = saved.positive_cosine;
-      memory_.shifts[staged] = saved.shift;
-      if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
+      if (team_.is_first_thread()) set_query(staged, saved, norm);
     });
+  }
+
+  // What pairs need of a query, by one thread.
+  __device__ __forceinline__ void set_query(int staged, const SavedRow<Real>& saved,
+                                            Real norm) const {
+    const Real coefficient = zero_safe_product(
+        saved.candidate_coefficient, static_cast<Real>(memory_.upstream[staged]));
+    memory_.queries.norm[staged] = norm;
+    memory_.coefficients[staged] = coefficient;
+    memory_.positive_cosines[staged] = saved.positive_cosine;
+    memory_.shifts[staged] = saved.shift;
+    if (coefficient == 0 && drawn_ > 0) memory_.queries.index[staged] = kNotKept;
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -385,7 +390,7 @@ class GradientRows {
       for (int element = 0; element < kFragmentElements; ++element) {
         const int j = element % 2;
         Real& weight = logits[fragment][element];
-        weight = weight_of<Shape>(weight - shifts[j]) * coefficients[j];
+        weight = weight_above<Shape>(weight, shifts[j]) * coefficients[j];
       }
     }
   }

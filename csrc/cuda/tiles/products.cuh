@@ -53,15 +53,32 @@ __device__ __forceinline__ Real cosine_of_pair(Real product, Real query_norm,
 // e^exponent of a softmax. With products of the tensor cores its argument is rounded
 // once more, which changes the weight by a factor of |exponent| 2^-23.6 and two units
 // in its last place: about as much as the rounding of the logits, which are as large.
+constexpr float kLog2E = 1.44269504f;
+
 template <typename Shape>
 __device__ __forceinline__ typename Shape::Real weight_of(
     typename Shape::Real exponent) {
   if constexpr (kOnTensorCores<typename Shape::Factor>) {
-    constexpr float kLog2E = 1.44269504f;
     return approximate_exp2(exponent * kLog2E);
   } else {
     return exp_of(exponent);
   }
+}
+
+// e^(logit - shift), and how a shift is kept for that: warpgroups, which have few
+// instructions for a pair, keep it as a power of two.
+template <typename Shape>
+__device__ __forceinline__ typename Shape::Real weight_above(
+    typename Shape::Real logit, typename Shape::Real kept_shift) {
+  if constexpr (Shape::kIsOfWarpgroups) {
+    return approximate_exp2(multiply_add(logit, kLog2E, -kept_shift));
+  } else {
+    return weight_of<Shape>(logit - kept_shift);
+  }
+}
+// Finite, so that an infinite logit less it is no NaN.
+__device__ __forceinline__ float shift_as_power(float shift) {
+  return min(max(shift * kLog2E, -kLargestNumber<float>), kLargestNumber<float>);
 }
 
 // products[r][c] by the tensor cores, two packets of each row at a time.

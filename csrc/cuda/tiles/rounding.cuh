@@ -38,9 +38,8 @@ struct LostByRounding<Shape, true> {
   // rows of that length.
   __device__ __forceinline__ void add(int row, Real given, Real rounded, Real length,
                                       Real cosine) {
-    const Real difference = (given - rounded) * length;
-    weights[row] += given < 0 ? -difference : difference;
-    cosines[row] = multiply_add(difference, cosine, cosines[row]);
+    weights[row] = multiply_add(fabsf(given) - fabsf(rounded), length, weights[row]);
+    cosines[row] = multiply_add((given - rounded) * length, cosine, cosines[row]);
   }
   __device__ __forceinline__ void scale(int row, Real factor) {
     weights[row] *= factor;

@@ -126,22 +126,36 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
         });
   }
 
-  // Once at most kPending later groups of copies are on their way.
+  // Once at most kPending later groups of copies are on their way. Few rows have to be
+  // changed (tiles/rows.cuh): one lane looks at each.
   template <int kPending>
   __device__ __forceinline__ void finish_panel(int turn) const {
     wait_for_copies<kPending>();
     __syncwarp();
     const int first_staged = stages_.stage_of(turn) * Shape::kColumns;
+    bool is_fit_for_products = true;
+    for_own_row<Shape, Shape::kColumns>([&](int row) {
+      is_fit_for_products = is_fit<Storage>(memory_.docs.norm[first_staged + row]);
+    });
+    if (!__all_sync(kWholeWarp, is_fit_for_products)) prepare_rows(first_staged);
+    for_own_row<Shape, Shape::kColumns>([&](int row) {
+      const int staged = first_staged + row;
+      const Real norm = memory_.docs.norm[staged];
+      memory_.weight_factors[staged] = Rows::kWeightFactor * finite_norm(norm);
+      memory_.lengths[staged] = length_of(norm) * (1 / Rows::kWeightFactor);
+    });
+    stages_.tell_filled(turn);
+  }
+
+  __device__ __forceinline__ void prepare_rows(int first_staged) const {
     for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
       const int staged = first_staged + row;
       const Real inverse_norm = memory_.docs.norm[staged];
       __syncwarp();
       const Real norm = team_.prepare(inverse_norm, memory_.docs.row(staged));
-      if (!team_.is_first_thread()) return;
-      memory_.docs.norm[staged] = norm;
-      memory_.lengths[staged] = length_of(norm);
+      if (team_.is_first_thread()) memory_.docs.norm[staged] = norm;
     });
-    stages_.tell_filled(turn);
+    __syncwarp();
   }
 
   // --- Multiply, weigh, accumulate ---------------------------------------------------
@@ -251,25 +265,22 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     this->find_logits(candidates, staged, cosines, logits, kept);
     this->count(kept, logits);
     const int first = staged + column_of_lane();
+    const Real shifts[2] = {shift_as_power(state_.shift[0]),
+                            shift_as_power(state_.shift[1])};
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      Real norms[2], lengths[2];
-      read_pair(memory_.docs.norm + first + fragment * kFragmentColumns, norms);
+      Real factors[2], lengths[2];
+      read_pair(memory_.weight_factors + first + fragment * kFragmentColumns, factors);
       read_pair(memory_.lengths + first + fragment * kFragmentColumns, lengths);
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        norms[j] = Rows::kWeightFactor * finite_norm(norms[j]);
-        lengths[j] *= 1 / Rows::kWeightFactor;
-      }
       for_each_row_of_lane([&](int row) {
         Real given[2], of_row[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int element = 2 * row + j;
           const Real weight =
-              weight_of<Shape>(logits[fragment][element] - state_.shift[row]);
+              weight_above<Shape>(logits[fragment][element], shifts[row]);
           of_row[j] = cosines[fragment][element];
-          given[j] = weight * norms[j];
+          given[j] = weight * factors[j];
           state_.weight_sum[row] += weight;
           state_.cosine_sum[row] =
               multiply_add(weight, of_row[j], state_.cosine_sum[row]);

@@ -105,17 +105,30 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
         });
   }
 
-  // Once at most kPending later groups of copies are on their way.
+  // Once at most kPending later groups of copies are on their way. Few rows have to be
+  // changed (tiles/rows.cuh): one lane looks at each.
   template <int kPending>
   __device__ __forceinline__ void finish_panel(int turn) const {
     wait_for_copies<kPending>();
     __syncwarp();
     const int stage = stages_.stage_of(turn);
-    this->prepare_panel(stage);
-    for_each_row_of_team<Shape>(Shape::kColumns, [&](int row) {
-      if (!team_.is_first_thread()) return;
+    bool is_fit_for_products = true;
+    for_own_row<Shape, Shape::kColumns>([&](int row) {
       const int staged = stage * Shape::kColumns + row;
-      memory_.lengths[staged] = length_of<Real>(memory_.queries.norm[staged]);
+      const SavedRow<Real> saved = memory_.saved_of(staged);
+      is_fit_for_products = is_fit<Storage>(saved.query_inverse_norm);
+      this->set_query(staged, saved, saved.query_inverse_norm);
+    });
+    if (!__all_sync(kWholeWarp, is_fit_for_products)) {
+      this->prepare_panel(stage);
+      __syncwarp();
+    }
+    for_own_row<Shape, Shape::kColumns>([&](int row) {
+      const int staged = stage * Shape::kColumns + row;
+      const Real norm = memory_.queries.norm[staged];
+      memory_.shifts[staged] = shift_as_power(memory_.shifts[staged]);
+      memory_.weight_factors[staged] = finite_norm(norm);
+      memory_.lengths[staged] = length_of(norm);
     });
     stages_.tell_filled(turn);
   }
@@ -189,11 +202,11 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
       this->find_weights(column_of_part(panel, part), staged, cosines, weights);
 #pragma unroll
       for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-        Real norms[2];
-        read_norms(staged, fragment, norms);
+        Real factors[2];
+        read_of_columns(memory_.weight_factors, staged, fragment, factors);
 #pragma unroll
         for (int element = 0; element < kFragmentElements; ++element) {
-          weights[fragment][element] *= norms[element % 2];
+          weights[fragment][element] *= factors[element % 2];
         }
       }
       this->find_largest_weights(weights, largest);
@@ -201,12 +214,9 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
     this->raise_divisors(largest);
   }
 
-  __device__ __forceinline__ void read_norms(int staged, int fragment,
-                                             Real (&norms)[2]) const {
-    read_pair(
-        memory_.queries.norm + staged + fragment * kFragmentColumns + column_of_lane(),
-        norms);
-    for (Real& norm : norms) norm = finite_norm(norm);
+  __device__ __forceinline__ static void read_of_columns(
+      const SharedElement<Real>* numbers, int staged, int fragment, Real (&found)[2]) {
+    read_pair(numbers + staged + fragment * kFragmentColumns + column_of_lane(), found);
   }
 
   __device__ __forceinline__ void weigh_part(int32_t panel, int turn, int part,
@@ -222,19 +232,17 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
     }
 #pragma unroll
     for (int fragment = 0; fragment < kFragments<Shape>; ++fragment) {
-      Real norms[2], lengths[2];
-      read_norms(staged, fragment, norms);
-      read_pair(
-          memory_.lengths + staged + fragment * kFragmentColumns + column_of_lane(),
-          lengths);
+      Real factors[2], lengths[2];
+      read_of_columns(memory_.weight_factors, staged, fragment, factors);
+      read_of_columns(memory_.lengths, staged, fragment, lengths);
       for_each_row_of_lane([&](int row) {
         Real given[2], of_row[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const Real weight = exact[fragment][2 * row + j];
           of_row[j] = cosines[fragment][2 * row + j];
-          given[j] = weight * norms[j] * inverse_divisors[row];
-          all_weights_[row] += weight < 0 ? -weight : weight;
+          given[j] = weight * factors[j] * inverse_divisors[row];
+          all_weights_[row] += fabsf(weight);
           state_.projection[row] =
               multiply_add(weight, of_row[j], state_.projection[row]);
         }
