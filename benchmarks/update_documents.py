@@ -27,7 +27,14 @@ from benchmarks import (
     weight_rounding,
 )
 from benchmarks.evidence import report as evidence
-from benchmarks.gpu import gpu_predictions, gpu_samplers, machine_code, tile_code
+from benchmarks.gpu import (
+    gpu_predictions,
+    gpu_samplers,
+    machine_code,
+    tile_code,
+    warpgroup_code,
+    warpgroup_model,
+)
 from benchmarks.report import Record, Table
 from examples import scores
 
@@ -95,6 +102,12 @@ TABLES: dict[str, View] = {
     ),
     "benchmarks/results/tile_code.csv": row_by_row(
         tile_code.COLUMNS, tile_code.cells, tile_code.is_documented
+    ),
+    "benchmarks/results/warpgroup_code.csv": row_by_row(
+        warpgroup_code.COLUMNS, warpgroup_code.cells, warpgroup_code.is_documented
+    ),
+    "benchmarks/results/warpgroups.csv": row_by_row(
+        warpgroup_model.COLUMNS, warpgroup_model.cells
     ),
     "benchmarks/results/catalogue.csv": catalogue.view,
     "benchmarks/results/weight_rounding.csv": weight_rounding.view,

@@ -31,7 +31,7 @@ ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # These kernels run where they are asked for.
 ENVIRONMENT_OF_FILE = {"test_warpgroups": {"NEGATIVE_COSINE_WARPGROUPS": "1"}}
 # Of a dry run: a few tests of each file.
-SOME = "bfloat16-ring or equal_documents or time or uneven or compiled_loop"
+SOME = "bfloat16-ring or equal_documents or time or uneven or compiled_loop or switch"
 
 
 def pytest_command(file: str, core: str, small: bool, report: Path) -> list[str]:

@@ -13,7 +13,15 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.gpu import machine_code
-from benchmarks.gpu.machine_code import Instructions, Kernel
+from benchmarks.gpu.machine_code import Kernel
+from benchmarks.gpu.warpgroup_code import (
+    LOCAL_ACCESS,
+    PRODUCT,
+    WAIT_FOR_PRODUCTS,
+    count,
+    key_of,
+    loop_over_panels,
+)
 
 LIBRARY = machine_code.find_library()
 BUILT = machine_code.built_architectures() if LIBRARY else []
@@ -31,9 +39,6 @@ DTYPES = ("float16", "bfloat16")
 DIMS = (64, 128, 256)  # what rows are padded to
 ROWS = (64, 128)  # of a tile
 DEPTH = 16  # of a row or a column, by one instruction
-PRODUCT = r"^HGMMA"
-WAIT_FOR_PRODUCTS = r"WARPGROUP\.DEPBAR"
-LOCAL_ACCESS = r"\b(?:LDL|STL)\b"
 REGISTERS_OF_COPIES, REGISTERS_OF_PRODUCTS = 80, 216
 
 
@@ -43,13 +48,8 @@ def kernels() -> dict[tuple[str, str, int, int], Kernel]:
     assert LIBRARY is not None
     found = {}
     for kernel in machine_code.read_kernels(LIBRARY, "sm_90a"):
-        match = re.search(
-            r"(forward|gradient)_warpgroups_kernel.*?(B?Float16)ELi(\d+)ELi(\d+)E",
-            kernel.symbol,
-        )
-        if match:
-            name, dtype, dim, rows = match.groups()
-            found[name, dtype.lower(), int(dim), int(rows)] = kernel
+        if key := key_of(kernel):
+            found[key] = kernel
     return found
 
 
@@ -64,20 +64,6 @@ def of_each_kernel() -> Iterator[tuple[str, str, int, int]]:
 EACH_KERNEL = pytest.mark.parametrize(
     "which", list(of_each_kernel()), ids=lambda which: "-".join(map(str, which))
 )
-
-
-def loop_over_panels(kernel: Kernel) -> Instructions:
-    """The shortest loop that has both products."""
-    found = [
-        loop
-        for loop in machine_code.loops(kernel)
-        if count(loop, PRODUCT) == kernel.count(PRODUCT)
-    ]
-    return min(found, key=len)
-
-
-def count(code: Instructions, pattern: str) -> int:
-    return sum(bool(re.search(pattern, text)) for _, text in code)
 
 
 def test_every_padded_row_has_its_kernels() -> None:

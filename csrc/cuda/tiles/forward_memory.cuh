@@ -81,7 +81,7 @@ class TileCounts {
 
 // What a group finds of a row besides its sum; the last two only where weights are
 // rounded (rounding.cuh).
-enum ForwardNumber { kShift, kWeightSum, kCosineSum, kLostWeights, kLostCosines };
+enum ForwardNumber { kShift, kWeightSum, kCosineSum, kLostWeights, kAlongQuery };
 template <typename Shape>
 constexpr int kForwardNumbers = Shape::kRoundsWeights ? 5 : 3;
 

@@ -344,9 +344,23 @@ class ForwardRows {
       if constexpr (Shape::kRoundsWeights) {
         memory_.groups.set_number(kLostWeights, row,
                                   sum_over_row(state_.lost.weights[row]));
-        memory_.groups.set_number(kLostCosines, row,
-                                  sum_over_row(state_.lost.cosines[row]));
       }
+    });
+    if constexpr (Shape::kRoundsWeights) {
+      if (sums_directions()) share_parts_along_queries();
+    }
+  }
+
+  // Of the weighted sums, which are relative to the same shifts.
+  __device__ __forceinline__ void share_parts_along_queries() const {
+    Real along[2];
+    products_with_sums<Shape>(
+        state_.sums,
+        [&](int in_tile, int column) { return memory_.queries.row(in_tile) + column; },
+        along);
+    for_each_row_of_lane([&](int row) {
+      memory_.groups.set_number(
+          kAlongQuery, row, along[row] * memory_.queries.norm[row_in_tile<Shape>(row)]);
     });
   }
 
@@ -414,13 +428,13 @@ class ForwardRows {
               const RowResult<Real>& result) const {
     const Real candidates = result.weights.candidates;
     if constexpr (Shape::kRoundsWeights) {
-      if (candidates == 0) return {candidates, result.projection};
+      if (candidates == 0 || !sums_directions()) return {candidates, result.projection};
       const Real lost = merged_number(kLostWeights, in_tile, sums.shift);
-      const Real factor = rounding_factor(sums.weight_sum, lost);
-      const Real rounded =
-          sums.cosine_sum - merged_number(kLostCosines, in_tile, sums.shift);
-      return {candidates * factor,
-              result.projection + candidates * (factor * rounded - sums.cosine_sum)};
+      const Real scaled = candidates * rounding_factor(sums.weight_sum, lost);
+      const Real along = merged_number(kAlongQuery, in_tile, sums.shift);
+      const Real of_positive =
+          result.weights.positive * memory_.positive_cosines[in_tile];
+      return {scaled, multiply_add(scaled * (1 / kWeightFactor), along, of_positive)};
     } else {
       return {candidates, result.projection};
     }

@@ -21,7 +21,7 @@ enum GradientNumber {
   kWeightDivisor,
   kAllWeights,  // the sum of their absolute values
   kLostWeightsOfDoc,
-  kLostCosinesOfDoc
+  kAlongDoc
 };
 template <typename Shape>
 constexpr int kGradientNumbers = Shape::kRoundsWeights ? 5 : 2;

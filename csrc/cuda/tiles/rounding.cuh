@@ -8,7 +8,8 @@
 //   what they are rounded to, r: the error of a weight that outweighs all others then
 //   goes
 //
-//   the projection, the part of the sum along the row itself, is made of the same r
+//   the projection, the part of the sum along the row itself, is that of this sum, not
+//   of the exact weights
 //
 //   the positive's weight, which is large and of the other sign, is not rounded: it is
 //   added at the end.
@@ -17,13 +18,15 @@
 // counted without it: per row of unit length.
 #pragma once
 
+#include "cuda/device/arithmetic.cuh"
+#include "cuda/device/packets.cuh"
 #include "cuda/tiles/shape.cuh"
 
 namespace negative_cosine {
 namespace cuda {
 
-// What a lane's two rows have lost by rounding: of their weights' absolute values, and
-// of the sums of weights times cosines. Nothing, where weights are not rounded.
+// What a lane's two rows have lost by rounding of their weights' absolute values.
+// Nothing, where weights are not rounded.
 template <typename Shape, bool kRounds = Shape::kRoundsWeights>
 struct LostByRounding {
   using Real = typename Shape::Real;
@@ -34,21 +37,39 @@ template <typename Shape>
 struct LostByRounding<Shape, true> {
   using Real = typename Shape::Real;
 
-  // Of a weight and its cosine; `given` and `rounded` are as the products take it, of
-  // rows of that length.
-  __device__ __forceinline__ void add(int row, Real given, Real rounded, Real length,
-                                      Real cosine) {
+  // `given` and `rounded` are as the products take a weight, of rows of that length.
+  __device__ __forceinline__ void add(int row, Real given, Real rounded, Real length) {
     weights[row] = multiply_add(fabsf(given) - fabsf(rounded), length, weights[row]);
-    cosines[row] = multiply_add((given - rounded) * length, cosine, cosines[row]);
   }
   __device__ __forceinline__ void scale(int row, Real factor) {
     weights[row] *= factor;
-    cosines[row] *= factor;
   }
 
   Real weights[kRowsOfLane] = {};
-  Real cosines[kRowsOfLane] = {};
 };
+
+// The product of each of the lane's rows with what is summed for it, over all elements:
+// `element_of(in_tile, column)` is where two elements of a row are.
+template <typename Shape, typename ElementOf>
+__device__ __forceinline__ void products_with_sums(
+    const RowSums<Shape>& sums, const ElementOf& element_of,
+    typename Shape::Real (&products)[2]) {
+  products[0] = products[1] = 0;
+#pragma unroll
+  for (int v = 0; v < kSumFragments<Shape>; ++v) {
+    for_each_row_of_lane([&](int row) {
+      typename Shape::Real pair[2];
+      read_pair(
+          element_of(row_in_tile<Shape>(row), v * kFragmentColumns + column_of_lane()),
+          pair);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        products[row] = multiply_add(sums[v][2 * row + j], pair[j], products[row]);
+      }
+    });
+  }
+  for_each_row_of_lane([&](int row) { products[row] = sum_over_row(products[row]); });
+}
 
 // What the weighted sum of a row is multiplied by.
 template <typename Real>

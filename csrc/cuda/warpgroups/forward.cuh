@@ -273,20 +273,20 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
       read_pair(memory_.weight_factors + first + fragment * kFragmentColumns, factors);
       read_pair(memory_.lengths + first + fragment * kFragmentColumns, lengths);
       for_each_row_of_lane([&](int row) {
-        Real given[2], of_row[2];
+        Real given[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int element = 2 * row + j;
           const Real weight =
               weight_above<Shape>(logits[fragment][element], shifts[row]);
-          of_row[j] = cosines[fragment][element];
           given[j] = weight * factors[j];
           state_.weight_sum[row] += weight;
+          // For the gradient of the scale.
           state_.cosine_sum[row] =
-              multiply_add(weight, of_row[j], state_.cosine_sum[row]);
+              multiply_add(weight, cosines[fragment][element], state_.cosine_sum[row]);
         }
         Multiplication::weights_of(weights, part, fragment, row) =
-            Multiplication::round_weights(row, given, lengths, of_row, &state_.lost);
+            Multiplication::round_weights(row, given, lengths, &state_.lost);
       });
     }
   }

@@ -120,6 +120,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
       this->set_query(staged, saved, saved.query_inverse_norm);
     });
     if (!__all_sync(kWholeWarp, is_fit_for_products)) {
+      __syncwarp();  // other lanes write the same there
       this->prepare_panel(stage);
       __syncwarp();
     }
@@ -236,18 +237,15 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
       read_of_columns(memory_.weight_factors, staged, fragment, factors);
       read_of_columns(memory_.lengths, staged, fragment, lengths);
       for_each_row_of_lane([&](int row) {
-        Real given[2], of_row[2];
+        Real given[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const Real weight = exact[fragment][2 * row + j];
-          of_row[j] = cosines[fragment][2 * row + j];
           given[j] = weight * factors[j] * inverse_divisors[row];
           all_weights_[row] += fabsf(weight);
-          state_.projection[row] =
-              multiply_add(weight, of_row[j], state_.projection[row]);
         }
         Multiplication::weights_of(weights, part, fragment, row) =
-            Multiplication::round_weights(row, given, lengths, of_row, &state_.lost);
+            Multiplication::round_weights(row, given, lengths, &state_.lost);
       });
     }
   }
@@ -264,16 +262,24 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   }
 
   __device__ __forceinline__ void share_sums() {
-    this->share_projections();
+    this->share_projections();  // the divisors: the projections come from the sums
+    Real along[2];
+    products_with_sums<Shape>(
+        state_.sums,
+        [&](int in_tile, int column) { return memory_.docs.row(in_tile) + column; },
+        along);
     for_each_row_of_lane([&](int row) {
       const Real divisor =
           FitNorms<Storage>::kScalesWeights ? state_.weight_divisor[row] : Real(1);
+      const Real all = sum_over_row(all_weights_[row]);
       const auto& groups = memory_.groups;
-      groups.set_number(kAllWeights, row, sum_over_row(all_weights_[row]));
+      groups.set_number(kAllWeights, row, all);
       groups.set_number(kLostWeightsOfDoc, row,
                         divisor * sum_over_row(state_.lost.weights[row]));
-      groups.set_number(kLostCosinesOfDoc, row,
-                        divisor * sum_over_row(state_.lost.cosines[row]));
+      // A document that nobody drew may hold NaN.
+      const Real norm = memory_.docs.norm[row_in_tile<Shape>(row)];
+      groups.set_number(kAlongDoc, row,
+                        all == 0 ? Real(0) : along[row] * divisor * norm);
     });
   }
 
@@ -283,18 +289,15 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
     if (in_tile >= Shape::kRows) return;
     const Real factor = rounding_factor(sum_over_groups(kAllWeights, in_tile),
                                         sum_over_groups(kLostWeightsOfDoc, in_tile));
-    const Real drawn = sum_over_groups(kProjection, in_tile) -
-                       sum_over_groups(kLostCosinesOfDoc, in_tile);
     const SavedRow<Real> own = own_query(in_tile);
     const Real coefficient = memory_.own_coefficients[in_tile];
+    const Real of_own = zero_safe_product(coefficient, own.positive_cosine);
     this->set_doc_factors(
-        in_tile, multiply_add(factor, drawn,
-                              zero_safe_product(coefficient, own.positive_cosine)));
+        in_tile, multiply_add(factor, sum_over_groups(kAlongDoc, in_tile), of_own));
     memory_.factor(kMergedDivisor, in_tile) = this->merged_divisor(in_tile);
     memory_.factor(kSumFactor, in_tile) = factor;
     memory_.factor(kOwnCoefficient, in_tile) = coefficient;
-    memory_.factor(kOwnInverseNorm, in_tile) =
-        zero_safe_product(coefficient == 0 ? Real(0) : Real(1), own.query_inverse_norm);
+    memory_.factor(kOwnInverseNorm, in_tile) = own.query_inverse_norm;
   }
 
   __device__ __forceinline__ Real sum_over_groups(GradientNumber which,

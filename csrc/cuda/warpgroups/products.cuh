@@ -80,13 +80,13 @@ class WarpgroupProducts {
   // returns them. `given` are the weights times their rows' inverse norms.
   __device__ __forceinline__ static uint32_t round_weights(
       int row, const float (&given)[2], const float (&lengths)[2],
-      const float (&cosines)[2], LostByRounding<Shape>* lost) {
+      LostByRounding<Shape>* lost) {
     const uint32_t pair = round_pair(given[0], given[1], Storage{});
     float rounded[2];
     unpack_pair(pair, Storage{}, rounded);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      lost->add(row, given[j], rounded[j], lengths[j], cosines[j]);
+      lost->add(row, given[j], rounded[j], lengths[j]);
     }
     return pair;
   }
