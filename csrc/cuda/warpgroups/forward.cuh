@@ -3,9 +3,9 @@
 //
 // The warps of one copy panels of documents into a ring of stages, and prepare them.
 // The others multiply their queries with each panel that is complete, weigh the
-// products and add the weighted documents up. Both products are asynchronous: a part of
-// a panel is weighed while the part before is added up, and one warpgroup weighs while
-// the other multiplies. All norms are known before: bands are wide here.
+// products and add the weighted documents up. Both products are asynchronous: a panel
+// is added up while the next one is multiplied, and one warpgroup weighs while the
+// other multiplies. All norms are known before: bands are wide here.
 #pragma once
 
 #include "cuda/tiles/forward_rows.cuh"
@@ -185,7 +185,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
            stages_.stage_of(turn) * Shape::kColumns * Shape::kDim;
   }
 
-  // Positives are in the first panels. All rows' are known before a group weighs.
+  // Positives are in the first panels. Each group has to know them before it weighs.
   __device__ __forceinline__ void find_positives_of_panel(
       int turn, PanelProducts& products) const {
     static_assert(Shape::kGroups == 1 || Shape::kRows <= Shape::kColumns,
