@@ -39,7 +39,7 @@ DTYPES = ("float16", "bfloat16")
 DIMS = (64, 128, 256)  # what rows are padded to
 ROWS = (64, 128)  # of a tile
 DEPTH = 16  # of a row or a column, by one instruction
-REGISTERS_OF_COPIES, REGISTERS_OF_PRODUCTS = 80, 216
+REGISTERS_OF_COPIES, REGISTERS_OF_PRODUCTS = 88, 208
 
 
 @functools.cache
@@ -112,9 +112,9 @@ def test_rows_are_copied_by_16_bytes_without_registers(
     assert kernel.count(r"\bHMMA\b") == 0
 
 
-# What is spilled is what the warps that copy need beside one loop, or an address that the
-# end of a tile needs; a panel takes some thousand instructions.
-MOST_LOCAL_ACCESSES = 20
+# Of longer rows an address that the end of a tile needs is spilled, or one of a stage. A
+# panel takes a thousand instructions and more.
+MOST_LOCAL_ACCESSES = {64: 0, 128: 12, 256: 36}
 
 
 @EACH_KERNEL
@@ -122,4 +122,4 @@ def test_the_loop_over_panels_hardly_uses_local_memory(
     which: tuple[str, str, int, int],
 ) -> None:
     found = count(loop_over_panels(kernels()[which]), LOCAL_ACCESS)
-    assert found <= MOST_LOCAL_ACCESSES
+    assert found <= MOST_LOCAL_ACCESSES[which[2]]

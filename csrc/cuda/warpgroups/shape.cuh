@@ -47,13 +47,15 @@ struct WarpgroupShape {
   static constexpr int kBlocks = 1;
   static constexpr int kWindow = 0;  // each thread that copies finds a place by itself
 
-  // A block has 65,536 registers: 168 a thread, of which those that copy give back
-  // most.
-  static constexpr int kRegistersOfCopies = 80;
-  static constexpr int kRegistersOfProducts = 216;
+  // A multiprocessor has 65,536 registers, of which a launch gives the block as many as
+  // each of its threads can have: 168, in eights. Those that copy give most of theirs
+  // back, and no more than that can be taken: who asks for more waits for ever.
+  static constexpr int kRegistersOfLaunch = 65536 / kThreads / 8 * 8;
+  static constexpr int kRegistersOfCopies = 88;
+  static constexpr int kRegistersOfProducts = 208;
   static_assert(kWarpsThatCopy * kRegistersOfCopies + kWarps * kRegistersOfProducts <=
-                    65536 / kWarpSize,
-                "as many registers as there are");
+                    (kWarpsThatCopy + kWarps) * kRegistersOfLaunch,
+                "what is taken was given back");
 
   static constexpr int kPacket = 8;
   static constexpr int kThreadsOfRow = kDim <= 128 ? 8 : 16;

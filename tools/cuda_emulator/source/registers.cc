@@ -1,5 +1,5 @@
 // Who asks for more waits until others have given theirs back: when all have asked,
-// there must be enough.
+// there must be as many as the launch gave the block.
 #include "registers.h"
 
 #include <algorithm>
@@ -85,10 +85,12 @@ std::optional<FaultOfThread> fault_in_registers() {
     }
     all += static_cast<int>(kWarpSize) * registers_of(warp);
   }
-  if (all <= kRegisters) return std::nullopt;
+  const int of_launch =
+      share_of_launch() * static_cast<int>(warps_of_block() * kWarpSize);
+  if (all <= of_launch) return std::nullopt;
   return FaultOfThread{0, "take_registers waits for ever: the block's warps ask for " +
                               std::to_string(all) + " registers of " +
-                              std::to_string(kRegisters)};
+                              std::to_string(of_launch)};
 }
 
 }  // namespace emulator

@@ -104,7 +104,7 @@ BARRIER_FAULTS: dict[str, tuple[str, str]] = {
     "name_the_barrier_of_the_block": (rf"of barrier 0 .*: {NO_SUCH_BARRIER}", NOTHING),
     "name_a_barrier_too_many": (rf"of barrier 16 .*: {NO_SUCH_BARRIER}", NOTHING),
     "ask_for_too_many_registers": (
-        "take_registers waits for ever: the block's warps ask for 80896 registers of 65536",
+        "take_registers waits for ever: the block's warps ask for 65536 registers of 64512",
         NOTHING,
     ),
     "ask_for_registers_in_part_of_a_warpgroup": (
