@@ -23,6 +23,7 @@ pytestmark = pytest.mark.cores("cpu")
 
 FILES = {
     "gpu.csv",
+    "gpu_warpgroups.csv",
     "gpu_peers.csv",
     "gpu_ncu.csv",
     "gpu_checks.json",
@@ -80,6 +81,7 @@ def test_the_ceilings_are_measured(checks: Any) -> None:
     ("file", "columns"),
     [
         ("gpu.csv", kernels.COLUMNS),
+        ("gpu_warpgroups.csv", kernels.COLUMNS),
         ("gpu_peers.csv", peers.COLUMNS),
         ("gpu_ncu.csv", ncu.COLUMNS),
     ],
