@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from benchmarks.evidence.command import parse
 from benchmarks.evidence.tools import run_tool
+from benchmarks.evidence.warpgroups import SWITCH
 from benchmarks.steps import ROOT, LeftOutError, part
 
 FOLDER = ROOT / "tests" / "kernels"
@@ -29,7 +30,7 @@ SECONDS_OF_A_FILE = 70.0
 # JAX would take three quarters of the device's memory, and each worker has a JAX.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # These kernels run where they are asked for.
-ENVIRONMENT_OF_FILE = {"test_warpgroups": {"NEGATIVE_COSINE_WARPGROUPS": "1"}}
+ENVIRONMENT_OF_FILE = {"test_warpgroups": {SWITCH: "1"}}
 # Of a dry run: a few tests of each file.
 SOME = "bfloat16-ring or equal_documents or time or uneven or compiled_loop or switch"
 

@@ -186,6 +186,9 @@ def predictions() -> Iterator[dict[str, Any]]:
     for size in SIZES:
         found = predict(size, device)
         usual = tile_model.predict(size, True, device, draws=False)
+        tensor = sum(
+            WarpgroupPass(name, size, device).limits()["tensor cores"] for name in LOADS
+        )
         yield {
             "size": str(size),
             "dtype": size.dtype,
@@ -193,12 +196,20 @@ def predictions() -> Iterator[dict[str, Any]]:
             "low_us": round(1e6 * found.low, 1),
             "high_us": round(1e6 * found.high, 1),
             "bound": found.bound,
+            "tensor_us": round(1e6 * tensor, 1),
             "usual_low_us": round(1e6 * usual.low, 1),
             "usual_high_us": round(1e6 * usual.high, 1),
         }
 
 
-COLUMNS = ("B x K x D", "rows of a tile", "warpgroups, µs", "at the least by", "usual, µs")
+COLUMNS = (
+    "B x K x D",
+    "rows of a tile",
+    "warpgroups, µs",
+    "at the least by",
+    "tensor cores alone, µs",
+    "usual, µs",
+)
 
 
 def cells(row: Mapping[Any, Any]) -> list[str]:
@@ -208,6 +219,7 @@ def cells(row: Mapping[Any, Any]) -> list[str]:
         str(row["rows_of_tile"]),
         f"{row['low_us']:.0f}-{row['high_us']:.0f}",
         str(row["bound"]),
+        f"{row['tensor_us']:.0f}",
         f"{row['usual_low_us']:.0f}-{row['usual_high_us']:.0f}",
     ]
 

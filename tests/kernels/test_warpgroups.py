@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from negative_cosine import _core
 
+from benchmarks.evidence.warpgroups import SWITCH
 from tests.support.cases import DTYPES, Batch, run_on_arrays
 from tests.support.cores import ON_CUDA, ON_EMULATOR, Core
 from tests.support.emulated import Launches, launches_of_a_step
 
 pytestmark = ON_CUDA
 
-SWITCH = "NEGATIVE_COSINE_WARPGROUPS"
 OPTIONS = sorted({*Batch((2, 2, 2, 1), "float16").options} - {"normalize_over"})
 HALVES = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 SAMPLERS = pytest.mark.parametrize("sampler", ["ring", "all"])

@@ -16,8 +16,7 @@
 namespace negative_cosine {
 namespace cuda {
 
-// --- Barriers that count arrivals
-// -----------------------------------------------------
+// --- Barriers that count arrivals ----------------------------------------------------
 
 // A barrier in shared memory goes through phases: one ends when as many threads have
 // arrived as it was set up for. A thread waits for the end of the phase whose number is
@@ -35,8 +34,7 @@ static __device__ __forceinline__ void wait_for_phase(ArrivalBarrier* barrier,
 // barrier, 1 to 15.
 static __device__ __forceinline__ void synchronise(int barrier, int threads);
 
-// --- Registers
-// ------------------------------------------------------------------------
+// --- Registers -----------------------------------------------------------------------
 
 // All warps of a warpgroup ask for so many registers a thread: a multiple of 8.
 template <int kCount>
@@ -44,8 +42,7 @@ __device__ __forceinline__ void give_registers_back();  // leaves kCount
 template <int kCount>
 __device__ __forceinline__ void take_registers();  // waits until there are kCount
 
-// --- Products by a warpgroup
-// ----------------------------------------------------------
+// --- Products by a warpgroup ---------------------------------------------------------
 
 // Where an array lies in shared memory, in bytes.
 template <typename Element>

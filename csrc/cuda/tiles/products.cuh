@@ -50,11 +50,11 @@ __device__ __forceinline__ Real cosine_of_pair(Real product, Real query_norm,
   return product * query_norm * doc_norm;
 }
 
+constexpr float kLog2E = 1.44269504f;
+
 // e^exponent of a softmax. With products of the tensor cores its argument is rounded
 // once more, which changes the weight by a factor of |exponent| 2^-23.6 and two units
 // in its last place: about as much as the rounding of the logits, which are as large.
-constexpr float kLog2E = 1.44269504f;
-
 template <typename Shape>
 __device__ __forceinline__ typename Shape::Real weight_of(
     typename Shape::Real exponent) {

@@ -107,7 +107,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
   }
 
   __device__ __forceinline__ void copy_panel(int turn) const {
-    const int first_staged = stages_.stage_of(turn) * Shape::kColumns;
+    const int first_staged = stages_.first_row(turn);
     const uint32_t first = first_column<Shape>(turn);
     for_each_found_row<Shape, Shape::kColumns>(
         [&](int row) {
@@ -132,7 +132,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
   __device__ __forceinline__ void finish_panel(int turn) const {
     wait_for_copies<kPending>();
     __syncwarp();
-    const int first_staged = stages_.stage_of(turn) * Shape::kColumns;
+    const int first_staged = stages_.first_row(turn);
     bool is_fit_for_products = true;
     for_own_row<Shape, Shape::kColumns>([&](int row) {
       is_fit_for_products = is_fit<Storage>(memory_.docs.norm[first_staged + row]);
@@ -170,7 +170,8 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     for (int turn = group; turn < panels; turn += Shape::kGroups) {
       stages_.wait_until_filled(turn);
       PanelProducts products;
-      Multiplication::multiply(queries, panel_at(turn), products);
+      Multiplication::multiply(queries, stages_.panel_in(memory_.docs.elements, turn),
+                               products);
       wait_for_products<0>();  // the sums of the panel before, too
       if (turn >= Shape::kGroups) stages_.tell_emptied(turn - Shape::kGroups);
       find_positives_of_panel(turn, products);
@@ -178,11 +179,6 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     }
     if (group >= panels) share_positives();
     wait_for_products<0>();
-  }
-
-  __device__ __forceinline__ const SharedElement<Storage>* panel_at(int turn) const {
-    return memory_.docs.elements +
-           stages_.stage_of(turn) * Shape::kColumns * Shape::kDim;
   }
 
   // Positives are in the first panels. Each group has to know them before it weighs.
@@ -197,7 +193,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
         const auto positives =
             this->band_of_columns(first + part * Shape::kColumnsOfWarp, 0, 1);
         if (__all_sync(kWholeWarp, positives.is_empty())) continue;
-        this->find_positives(positives, staged_part(turn, part),
+        this->find_positives(positives, stages_.first_row_of_part(turn, part),
                              Multiplication::part_of(products, part));
       }
     }
@@ -209,11 +205,6 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     } else {
       __syncwarp();
     }
-  }
-
-  // The number of the first row of a part of a panel.
-  __device__ __forceinline__ int staged_part(int turn, int part) const {
-    return stages_.stage_of(turn) * Shape::kColumns + part * Shape::kColumnsOfWarp;
   }
 
   __device__ __forceinline__ void weigh_panel(int turn, PanelProducts& products) {
@@ -232,7 +223,8 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
     }
     if (!this->sums_directions()) return;
     __syncwarp();  // lanes may have dropped pairs one by one
-    Multiplication::accumulate(weights, panel_at(turn), state_.sums);
+    Multiplication::accumulate(weights, stages_.panel_in(memory_.docs.elements, turn),
+                               state_.sums);
   }
 
   __device__ __forceinline__ Band candidates_of_part(int turn, int part) const {
@@ -250,7 +242,8 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
       Products<Shape> cosines, logits;
       copy_products<Shape>(Multiplication::part_of(products, part), cosines);
       uint32_t kept[2];
-      this->find_logits(candidates, staged_part(turn, part), cosines, logits, kept);
+      this->find_logits(candidates, stages_.first_row_of_part(turn, part), cosines,
+                        logits, kept);
       this->find_largest(logits, largest);
     }
     this->raise_shift(largest);
@@ -259,7 +252,7 @@ class WarpgroupForward : ForwardRows<Shape, NeighbouringPlaces<Shape>> {
   __device__ __forceinline__ void weigh_part(const Band& candidates, int turn, int part,
                                              Products<Shape>& cosines,
                                              PanelWeights& weights) {
-    const int staged = staged_part(turn, part);
+    const int staged = stages_.first_row_of_part(turn, part);
     Products<Shape> logits;
     uint32_t kept[2];
     this->find_logits(candidates, staged, cosines, logits, kept);

@@ -88,7 +88,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   }
 
   __device__ __forceinline__ void copy_panel(int32_t panel, int turn) const {
-    const int first_staged = stages_.stage_of(turn) * Shape::kColumns;
+    const int first_staged = stages_.first_row(turn);
     const uint32_t first = first_column<Shape>(panel);
     for_each_found_row<Shape, Shape::kColumns>(
         [&](int row) { return query_at_column(first + static_cast<uint32_t>(row)); },
@@ -111,21 +111,21 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   __device__ __forceinline__ void finish_panel(int turn) const {
     wait_for_copies<kPending>();
     __syncwarp();
-    const int stage = stages_.stage_of(turn);
+    const int first_staged = stages_.first_row(turn);
     bool is_fit_for_products = true;
     for_own_row<Shape, Shape::kColumns>([&](int row) {
-      const int staged = stage * Shape::kColumns + row;
+      const int staged = first_staged + row;
       const SavedRow<Real> saved = memory_.saved_of(staged);
       is_fit_for_products = is_fit<Storage>(saved.query_inverse_norm);
       this->set_query(staged, saved, saved.query_inverse_norm);
     });
     if (!__all_sync(kWholeWarp, is_fit_for_products)) {
       __syncwarp();  // other lanes write the same there
-      this->prepare_panel(stage);
+      this->prepare_panel(stages_.stage_of(turn));
       __syncwarp();
     }
     for_own_row<Shape, Shape::kColumns>([&](int row) {
-      const int staged = stage * Shape::kColumns + row;
+      const int staged = first_staged + row;
       const Real norm = memory_.queries.norm[staged];
       memory_.shifts[staged] = shift_as_power(memory_.shifts[staged]);
       memory_.weight_factors[staged] = finite_norm(norm);
@@ -148,17 +148,13 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
       if (turn % Shape::kGroups != group) continue;
       stages_.wait_until_filled(turn);
       PanelProducts products;
-      Multiplication::multiply(docs, panel_at(turn), products);
+      Multiplication::multiply(docs, stages_.panel_in(memory_.queries.elements, turn),
+                               products);
       wait_for_products<0>();  // the sums of the panel before, too
       if (turn >= Shape::kGroups) stages_.tell_emptied(turn - Shape::kGroups);
       weigh_panel(panel, turn, products);
     }
     wait_for_products<0>();
-  }
-
-  __device__ __forceinline__ const SharedElement<Storage>* panel_at(int turn) const {
-    return memory_.queries.elements +
-           stages_.stage_of(turn) * Shape::kColumns * Shape::kDim;
   }
 
   __device__ __forceinline__ void weigh_panel(int32_t panel, int turn,
@@ -177,18 +173,17 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
       }
     }
     __syncwarp();  // lanes may have dropped pairs one by one
-    Multiplication::accumulate(weights, panel_at(turn), state_.sums);
+    Multiplication::accumulate(
+        weights, stages_.panel_in(memory_.queries.elements, turn), state_.sums);
   }
 
   __device__ __forceinline__ static uint32_t column_of_part(int32_t panel, int part) {
     return first_column<Shape>(panel) + part * Shape::kColumnsOfWarp;
   }
-  __device__ __forceinline__ int staged_part(int turn, int part) const {
-    return stages_.stage_of(turn) * Shape::kColumns + part * Shape::kColumnsOfWarp;
-  }
   __device__ __forceinline__ bool meets_part(int32_t panel, int turn, int part) const {
-    return __any_sync(kWholeWarp, this->meets_queries(column_of_part(panel, part),
-                                                      staged_part(turn, part)));
+    return __any_sync(kWholeWarp,
+                      this->meets_queries(column_of_part(panel, part),
+                                          stages_.first_row_of_part(turn, part)));
   }
 
   __device__ __forceinline__ void raise_divisors_of_panel(int32_t panel, int turn,
@@ -197,7 +192,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
 #pragma unroll
     for (int part = 0; part < Shape::kParts; ++part) {
       if (!meets_part(panel, turn, part)) continue;
-      const int staged = staged_part(turn, part);
+      const int staged = stages_.first_row_of_part(turn, part);
       Products<Shape> cosines, weights;
       copy_products<Shape>(Multiplication::part_of(products, part), cosines);
       this->find_weights(column_of_part(panel, part), staged, cosines, weights);
@@ -223,7 +218,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   __device__ __forceinline__ void weigh_part(int32_t panel, int turn, int part,
                                              Products<Shape>& cosines,
                                              PanelWeights& weights) {
-    const int staged = staged_part(turn, part);
+    const int staged = stages_.first_row_of_part(turn, part);
     Products<Shape> exact;
     this->find_weights(column_of_part(panel, part), staged, cosines, exact);
     Real inverse_divisors[2] = {1, 1};
@@ -262,7 +257,6 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
   }
 
   __device__ __forceinline__ void share_sums() {
-    this->share_projections();  // the divisors: the projections come from the sums
     Real along[2];
     products_with_sums<Shape>(
         state_.sums,
@@ -273,6 +267,7 @@ class WarpgroupGradient : public GradientRows<Shape, false> {
           FitNorms<Storage>::kScalesWeights ? state_.weight_divisor[row] : Real(1);
       const Real all = sum_over_row(all_weights_[row]);
       const auto& groups = memory_.groups;
+      groups.set_number(kWeightDivisor, row, state_.weight_divisor[row]);
       groups.set_number(kAllWeights, row, all);
       groups.set_number(kLostWeightsOfDoc, row,
                         divisor * sum_over_row(state_.lost.weights[row]));

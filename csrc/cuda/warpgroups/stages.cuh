@@ -31,6 +31,20 @@ class Stages {
     return turn % Shape::kStages;
   }
 
+  // Of a turn's panel: its first row among those of all stages, that of a part, and
+  // where the elements of the first one are.
+  __device__ __forceinline__ static int first_row(int turn) {
+    return stage_of(turn) * Shape::kColumns;
+  }
+  __device__ __forceinline__ static int first_row_of_part(int turn, int part) {
+    return first_row(turn) + part * Shape::kColumnsOfWarp;
+  }
+  template <typename Element>
+  __device__ __forceinline__ static const Element* panel_in(const Element* elements,
+                                                            int turn) {
+    return elements + first_row(turn) * Shape::kDim;
+  }
+
   // A warp that copies waits before it fills a turn's stage, and tells afterwards.
   __device__ __forceinline__ void wait_until_emptied(int turn) const {
     wait_for_phase(emptied_ + stage_of(turn), 1 - round_of(turn) % 2);
